@@ -1,0 +1,21 @@
+"""The one wrapper around tqdm: every progress bar of the course comes from here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+
+def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
+    """A tqdm bar over `iterable` (or a manual one with `total=`), silent if SEGLIB_PROGRESS=0.
+
+    Takes tqdm's own keywords. The bar erases itself when it is done (`leave=False`), so that a
+    log keeps only what was printed on purpose.
+    """
+    from tqdm.auto import tqdm
+
+    options.setdefault("leave", False)
+    options.setdefault("dynamic_ncols", True)
+    options.setdefault("disable", os.environ.get("SEGLIB_PROGRESS") == "0")
+    return tqdm(iterable, **options)
