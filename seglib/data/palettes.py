@@ -1,0 +1,118 @@
+"""One colour per class, the same in every lesson.
+
+The street colours came out of a search. It began at colours that one remembers (a light blue sky,
+green trees, a violet-grey road) and moved them as little as it could until every pair of the
+twelve, void included, was far enough apart in CIELAB:
+
+==========================================  =======  ======
+smallest distance between two colours       ΔE 1976  ΔE2000
+==========================================  =======  ======
+as most people see them                        40.2    20.0
+without green cones (deuteranopia)             17.0
+without red cones (protanopia)                 17.4
+==========================================  =======  ======
+
+A distance of 2 can just be seen side by side. Eleven hues cannot all be told apart by everyone,
+which is why `seglib.plotting.overlay` also writes a class's name on its region.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+STREET_CLASSES = (
+    "Sky",
+    "Building",
+    "Pole",
+    "Road",
+    "Pavement",
+    "Tree",
+    "SignSymbol",
+    "Fence",
+    "Car",
+    "Pedestrian",
+    "Bicyclist",
+)
+
+STREET_PALETTE: NDArray[np.uint8] = np.array(
+    [
+        (150, 204, 244),  # Sky: light blue
+        (207, 122, 103),  # Building: brick
+        (251, 231, 68),  # Pole: yellow
+        (111, 99, 139),  # Road: violet-grey
+        (235, 215, 194),  # Pavement: sand
+        (59, 120, 58),  # Tree: forest green
+        (249, 141, 20),  # SignSymbol: orange
+        (176, 157, 71),  # Fence: khaki
+        (28, 62, 180),  # Car: blue
+        (206, 15, 50),  # Pedestrian: red
+        (228, 71, 201),  # Bicyclist: magenta
+    ],
+    dtype=np.uint8,
+)
+
+ULTRASOUND_CLASSES = ("background", "nerve", "vessel")
+
+ULTRASOUND_PALETTE: NDArray[np.uint8] = np.array(
+    [
+        (98, 116, 146),  # background: slate
+        (255, 214, 64),  # nerve: yellow, as anatomists draw it
+        (214, 40, 70),  # vessel: red
+    ],
+    dtype=np.uint8,
+)
+
+VOID_COLOUR = (25, 23, 27)  # nearly black: pixels that nobody labelled
+
+_FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blindness
+    (0, 114, 178),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (86, 180, 233),
+    (178, 52, 22),
+)
+
+
+def default_palette(n: int) -> NDArray[np.uint8]:
+    """Choose `n` distinct colours, the first ones well apart: uint8 (n, 3).
+
+    Seven fixed colours, then always the colour farthest in CIELAB from all chosen before, from
+    white and from `VOID_COLOUR`. No randomness: `default_palette(5)` begins `default_palette(9)`.
+
+    Raises ValueError unless 1 <= n <= 255 (label 255 is void).
+
+    >>> default_palette(2).tolist()
+    [[0, 114, 178], [230, 159, 0]]
+    """
+    if not 1 <= n <= 255:
+        raise ValueError(
+            f"found n = {n}, expected 1 to 255 colours: a mask of type uint8 has labels 0–254 "
+            "and 255 for void; pass the number of classes"
+        )
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    candidates_lab = _lab(candidates)  # (4096, 3)
+
+    chosen = [np.array(colour, dtype=np.uint8) for colour in _FIRST_COLOURS]
+    taken = _lab(np.array([(255, 255, 255), VOID_COLOUR, *_FIRST_COLOURS], dtype=np.uint8))
+    gap = np.linalg.norm(candidates_lab[:, None] - taken, axis=2).min(axis=1)  # (4096,)
+    while len(chosen) < n:
+        farthest = int(gap.argmax())
+        chosen.append(candidates[farthest])
+        gap = np.minimum(gap, np.linalg.norm(candidates_lab - candidates_lab[farthest], axis=1))
+    return np.stack(chosen[:n])
+
+
+def _lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Convert sRGB (..., 3) uint8 to CIELAB under daylight (D65), float64 of the same shape."""
+    rgb = colours / 255.0
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    t = linear @ to_xyz.T / to_xyz.sum(axis=1)  # white becomes 1, 1, 1
+    x, y, z = np.moveaxis(np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
