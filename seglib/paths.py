@@ -1,4 +1,4 @@
-"""Where data sets and weights are found, and how a file is written so that a kill cannot harm it."""
+"""Where data sets and weights are found, and how to write a file that a kill cannot harm."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""Losses for semantic segmentation: `loss(logits, target) -> scalar`, right about ignored pixels.
+
+Every mean runs over the valid pixels of the batch: an ignored pixel changes neither the value
+nor the gradient, and a batch without a valid pixel gives zero, with a gradient path.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy per pixel, averaged over the valid pixels of the batch.
+
+    Unweighted: sum of l over valid pixels / their number. Weighted: Σ w·l / Σ w, as PyTorch.
+    Computed in float32 whatever the logits' dtype.
+
+    Args:
+        weight: one factor a class, (C,), or None.
+        ignore_index: the label of pixels that do not count.
+        label_smoothing: share of the target that is spread over all classes (Szegedy et al.,
+            2016, arXiv:1512.00567).
+
+    >>> loss = CrossEntropyLoss()
+    >>> round(loss(torch.zeros(1, 4, 2, 2), torch.tensor([[[0, 3], [255, 255]]])).item(), 4)
+    1.3863
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"found label_smoothing={label_smoothing}, expected 0 ≤ value < 1")
+        if weight is not None:
+            weight = torch.as_tensor(weight, dtype=torch.float32)
+            if weight.ndim != 1 or not bool((weight >= 0).all()):
+                raise ValueError(f"found weight {weight.tolist()}, expected one number ≥ 0 a class")
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def extra_repr(self) -> str:
+        weight = None if self.weight is None else [round(w, 4) for w in self.weight.tolist()]
+        return (
+            f"weight={weight}, ignore_index={self.ignore_index}, "
+            f"label_smoothing={self.label_smoothing}"
+        )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a float32 scalar."""
+        check_logits_and_target(logits, target)
+        if self.weight is not None and len(self.weight) != logits.shape[1]:
+            raise ValueError(
+                f"found {len(self.weight)} class weights for {logits.shape[1]} classes; "
+                "pass one weight a class"
+            )
+        try:
+            total = F.cross_entropy(
+                logits.float(),
+                target,
+                weight=self.weight,
+                ignore_index=self.ignore_index,
+                reduction="sum",
+                label_smoothing=self.label_smoothing,
+            )
+        except IndexError:
+            raise _label_error(target, logits.shape[1], self.ignore_index) from None
+        valid = target != self.ignore_index                        # (N, H, W)
+        if self.weight is None:
+            count = valid.sum()
+        else:
+            count = self.weight[torch.where(valid, target, 0)].mul(valid).sum()
+        return total / torch.where(count > 0, count, 1)
+
+
+def check_logits_and_target(logits: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless logits are (N, C, H, W) floats and target (N, H, W) int64."""
+    expected = (logits.shape[0], *logits.shape[2:])
+    if logits.ndim != 4 or target.shape != expected:
+        raise ValueError(
+            f"found logits {tuple(logits.shape)} and target {tuple(target.shape)}, expected "
+            "(N, C, H, W) and (N, H, W) of the same N, H and W"
+        )
+    if target.dtype != torch.int64:
+        raise ValueError(f"found a target of {target.dtype}, expected int64; use target.long()")
+
+
+def _label_error(target: Tensor, num_classes: int, ignore_index: int) -> ValueError:
+    bad = (target != ignore_index) & ((target < 0) | (target >= num_classes))
+    return ValueError(
+        f"the target has label {int(target[bad][0])} ({int(bad.sum())} pixels outside), but the "
+        f"logits have {num_classes} classes (0–{num_classes - 1}) and ignore_index is "
+        f"{ignore_index}; remap the labels or build the model for more classes"
+    )

@@ -1,0 +1,226 @@
+"""From a photo and its label map to tensors: resizing, augmentation, normalisation.
+
+The only file that knows albumentations, and it is imported only when augmentation is asked for.
+Image and mask always go through one joint call, and stay aligned: images are reduced by area,
+masks by the pixel at the centre. (Plain nearest, the default of OpenCV and albumentations,
+reads the top-left pixel of each cell and shifts every label by half an output pixel.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+Window = tuple[int, int, int, int]      # top, left, height, width in source pixels
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a uint8 image (H, W, 3): averaged by area when reduced, bilinear when enlarged."""
+    import cv2
+
+    if image.shape[:2] == (height, width):
+        return image
+    reduces = height <= image.shape[0] and width <= image.shape[1]
+    method = cv2.INTER_AREA if reduces else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a label map (H, W): each output pixel takes the label at its centre."""
+    import cv2
+
+    if mask.shape[:2] == (height, width):
+        return mask
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def normalise(
+    image: np.ndarray,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> torch.Tensor:
+    """Turn a uint8 RGB image (H, W, 3) into float32 (3, H, W), (x/255 − mean) / std."""
+    import torch
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"found an image of shape {image.shape} and dtype {image.dtype}, expected uint8 "
+            "(H, W, 3) RGB; seglib.data.read_image(path) gives that for any image file"
+        )
+    scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float32))
+    shift = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
+    chw = np.ascontiguousarray((image * scale - shift).transpose(2, 0, 1), dtype=np.float32)
+    return torch.from_numpy(chw)                       # (3, H, W)
+
+
+def cut_window(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
+    """Cut `window` out of an image or mask; what lies outside the frame becomes `fill`."""
+    top, left, height, width = window
+    inside = array[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if inside.shape[:2] == (height, width):
+        return inside
+    out = np.full((height, width, *array.shape[2:]), fill, dtype=array.dtype)
+    y, x = max(-top, 0), max(-left, 0)
+    out[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    return out
+
+
+class EvalTransform:
+    """Resize to (height, width) and normalise. See `eval_transform`."""
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        if height < 1 or width < 1:
+            raise ValueError(f"found size {height}×{width}, expected at least 1×1 pixel")
+        self.height, self.width = height, width
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        check_pair(image, mask)
+        small = resize_mask(mask, self.height, self.width)
+        labels = torch.from_numpy(small.astype(np.int64))          # (H, W)
+        return normalise(resize_image(image, self.height, self.width), self.mean, self.std), labels
+
+
+class TrainTransform(EvalTransform):
+    """Random zoom and crop, flip and colour changes, then as `EvalTransform`.
+
+    See `train_transform`.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        zoom: tuple[float, float],
+        stretch: float,
+        ignore_index: int,
+        pipeline: Sequence[Any],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        import albumentations as A
+
+        super().__init__(height, width, mean, std)
+        if not 0 < zoom[0] <= zoom[1]:
+            raise ValueError(f"found zoom {zoom}, expected (low, high) with 0 < low ≤ high")
+        if stretch < 1:
+            raise ValueError(f"found stretch {stretch}, expected at least 1 (1 keeps proportions)")
+        self.zoom, self.stretch, self.ignore_index = zoom, stretch, ignore_index
+        self.pipeline = A.Compose(list(pipeline))
+
+    def window(self, rng: np.random.Generator, height: int, width: int) -> Window:
+        """Draw the part of a (height, width) frame that fills the output."""
+        zoom = math.exp(rng.uniform(*np.log(self.zoom)))
+        stretch = math.exp(rng.uniform(-1, 1) * math.log(self.stretch) / 2)
+        h = max(1, round(height / zoom * stretch))
+        w = max(1, round(width / zoom / stretch))
+        # A window larger than the frame may stand anywhere that keeps the whole frame in it.
+        top = int(rng.integers(min(0, height - h), max(0, height - h), endpoint=True))
+        left = int(rng.integers(min(0, width - w), max(0, width - w), endpoint=True))
+        return top, left, h, w
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, seed: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        check_pair(image, mask)
+        if seed is None:                               # then torch's global seed decides
+            seed = int(torch.randint(2**31, ()).item())
+        window = self.window(np.random.default_rng(seed), *mask.shape)
+        image = resize_image(cut_window(image, window, 0), self.height, self.width)
+        mask = resize_mask(cut_window(mask, window, self.ignore_index), self.height, self.width)
+        self.pipeline.set_random_seed(seed)
+        out = self.pipeline(image=image, mask=mask)
+        return super().__call__(out["image"], out["mask"])
+
+
+def eval_transform(
+    height: int,
+    width: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> EvalTransform:
+    """The transform for validation and test: resize to (height, width), normalise.
+
+    Call it with a uint8 image (H, W, 3) and a uint8 mask (H, W); it returns a float32 tensor
+    (3, height, width) and an int64 tensor (height, width).
+
+    >>> image, mask = eval_transform(2, 2)(np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=np.uint8))
+    >>> image.shape, mask.tolist()
+    (torch.Size([3, 2, 2]), [[1, 0], [0, 1]])
+    """
+    return EvalTransform(height, width, mean, std)
+
+
+def train_transform(
+    height: int,
+    width: int,
+    *,
+    zoom: tuple[float, float] = (0.8, 2.0),
+    stretch: float = 1.2,
+    flip: float = 0.5,
+    colour: float = 0.3,
+    extra: Sequence[Any] = (),
+    ignore_index: int = 255,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> TrainTransform:
+    """The transform for training: random zoom, crop, flip and colour, then as `eval_transform`.
+
+    `zoom` 1 shows the whole frame, 2 half of its height and width, 0.8 the frame with a border
+    of black pixels that are labelled `ignore_index`. `stretch` bounds the change of the aspect
+    ratio, `flip` is a probability, `colour` the strength of brightness, contrast and saturation
+    changes (0 = none). `extra` takes further albumentations transforms, applied to image and
+    mask together at the output size; give geometric ones `mask_interpolation=0` and
+    `fill_mask=ignore_index`.
+
+    Called with `seed=` the result is a function of that number alone; without it the numbers
+    come from torch's global generator.
+    """
+    import os
+
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")     # else its import asks the network
+    import albumentations as A
+
+    if not 0 <= flip <= 1:
+        raise ValueError(f"found flip={flip}, expected a probability between 0 and 1")
+    pipeline: list[Any] = [A.HorizontalFlip(p=flip)] if flip else []
+    if colour:
+        jitter = (max(0.0, 1 - colour), 1 + colour)
+        pipeline.append(
+            A.ColorJitter(jitter, jitter, jitter, hue=(-0.05 * colour, 0.05 * colour), p=0.8)
+        )
+    return TrainTransform(
+        height, width, zoom, stretch, ignore_index, [*pipeline, *extra], mean, std
+    )
+
+
+def check_pair(image: np.ndarray, mask: np.ndarray) -> None:
+    """Raise ValueError unless `mask` is a label map of the image's size."""
+    if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
+        raise ValueError(
+            f"found a mask of shape {mask.shape} and dtype {mask.dtype}, expected integer labels "
+            "(H, W); a colour picture of labels must be turned into labels first"
+        )
+    if image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"found an image of {image.shape[0]}×{image.shape[1]} pixels with a mask of "
+            f"{mask.shape[0]}×{mask.shape[1]}, expected equal sizes; pair each image with its mask"
+        )
