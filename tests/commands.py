@@ -1,0 +1,205 @@
+"""The steps behind bootstrap.py's commands; runs in .venv, which bootstrap.py has made.
+
+run, full and reset are also here as functions over notebooks: execute and normalise in place,
+execute with full settings into notebooks/full/, fetch a lesson afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import kernel_env  # noqa: E402
+
+from bootstrap import Trouble, guarded, run  # noqa: E402
+
+NOTEBOOKS = ROOT / "notebooks"
+TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
+MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
+PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+
+
+def lessons(args: list[str]) -> list[Path]:
+    """The notebooks that `LESSON=03` (or a bare 03) names; all of them without one."""
+    wanted = [arg.split("=")[-1].zfill(2) for arg in args if not arg.startswith("-")]
+    found = [path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+             if "_mine" not in path.stem]
+    chosen = [path for path in found if not wanted or path.name[:2] in wanted]
+    if not chosen or not set(wanted) <= {path.name[:2] for path in chosen}:
+        raise Trouble(f"there is no lesson {', '.join(wanted) or 'at all'} in notebooks/; "
+                      f"there are: {', '.join(path.stem for path in found) or 'none'}")
+    return chosen
+
+
+def git(*args: str) -> str:
+    try:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Trouble("git is not on PATH; install it, then run this again") from None
+    if done.returncode != 0:
+        raise Trouble(f"git {args[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+# ---------------------------------------------------------------- notebooks
+
+
+def normalise(notebook: Any) -> None:
+    """Take out what differs between runs and machines: timings, versions, foreign metadata."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    number = 0
+    for cell in notebook.cells:
+        cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
+        if cell.cell_type != "code":
+            continue
+        number += 1
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "metadata" in output:
+                output.metadata = {}
+            if output.output_type == "execute_result":
+                output.execution_count = number
+
+
+def too_big(notebook: Any) -> list[str]:
+    """What is larger than a stored notebook may be: figures, or the whole."""
+    faults = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            picture = output.get("data", {}).get("image/png", "")
+            if len(picture) * 3 // 4 > MAX_FIGURE:
+                faults.append(f"cell {cell.execution_count}: a figure of {len(picture) * 3 // 4000}"
+                              f" kB (at most {MAX_FIGURE // 1000})")
+    size = len(json.dumps(notebook))
+    return faults + ([f"{size // 1000} kB (at most {MAX_NOTEBOOK // 1000})"]
+                     if size > MAX_NOTEBOOK else [])
+
+
+def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
+    """Run a notebook in a fresh kernel and write it, normalised, in one step."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
+    notebook = nbformat.read(source, as_version=4)
+    start = time.perf_counter()
+    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True,
+                            resources={"metadata": {"path": str(NOTEBOOKS)}})
+    try:
+        client.execute()
+    except CellExecutionError as error:
+        print(error, flush=True)
+        raise Trouble(f"{source.name} stopped at an error and was not written; mend the cell "
+                      "shown above") from None
+    normalise(notebook)
+    faults = too_big(notebook)
+    if faults and target == source:
+        raise Trouble(f"{source.name} was not written: {'; '.join(faults)}")
+    target.parent.mkdir(exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    nbformat.write(notebook, part)
+    os.replace(part, target)
+    print(f"{target.relative_to(ROOT)}: {time.perf_counter() - start:.1f} s, "
+          f"{target.stat().st_size // 1000} kB", flush=True)
+
+
+def run_notebooks(args: list[str]) -> int:
+    """In place, from a clean tree only: stored outputs must come from committed code."""
+    chosen = lessons(args)
+    changed = [line[3:] for line in git("status", "--porcelain", "--", "notebooks").splitlines()
+               if "_mine" not in line]
+    if changed and "--force" not in args:
+        raise Trouble(f"notebooks/ has uncommitted changes ({', '.join(changed)}); commit them, or "
+                      "add --force to run anyway")
+    kernel_env.apply()
+    for path in chosen:
+        execute(path, path)
+    return 0
+
+
+def run_full(args: list[str]) -> int:
+    kernel_env.apply(profile="full")
+    for path in lessons(args):
+        execute(path, NOTEBOOKS / "full" / path.name, timeout=None)
+    return 0
+
+
+def reset(args: list[str]) -> int:
+    """Fetch a lesson as it was committed; the reader's copy stays beside it."""
+    if not args:
+        raise Trouble("say which lesson: reset LESSON=03")
+    for path in lessons(args):
+        names = [f"{path.stem}_mine{number}.ipynb" for number in ["", *range(2, 1000)]]
+        copy = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+        shutil.copy2(path, copy)
+        git("checkout", "HEAD", "--", str(path))
+        print(f"{path.name} is fresh again; yours is {copy.name}")
+    return 0
+
+
+def check_command(loosely: bool) -> list[str]:
+    """Every notebook against its stored outputs, one thread each (two run at a time)."""
+    kernel_env.apply(threads=1)
+    return [*PYTEST, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
+            f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full",
+            "--ignore-glob=*_mine*.ipynb", "notebooks"]
+
+
+# ---------------------------------------------------------------- commands
+
+
+def lab_command(args: list[str]) -> list[str]:
+    """JupyterLab over the whole course, opened at the first lesson."""
+    names = [path.name for path in lessons([])]
+    first = next((name for name in names if name.startswith("01_")), names[0])
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}",
+            f"--LabApp.default_url=/lab/tree/notebooks/{first}", *root, *args]
+
+
+def steps(command: str, args: list[str]) -> list[list[str]]:
+    """The command lines behind a command; all of them run, even if one fails."""
+    python = sys.executable
+    locked = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
+    lint = [[python, "-m", "ruff", "check", "."], [python, "-m", "mypy"]] if locked else []
+    if command == "test":
+        unit = [*PYTEST, "-m", "not soak", "--cov=seglib", "--cov-report=term:skip-covered", *args]
+        return [*lint, unit, check_command(loosely=not locked)]
+    if command == "test-fast":
+        return [*lint, [*PYTEST, "-m", "not slow and not soak", *args]]
+    if command == "soak":
+        return [[python, "-m", "pytest", "-m", "soak", *args]]
+    if command == "lab":
+        return [lab_command(args)]
+    folder = {"experiments": "experiments", "bench": "benchmarks"}[command]
+    return [[python, str(path), *args] for path in sorted((ROOT / folder).glob("[!_]*.py"))]
+
+
+def main(argv: list[str]) -> int:
+    command, args = argv[0], argv[1:]
+    alone = {"notebooks": run_notebooks, "full": run_full, "reset": reset}
+    if command in alone:
+        return alone[command](args)
+    failed = []
+    for step in steps(command, args):
+        if run(step) != 0:
+            failed.append(" ".join(Path(word).name for word in step[1:3]).removeprefix("-m "))
+    if failed:
+        raise Trouble(f"{command}: failed: {', '.join(failed)}")
+    return 0
+
+
+if __name__ == "__main__":
+    guarded(main, sys.argv[1:])
