@@ -221,19 +221,18 @@ class Scores:
         """
         names = self.classes or tuple(str(i) for i in range(len(self.matrix)))
         columns = (self.iou, self.dice, self.precision, self.recall)
-        rows = [
-            (name, *(float(c[i]) for c in columns), int(self.support[i]))
-            for i, name in enumerate(names)
-        ]
-        rows.append(("mean", *(_mean(c) for c in columns), int(self.matrix.sum())))
-        wide = max(len("class"), *(len(row[0]) for row in rows)) + 2
-        digits = max(len("pixels"), *(len(str(row[-1])) for row in rows))
-        lines = [f"{'class':<{wide}} IoU    Dice   precision  recall  {'pixels':>{digits}}"]
-        for name, iou, dice, precision, recall, pixels in rows:
-            lines.append(
-                f"{name:<{wide}}{_cell(iou, 6)} {_cell(dice, 6)} {_cell(precision, 10)} "
-                f"{_cell(recall, 7)} {pixels:>{digits + 1}}"
-            )
+        wide = max(len("class"), *(len(name) for name in names)) + 2
+        total = int(self.matrix.sum())
+        digits = max(len("pixels"), len(str(total))) + 1
+
+        def line(name: str, values: list[float], pixels: int) -> str:
+            cells = " ".join(_cell(v, w) for v, w in zip(values, (6, 6, 10, 7), strict=True))
+            return f"{name:<{wide}}{cells} {pixels:>{digits}}"
+
+        lines = [f"{'class':<{wide}} IoU    Dice   precision  recall {'pixels':>{digits}}"]
+        for i, name in enumerate(names):
+            lines.append(line(name, [float(c[i]) for c in columns], int(self.support[i])))
+        lines.append(line("mean", [_mean(c) for c in columns], total))
         lines.append(
             f"pixel accuracy {self.pixel_accuracy:.3f} · "
             f"frequency-weighted IoU {self.frequency_weighted_iou:.3f}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 
-class SampleKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SampleKey:
     """Which sample, in which epoch, of which run: `dataset[SampleKey(seed, epoch, index)]`.
 
     The sampler hands the epoch over together with the index because workers that stay alive
@@ -22,9 +24,13 @@ class SampleKey(NamedTuple):
     epoch: int
     index: int
 
+    def __index__(self) -> int:
+        """The index alone, so that lists, and torch's Subset, take a key as well."""
+        return self.index
+
     def derived_seed(self) -> int:
         """A 32-bit number for this key, as good as independent of that of any other key."""
-        return int(np.random.SeedSequence(tuple(self)).generate_state(1)[0])
+        return int(np.random.SeedSequence(astuple(self)).generate_state(1)[0])
 
 
 class EpochSampler:

@@ -20,11 +20,12 @@ def available_models() -> list[str]:
     return sorted(_MODELS)
 
 
-def model_options(name: str) -> list[str]:
-    """The options that the model `name` takes besides the number of classes."""
+def model_options(name: str) -> dict[str, Any]:
+    """The options that the model `name` takes besides the number of classes, with defaults."""
     if name not in _MODELS:
         raise ValueError(f"there is no model {name!r}{did_you_mean(name, _MODELS)}")
-    return list(inspect.signature(_MODELS[name]).parameters)[1:]
+    parameters = list(inspect.signature(_MODELS[name]).parameters.values())[1:]
+    return {parameter.name: parameter.default for parameter in parameters}
 
 
 def create_model(

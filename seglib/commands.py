@@ -1,0 +1,218 @@
+"""What the commands of the command line do; each takes the parsed options, returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from seglib.data import SegmentationDataset
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from seglib.course import doctor
+
+    return 0 if doctor().ok else 1
+
+
+def download(options: argparse.Namespace) -> int:
+    from seglib.data.download import download
+
+    print(f"{options.data} is complete in {download(options.data, options.root)}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    if options.images or options.masks:
+        from seglib.data import FolderDataset
+
+        if not (options.images and options.masks and options.classes):
+            raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
+        dataset: Any = FolderDataset(options.images, options.masks, _names(options.classes))
+    else:
+        dataset = open_dataset(options.data, options.split, options.root, _names(options.classes))
+    report = dataset.check()
+    print(report.table())
+    return 0 if report.ok else 1
+
+
+def train(options: argparse.Namespace) -> int:
+    from seglib.data import make_loader
+    from seglib.losses import CrossEntropyLoss
+    from seglib.models import create_model
+    from seglib.settings import read_settings
+    from seglib.training import fit
+    from seglib.transforms import eval_transform, train_transform
+
+    s = read_settings(options.recipe, options.flags)
+    if len(s.zoom) != 2:
+        raise ValueError(f"found zoom = {s.zoom}, expected two numbers: low,high")
+    augment = train_transform(
+        s.height, s.width, zoom=(s.zoom[0], s.zoom[1]), stretch=s.stretch, flip=s.flip,
+        colour=s.colour,
+    )                                                                              # fmt: skip
+    plain = eval_transform(s.height, s.width)
+    train_set = open_dataset(s.data, s.train_split, s.root, s.classes, augment)
+    val_set = open_dataset(s.data, s.val_split, s.root, s.classes, plain)
+    import torch
+
+    torch.manual_seed(s.seed)                              # the first weights
+    model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
+        f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
+    )
+    history = fit(
+        model,
+        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers),
+        make_loader(val_set, s.batch_size, workers=s.workers),
+        epochs=s.epochs,
+        lr=s.lr,
+        loss=CrossEntropyLoss(label_smoothing=s.label_smoothing),
+        weight_decay=s.weight_decay,
+        schedule=s.schedule,
+        clip=s.clip or None,
+        patience=s.patience or None,
+        seed=s.seed,
+        out=options.out,
+        resume=options.resume,
+        config=s.compared(),
+    )
+    print(history.table())
+    best = history.best
+    print(
+        f"best epoch {best['epoch']:.0f}: {s.val_split} mIoU {best['val_miou']:.4f}; "
+        f"weights in {Path(options.out) / 'best.pt'}"
+    )
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    import torch
+
+    from seglib.checkpoints import load_checkpoint
+    from seglib.data import make_loader
+    from seglib.training import evaluate
+    from seglib.transforms import eval_transform
+
+    checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
+    data = checkpoint.data
+    if data.size is None:
+        raise ValueError(f"{options.checkpoint} does not say at which size it was trained")
+    transform = eval_transform(*data.size, data.mean, data.std)
+    classes = _names(options.classes) or data.classes
+    dataset = open_dataset(options.data, options.split, options.root, classes, transform)
+    if data.classes and tuple(dataset.classes) != data.classes:
+        raise ValueError(
+            f"{options.checkpoint} was trained for {len(data.classes)} classes "
+            f"({', '.join(data.classes)}), but {options.data} has {dataset.num_classes} "
+            f"({', '.join(dataset.classes)}); choose the data set that it was trained for"
+        )
+    parts: dict[str, Any] = {"all": dataset}
+    if options.per_group:
+        for group in sorted(set(dataset.groups)):
+            members = [i for i, name in enumerate(dataset.groups) if name == group]
+            parts[group] = torch.utils.data.Subset(cast(Any, dataset), members)
+    found = {}
+    for name, part in parts.items():
+        scores = evaluate(checkpoint.model, make_loader(part, options.batch_size))
+        print(
+            f"{options.data} {options.split} at {data.size[0]}×{data.size[1]}, "
+            f"{name} ({len(part)} images): mIoU {scores.miou:.4f}\n{scores.table()}\n"
+        )
+        found[name] = {"images": len(part), **scores.as_dict()}
+    if options.json:
+        from seglib.paths import written_beside
+
+        with written_beside(options.json) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+
+    from seglib.checkpoints import load_checkpoint, make_folder
+    from seglib.data import read_image
+    from seglib.inference import predict
+    from seglib.paths import written_beside
+    from seglib.plotting import overlay
+    from seglib.progress import progress
+
+    checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
+    data, out = checkpoint.data, Path(options.out)
+    palette = np.asarray(data.palette, dtype=np.uint8)
+    files = _image_files(options.images)
+    make_folder(out)
+    for path in progress(files, desc="predict", unit="photo"):
+        image = read_image(path)
+        labels = predict(checkpoint.model, image, data.size, data.mean, data.std)
+        picture = Image.fromarray(
+            overlay(image, labels, palette, alpha=options.alpha, classes=data.classes)
+        )
+        label_map = Image.fromarray(labels, mode="P")
+        label_map.putpalette(palette.tobytes())
+        for kind, content in (("overlay", picture), ("labels", label_map)):
+            with written_beside(out / f"{path.stem}_{kind}.png") as temporary:
+                content.save(temporary, format="PNG")
+    print(f"{len(files)} photo(s) labelled; overlays and label maps in {out}")
+    return 0
+
+
+def open_dataset(
+    name: str, split: str, root: str, classes: tuple[str, ...] = (), transform: Any = None
+) -> SegmentationDataset:
+    """The data set called `name`; "folder" reads ROOT/SPLIT/{images,masks} with `classes`."""
+    from seglib.data import FolderDataset
+    from seglib.data.public import DATASETS
+    from seglib.messages import did_you_mean
+
+    if name == "folder":
+        if not root or not classes:
+            raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
+        base = Path(root) / split
+        return FolderDataset(base / "images", base / "masks", classes, transform=transform)
+    if name not in DATASETS:
+        known = [*DATASETS, "folder"]
+        raise ValueError(f"there is no data set {name!r}{did_you_mean(name, known)}")
+    return DATASETS[name](split, root=root or None, transform=transform)
+
+
+def device_of(name: str) -> Any:
+    """The torch.device called `name`; "auto" takes the best one."""
+    import torch
+
+    from seglib.course import best_device
+
+    if name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"cannot compute on {name!r}: {reason}; try --device cpu") from None
+    return device
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _image_files(places: list[str]) -> list[Path]:
+    files: list[Path] = []
+    for place in map(Path, places):
+        if place.is_dir():
+            inside = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise FileNotFoundError(f"{place} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+            files += inside
+        else:
+            files.append(place)
+    return files

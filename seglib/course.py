@@ -1,0 +1,169 @@
+"""What a notebook's first cell calls, and the check-up of a machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from seglib.messages import did_you_mean
+from seglib.paths import checkout, data_roots, free_bytes, user_cache
+
+PROFILES = ("lite", "full")
+
+
+def profile() -> str:
+    """The profile in force: $SEGLIB_PROFILE, "lite" (default) or "full". ValueError for others."""
+    name = os.environ.get("SEGLIB_PROFILE") or "lite"
+    if name not in PROFILES:
+        raise ValueError(f"SEGLIB_PROFILE is {name!r}{did_you_mean(name, PROFILES)}")
+    return name
+
+
+def best_device() -> Any:
+    """The torch.device to compute on: cuda, else mps, else cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def setup(lite: dict[str, Any], full: dict[str, Any], seed: int = 0) -> SimpleNamespace:
+    """Prepare a lesson: choose the profile's settings, seed every generator.
+
+    Returns an object with `.profile`, `.device`, `.seed` and the settings as attributes. Prints
+    the profile and the seed and nothing else, so that the output is the same on every machine.
+    Raises ValueError if the two profiles do not name the same settings.
+
+    >>> run = setup(lite=dict(epochs=2), full=dict(epochs=100))
+    profile lite · seed 0
+    >>> run.epochs
+    2
+    """
+    import numpy as np
+    import torch
+
+    if set(lite) != set(full):
+        odd = ", ".join(sorted(set(lite) ^ set(full)))
+        raise ValueError(f"lite and full must name the same settings; only one of them has {odd}")
+    reserved = {"profile", "device", "seed"} & set(lite)
+    if reserved:
+        raise ValueError(f"setup itself gives {', '.join(sorted(reserved))}; choose other names")
+    name = profile()
+    random.seed(seed)
+    np.random.seed(seed)                               # noqa: NPY002  libraries still draw from it
+    torch.manual_seed(seed)
+    print(f"profile {name} · seed {seed}")
+    chosen = lite if name == "lite" else full
+    return SimpleNamespace(profile=name, device=best_device(), seed=seed, **chosen)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, "ok", "note" or "problem"."""
+
+    what: str
+    found: str
+    verdict: str = "ok"
+
+
+@dataclass(frozen=True)
+class CheckUp:
+    """The doctor's findings; `ok` unless one of them is a problem."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(f.verdict != "problem" for f in self.findings)
+
+    def table(self) -> str:
+        width = max(len(f.what) for f in self.findings)
+        lines = [f"{f.verdict:<8} {f.what:<{width}}  {f.found}" for f in self.findings]
+        problems = sum(f.verdict == "problem" for f in self.findings)
+        end = "all is well" if self.ok else f"{problems} to mend: the lines marked problem"
+        return "\n".join([*lines, end])
+
+
+def doctor() -> CheckUp:
+    """Look at versions, device, threads, data sets and disk; print a verdict per line."""
+    findings = [*_versions(), *_compute(), *_data_sets(), _disk()]
+    report = CheckUp(tuple(findings))
+    print(report.table())
+    return report
+
+
+def _versions() -> list[Finding]:
+    fit = sys.version_info >= (3, 11)
+    findings = [
+        Finding(
+            "Python",
+            platform.python_version() + ("" if fit else "; the course needs 3.11 or newer"),
+            "ok" if fit else "problem",
+        )
+    ]
+    for package in ("torch", "torchvision", "albumentations", "numpy", "matplotlib"):
+        try:
+            findings.append(Finding(package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(
+                Finding(package, "not installed; run `make lab` or pip install -e .", "problem")
+            )
+    for package in ("jupyterlab", "nbval"):
+        try:
+            findings.append(Finding(package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(package, "not installed; only needed for the lab", "note"))
+    return findings
+
+
+def _compute() -> list[Finding]:
+    try:
+        import torch
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except Exception as error:                         # the doctor reports what would crash others
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "torch and torchvision do not fit each other; install both anew"
+        return [Finding("torch works", f"no: {reason}; {remedy}", "problem")]
+    device = best_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    cores = os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    return [
+        Finding("device", f"{device.type} {name}".strip()),
+        Finding("threads", f"torch uses {threads} of {cores} cores"),
+        Finding("profile", profile()),
+    ]
+
+
+def _data_sets() -> list[Finding]:
+    from seglib.data.public import DATASETS
+
+    findings = []
+    for name, dataset in DATASETS.items():
+        folder = dataset.find()
+        if folder is None:
+            hint = f"not found; fetch it with `python -m seglib download {name}`"
+            findings.append(Finding(name, hint, "note"))
+        else:
+            findings.append(Finding(name, str(folder)))
+    roots = ", ".join(str(root) for root in data_roots() if root.exists())
+    return [*findings, Finding("data folders", roots or "none yet", "ok" if roots else "note")]
+
+
+def _disk() -> Finding:
+    folder = checkout() or user_cache()
+    free = free_bytes(folder) / 1e9
+    if free < 1:
+        return Finding("disk", f"{free:.1f} GB free at {folder}; downloads need 1 GB", "problem")
+    return Finding("disk", f"{free:.0f} GB free at {folder}")

@@ -1,0 +1,113 @@
+"""The settings of a training run: from a TOML recipe, from flags of the same names, or both."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seglib.messages import did_you_mean
+
+
+@dataclass
+class TrainSettings:
+    """Everything that `python -m seglib train` can be told, with its defaults.
+
+    `data` is "camvid", "ultrasound" or "folder": then `root` has train/ and val/, each with
+    images/ and masks/, and `classes` names the labels 0, 1, … Options of the model itself
+    (base_channels, depth, …) are collected in `options`.
+    """
+
+    data: str = "camvid"
+    root: str = ""
+    classes: tuple[str, ...] = ()
+    train_split: str = "train"
+    val_split: str = "val"
+    height: int = 96
+    width: int = 128
+    model: str = "unet"
+    epochs: int = 20
+    batch_size: int = 8
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    schedule: str = "onecycle"
+    clip: float = 0.0                 # bound of the gradient's norm; 0: none
+    patience: int = 0                 # epochs without a better one before stopping; 0: never
+    label_smoothing: float = 0.0
+    zoom: tuple[float, ...] = (0.8, 2.0)
+    stretch: float = 1.2
+    flip: float = 0.5
+    colour: float = 0.3
+    workers: int = 0
+    seed: int = 0
+    device: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def compared(self) -> dict[str, Any]:
+        """What must be equal for a run to be resumed: all but where it computes and reads."""
+        values = dataclasses.asdict(self)
+        return {k: values[k] for k in values if k not in ("root", "workers", "device", "options")}
+
+
+def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, str]) -> TrainSettings:
+    """Settings from a TOML file (or none), overridden by `flags` (name -> text).
+
+    Raises FileNotFoundError for a missing recipe, ValueError for a file that is no TOML, an
+    unknown key (naming the nearest valid one) or a value of the wrong type.
+    """
+    from seglib.models import model_options
+
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        path = Path(recipe)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no recipe {path}; recipes are TOML files")
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not valid TOML: {error}") from None
+    values |= {name.replace("-", "_"): text for name, text in flags.items()}
+    model = str(values.get("model", TrainSettings.model))
+    return _build(values, model_options(model))
+
+
+def _build(values: dict[str, Any], model_defaults: dict[str, Any]) -> TrainSettings:
+    settings = TrainSettings()
+    own = [f.name for f in dataclasses.fields(settings) if f.name != "options"]
+    for key, value in values.items():
+        if key in own:
+            setattr(settings, key, convert(key, value, getattr(settings, key)))
+        elif key in model_defaults:
+            settings.options[key] = convert(key, value, model_defaults[key])
+        else:
+            known = [*own, *model_defaults]
+            raise ValueError(f"there is no setting {key!r}{did_you_mean(key, known)}")
+    return settings
+
+
+def convert(key: str, value: Any, default: Any) -> Any:
+    """`value`, from TOML or as a flag's text, as the type of `default`.
+
+    >>> convert("zoom", "0.5,2", (1.0,)), convert("epochs", "12", 20)
+    ((0.5, 2.0), 12)
+    """
+    if isinstance(default, tuple):
+        parts = value.split(",") if isinstance(value, str) else list(value)
+        if default and isinstance(default[0], float):
+            return tuple(convert(key, part, 0.0) for part in parts)
+        return tuple(str(part).strip() for part in parts)
+    kind = type(default)
+    if isinstance(value, str) and kind is not str:
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    what = {int: "a whole number", float: "a number", str: "text"}[kind]
+    raise ValueError(f"found {key} = {value!r}, expected {what} such as {default!r}")
