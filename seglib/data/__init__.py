@@ -1,0 +1,28 @@
+"""Data sets of image–mask pairs, their statistics, and batches of them.
+
+Cheap to import: PyTorch and albumentations are loaded where they are used.
+"""
+
+from seglib.data.base import FolderDataset, SegmentationDataset
+from seglib.data.download import DownloadError, download
+from seglib.data.files import read_image, read_mask
+from seglib.data.loader import EpochSampler, SampleKey, make_loader
+from seglib.data.public import CamVid, Ultrasound
+from seglib.data.statistics import ClassStatistics, Report, class_statistics
+
+__all__ = [
+    "CamVid",
+    "ClassStatistics",
+    "DownloadError",
+    "EpochSampler",
+    "FolderDataset",
+    "Report",
+    "SampleKey",
+    "SegmentationDataset",
+    "Ultrasound",
+    "class_statistics",
+    "download",
+    "make_loader",
+    "read_image",
+    "read_mask",
+]
