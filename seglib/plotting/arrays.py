@@ -80,7 +80,7 @@ def as_image(
         )
     if array.dtype != np.uint8:
         array = _undo_normalisation(array, mean, std)
-    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
 
 
 def _undo_normalisation(

@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from seglib.plotting.arrays import as_palette, to_numpy
 
 _TRAIN, _VAL = "#4c566a", "#c2410c"
-_HATCH: dict[str, Any] = {"facecolor": "0.96", "edgecolor": "0.8", "hatch": "////", "linewidth": 0}
+_HATCH: dict[str, Any] = {"facecolor": "0.96", "edgecolor": "0.88", "hatch": "////", "linewidth": 0}
 _NORMALISED = {
     "truth": "share of the true class's pixels",
     "prediction": "share of the predicted class's pixels",
@@ -130,8 +130,7 @@ def plot_confusion_matrix(
     axis.tick_params(length=0)
     bar = figure.colorbar(image, ax=axis, shrink=0.7, pad=0.02, label=_NORMALISED[normalize])
     bar.outline.set_visible(False)
-    if normalize != "none":
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    bar.ax.yaxis.set_major_formatter(_short if normalize == "none" else _ticks)
     finding = _confusion_finding(counts, classes)
     figure.suptitle(finding if title is None else title, fontsize=11, fontweight="bold")
     return figure
@@ -155,7 +154,7 @@ def _write_cells(
     for (i, j), share in np.ndenumerate(shares):
         if np.isnan(share):
             axis.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, **_HATCH))
-            axis.text(j, i, "–", ha="center", va="center", fontsize=size, color="0.4")
+            axis.text(j, i, "–", ha="center", va="center", fontsize=size, color="0.2")
             continue
         text = _short(share) if as_counts else _percent(share)
         colour = "white" if share > threshold else ("0.6" if share == 0 else "0.15")
@@ -170,7 +169,8 @@ def _confusion_finding(counts: NDArray[np.float64], classes: Sequence[str]) -> s
         return "No pixel is confused" if counts.sum() else "No pixel was counted"
     truth, predicted = divmod(int(np.nanargmax(rates)), len(classes))
     rate = _percent(rates[truth, predicted])
-    return f"Most confused: {rate} % of {classes[truth]} is taken for {classes[predicted]}"
+    truth_name, predicted_name = classes[truth], classes[predicted]
+    return f"Most confused: {rate} % of {truth_name} pixels are taken for {predicted_name}"
 
 
 def plot_class_shares(
@@ -205,17 +205,22 @@ def plot_class_shares(
     if log:
         axis.set_xscale("log")
     for row, label in enumerate(order):
-        share = known[label]
-        if share > 0:
-            axis.barh(row, share - left, left=left, color=colours[label], edgecolor="0.4", lw=0.5)
-        else:
+        share, colour = known[label], colours[label]
+        if share == 0:
             axis.axhspan(row - 0.4, row + 0.4, **_HATCH)
-        text = f" {_precise(share)} %" if share > 0 else " –"
-        axis.text(share if share > 0 else left, row, text, va="center", fontsize=9)
+        elif log:  # a bar's length would mean nothing here
+            axis.hlines(row, left, share, color="0.85", linewidth=1)
+            axis.plot(share, row, "o", color=colour, ms=11, mec="0.4", mew=0.5)
+        else:
+            axis.barh(row, share, color=colour, edgecolor="0.4", linewidth=0.5)
+        text = f"{_precise(share)} %" if share else "–"
+        axis.annotate(
+            text, (share or left, row), (9, 0), textcoords="offset points", va="center", fontsize=9
+        )
     axis.set_yticks(range(len(classes)), [classes[label] for label in order])
     axis.set_ylim(len(classes) - 0.4, -0.6)
     axis.set_xlabel("share of labelled pixels" + (" (logarithmic)" if log else ""))
-    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axis.xaxis.set_major_formatter(_ticks)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     finding = _share_finding(known, classes)
@@ -260,7 +265,11 @@ def _precise(share: float) -> str:
     return f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}"
 
 
-def _short(count: float) -> str:
+def _ticks(share: float, _position: float = 0) -> str:
+    return f"{100 * share:g} %"
+
+
+def _short(count: float, _position: float = 0) -> str:
     """A count in at most four letters: 950, 12k, 1.2M."""
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= unit:

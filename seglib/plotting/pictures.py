@@ -237,9 +237,17 @@ def _add_legend(target: Axes | FigureBase, keys: list[Patch]) -> Legend:
     style |= {"handlelength": 1.2, "handleheight": 1.0}
     if isinstance(target, Axes):
         return target.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **style)
-    rows = -(-len(keys) // 8)
-    columns = -(-len(keys) // max(rows, 1))
-    return target.legend(loc="outside lower center", ncols=max(columns, 1), **style)
+    longest = max((len(str(key.get_label())) for key in keys), default=1)
+    per_row = max(1, int(_inches(target) / (0.5 + 0.085 * longest)))
+    rows = max(1, -(-len(keys) // per_row))
+    columns = max(1, -(-len(keys) // rows))
+    return target.legend(loc="outside lower center", ncols=columns, **style)
+
+
+def _inches(figure: FigureBase) -> float:
+    """The width of a Figure or SubFigure."""
+    root = figure.get_figure(root=True)
+    return 8.0 if root is None else float(figure.get_window_extent().width / root.dpi)
 
 
 def _check_counts(what: str, count: int, **others: Sequence[Any] | None) -> None:

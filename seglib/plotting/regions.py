@@ -196,7 +196,7 @@ def _write(
 def _rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark thin lines along the borders between regions: bool (H, W)."""
     width = max(1, round(min(labels.shape) / 300))
-    values = np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.uint16)
+    values = labels.astype(np.int16)
     window = np.ones((width + 1, width + 1), np.uint8)
     return cv2.dilate(values, window) != cv2.erode(values, window)
 
