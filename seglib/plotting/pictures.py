@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -27,12 +27,15 @@ from seglib.plotting.arrays import (
 )
 from seglib.plotting.regions import overlay, place_labels
 
-_ERROR_COLOURS = {RIGHT: (238, 238, 240), WRONG: (216, 27, 40), VOID: (158, 158, 162)}
+# Violet is far from every colour of the course (ΔE 57): red errors would look like pedestrians.
+_ERROR_COLOURS = {RIGHT: (238, 238, 240), WRONG: (120, 0, 255), VOID: (158, 158, 162)}
 _NAME_POINTS = 8.0  # the size of class names on a panel
+
+_Panel = tuple[Axes, NDArray[Any]]  # where a mask is shown
 
 
 def legend(
-    target: Axes | FigureBase,
+    target: Axes | Figure | SubFigure,
     classes: Sequence[str],
     palette: ArrayLike,
     present: Iterable[int] | None = None,
@@ -85,7 +88,8 @@ def show_samples(
     _check_counts("samples", len(pairs), titles=titles)
     columns = min(columns, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = _grid(2 * rows, columns, pairs[0][1].shape, width)
+    figure, axes = _grid(2 * rows, columns, pairs[0][1].shape, width, titles=rows)
+    panels: list[_Panel] = []
     for i, (photo, mask) in enumerate(pairs):
         above, below = (
             axes[2 * (i // columns), i % columns],
@@ -95,12 +99,13 @@ def show_samples(
         above.set_title(titles[i] if titles else f"sample {i}", fontsize=9)
         laid = overlay(photo, mask, colours, alpha, ignore_index=ignore_index)
         below.imshow(laid, interpolation="nearest")
-        if names:
-            _write_names(below, mask, classes, colours, ignore_index, width / columns)
+        panels.append((below, mask))
     present, void = _present((mask for _, mask in pairs), ignore_index)
     legend(figure, classes, colours, present, void=void)
     where = "this sample" if len(pairs) == 1 else f"these {len(pairs)} samples"
     _set_title(figure, title, f"{len(present)} of {len(classes)} classes occur in {where}")
+    if names:
+        _write_names(figure, panels, classes, colours, ignore_index)
     return figure
 
 
@@ -121,13 +126,14 @@ def show_predictions(
 ) -> Figure:
     """Show photo, truth, prediction and errors, one image a row; `titles` name the rows.
 
-    Errors are red, right pixels light, void pixels grey and not counted; above each error map
+    Errors are violet, right pixels light, void pixels grey and not counted; above each error map
     stands the share of wrong pixels, and above the figure, unless `title` is given, their range.
     """
     colours = as_palette(palette, classes)
     _check_counts("images", len(images), truths=truths, predictions=predictions, titles=titles)
-    figure, axes = _grid(len(images), 4, np.shape(truths[0]), width)
-    masks, shares = [], []
+    figure, axes = _grid(len(images), 4, np.shape(truths[0]), width, titles=len(images))
+    panels: list[_Panel] = []
+    shares = []
     for i, (row, truth, prediction) in enumerate(zip(axes, truths, predictions, strict=True)):
         photo, truth = as_pair(images[i], truth, len(classes), ignore_index, mean=mean, std=std)
         prediction = as_mask(prediction, len(classes), ignore_index, name="prediction")
@@ -135,21 +141,21 @@ def show_predictions(
         row[0].imshow(photo)
         for axis, mask in ((row[1], truth), (row[2], prediction)):
             axis.imshow(colorize(mask, colours, ignore_index), interpolation="nearest")
-            if names:
-                _write_names(axis, mask, classes, colours, ignore_index, width / 4)
+            panels.append((axis, mask))
         row[3].imshow(_paint_errors(errors), interpolation="nearest")
         for axis, text in zip(row, ("photo", "truth", "prediction", _wrong(share)), strict=True):
             axis.set_title(text if i == 0 or axis is row[3] else "", fontsize=9)
         row[0].set_ylabel(titles[i] if titles else "", fontsize=9)
-        masks += [truth, prediction]
         shares.append(share)
-    present, void = _present(masks, ignore_index)
+    present, void = _present((mask for _, mask in panels), ignore_index)
     keys = [_key(colours[label], classes[label]) for label in present]
     keys += [_key(VOID_COLOUR, "void")] if void else []
     keys += [_key(_ERROR_COLOURS[WRONG], "wrong"), _key(_ERROR_COLOURS[RIGHT], "right")]
     keys += [_key(_ERROR_COLOURS[VOID], "not counted")] if void else []
     _add_legend(figure, keys)
     _set_title(figure, title, _error_finding(shares))
+    if names:
+        _write_names(figure, panels, classes, colours, ignore_index)
     return figure
 
 
@@ -179,46 +185,39 @@ def _present(masks: Iterable[NDArray[Any]], ignore_index: int) -> tuple[list[int
 
 
 def _write_names(
-    axis: Axes,
-    mask: NDArray[Any],
+    figure: Figure,
+    panels: Sequence[_Panel],
     classes: Sequence[str],
     colours: NDArray[np.uint8],
     ignore_index: int,
-    inches: float,
 ) -> None:
-    """Write class names as real text on a panel about `inches` wide."""
-    pixels_per_point = mask.shape[1] / (inches * 0.95 * 72)
-    size = _NAME_POINTS * pixels_per_point
-    for label in place_labels(mask, classes, ignore_index=ignore_index, font_size=size):
-        x0, y0, x1, y1 = label.box
-        dark = tuple(colours[label.index] / 4 / 255)
-        axis.text(
-            (x0 + x1) / 2 - 0.5,
-            (y0 + y1) / 2 - 0.5,
-            label.text,
-            color="white",
-            fontsize=label.font_size / pixels_per_point,
-            fontweight="bold",
-            fontfamily="DejaVu Sans",
-            ha="center",
-            va="center_baseline",
-            path_effects=[
-                withStroke(linewidth=label.font_size / pixels_per_point / 4, foreground=dark)
-            ],
-        )
+    """Write class names as real text on finished panels, fitted to the size they have now."""
+    figure.draw_without_rendering()  # settles the layout
+    for axis, mask in panels:
+        points = axis.get_window_extent().width * 72 / figure.dpi
+        pixels_per_point = mask.shape[1] / points
+        size = _NAME_POINTS * pixels_per_point
+        for label in place_labels(mask, classes, ignore_index=ignore_index, font_size=size):
+            x0, y0, x1, y1 = label.box
+            height = label.font_size / pixels_per_point
+            dark = tuple(colours[label.index] / 4 / 255)
+            text = axis.text((x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, label.text, color="white")
+            text.set(fontsize=height, fontweight="bold", fontfamily="DejaVu Sans")
+            text.set(ha="center", va="center_baseline", in_layout=False)
+            text.set_path_effects([withStroke(linewidth=height / 4, foreground=dark)])
 
 
 def _grid(
-    rows: int, columns: int, shape: tuple[int, ...], width: float
+    rows: int, columns: int, shape: tuple[int, ...], width: float, titles: int
 ) -> tuple[Figure, NDArray[Any]]:
-    """Make a figure of bare panels in the proportions of `shape`; axes come as (rows, columns)."""
+    """Make a figure of bare panels in the proportions of `shape`; `titles` rows will have one."""
     panel = width / columns * shape[0] / shape[1]
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(width, rows * (panel + 0.15) + 0.9),
+        figsize=(width, rows * (panel + 0.04) + 0.22 * titles + 0.95),
         squeeze=False,
-        layout="constrained",
+        layout="compressed",
     )
     plt.close(figure)
     for axis in axes.flat:
@@ -231,7 +230,7 @@ def _key(colour: Sequence[int] | NDArray[np.uint8], text: str) -> Patch:
     return Patch(facecolor=(red, green, blue), edgecolor="0.4", linewidth=0.5, label=text)
 
 
-def _add_legend(target: Axes | FigureBase, keys: list[Patch]) -> Legend:
+def _add_legend(target: Axes | Figure | SubFigure, keys: list[Patch]) -> Legend:
     """Beside an Axes in one column, below a Figure in rows of equal length."""
     style: dict[str, Any] = {"handles": keys, "fontsize": 9, "frameon": False}
     style |= {"handlelength": 1.2, "handleheight": 1.0}
@@ -244,10 +243,9 @@ def _add_legend(target: Axes | FigureBase, keys: list[Patch]) -> Legend:
     return target.legend(loc="outside lower center", ncols=columns, **style)
 
 
-def _inches(figure: FigureBase) -> float:
+def _inches(figure: Figure | SubFigure) -> float:
     """The width of a Figure or SubFigure."""
-    root = figure.get_figure(root=True)
-    return 8.0 if root is None else float(figure.get_window_extent().width / root.dpi)
+    return float(figure.bbox.width / figure.dpi)
 
 
 def _check_counts(what: str, count: int, **others: Sequence[Any] | None) -> None:
