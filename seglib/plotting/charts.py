@@ -205,18 +205,7 @@ def plot_class_shares(
     if log:
         axis.set_xscale("log")
     for row, label in enumerate(order):
-        share, colour = known[label], colours[label]
-        if share == 0:
-            axis.axhspan(row - 0.4, row + 0.4, **_HATCH)
-        elif log:  # a bar's length would mean nothing here
-            axis.hlines(row, left, share, color="0.85", linewidth=1)
-            axis.plot(share, row, "o", color=colour, ms=11, mec="0.4", mew=0.5)
-        else:
-            axis.barh(row, share, color=colour, edgecolor="0.4", linewidth=0.5)
-        text = f"{_precise(share)} %" if share else "–"
-        axis.annotate(
-            text, (share or left, row), (9, 0), textcoords="offset points", va="center", fontsize=9
-        )
+        _draw_share(axis, row, float(known[label]), colours[label], left)
     axis.set_yticks(range(len(classes)), [classes[label] for label in order])
     axis.set_ylim(len(classes) - 0.4, -0.6)
     axis.set_xlabel("share of labelled pixels" + (" (logarithmic)" if log else ""))
@@ -226,6 +215,24 @@ def plot_class_shares(
     finding = _share_finding(known, classes)
     figure.suptitle(finding if title is None else title, fontsize=11, fontweight="bold")
     return figure
+
+
+def _draw_share(
+    axis: Axes, row: int, share: float, colour: NDArray[np.float64], left: float
+) -> None:
+    """Draw one class: a bar, a dot on a logarithmic axis (`left` > 0), or hatching for none."""
+    if share == 0:
+        axis.axhspan(row - 0.4, row + 0.4, **_HATCH)
+    elif left:  # a bar's length would mean nothing here
+        axis.hlines(row, left, share, color="0.85", linewidth=1)
+        axis.plot(share, row, "o", color=colour, ms=11, mec="0.4", mew=0.5)
+    else:
+        axis.barh(row, share, color=colour, edgecolor="0.4", linewidth=0.5)
+    text = f"{_precise(share)} %" if share else "–"
+    offset = (9 if left else 5, 0)
+    axis.annotate(
+        text, (share or left, row), offset, textcoords="offset points", va="center", fontsize=9
+    )
 
 
 def _share_finding(known: NDArray[np.float64], classes: Sequence[str]) -> str:
