@@ -1,0 +1,200 @@
+"""Running, normalising and resetting notebooks; Makefile, workflows and commands fit together."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import commands
+import kernel_env
+import nbformat
+import pytest
+import yaml
+
+import bootstrap
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one lesson, in the place of the real one."""
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# A lesson"),
+        nbformat.v4.new_code_cell("print('one')\nprint('two')", metadata={"tags": ["keep"]}),
+        nbformat.v4.new_code_cell(""),
+        nbformat.v4.new_code_cell("import os; os.environ['SEGLIB_PROFILE']"),
+    ])
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "notebooks" / "03_lesson.ipynb")
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.setattr(commands, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for line in ("init -q", "add .", "-c user.name=a -c user.email=a@b.c commit -q -m lesson"):
+        subprocess.run(["git", *line.split()], cwd=tmp_path, check=True)
+    return tmp_path / "notebooks" / "03_lesson.ipynb"
+
+
+@pytest.mark.slow
+def test_notebooks_are_executed_and_normalised_in_place(course: Path) -> None:
+    assert commands.main(["notebooks", "LESSON=3"]) == 0
+    notebook = nbformat.read(course, as_version=4)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.language_info == {"name": "python"}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3]
+    assert [dict(cell.metadata) for cell in code] == [{"tags": ["keep"]}, {}, {}]
+    assert [output.text for output in code[0].outputs] == ["one\ntwo\n"]
+    assert code[2].outputs[0].data["text/plain"] == "'lite'"
+    first = course.read_bytes()
+    with pytest.raises(commands.Trouble, match=r"uncommitted changes.*03_lesson.*--force"):
+        commands.main(["notebooks", "03"])
+    commands.main(["notebooks", "03", "--force"])
+    assert course.read_bytes() == first                # nothing varies from run to run
+
+
+@pytest.mark.slow
+def test_a_notebook_with_an_error_is_not_written(course: Path) -> None:
+    notebook = nbformat.read(course, as_version=4)
+    notebook.cells[1].source = "1 / 0"
+    nbformat.write(notebook, course)
+    before = course.read_bytes()
+    with pytest.raises(commands.Trouble, match="stopped at an error and was not written"):
+        commands.main(["notebooks", "--force"])
+    assert course.read_bytes() == before
+
+
+def test_paths_of_this_machine_do_not_stay_in_outputs(course: Path) -> None:
+    notebook = nbformat.read(course, as_version=4)
+    text = f"{commands.ROOT}/data and {Path.home()}/.cache"
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    commands.normalise(notebook)
+    assert notebook.cells[1].outputs[0].text == "every-pixel/data and ~/.cache"
+
+
+def test_large_figures_and_notebooks_are_named(course: Path) -> None:
+    notebook = nbformat.read(course, as_version=4)
+    data = {"image/png": "A" * 1_400_000}
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data=data)]
+    faults = commands.too_big(notebook)
+    assert "a figure of 1050 kB (at most 80)" in faults[0]
+    assert "(at most 1000)" in faults[1]
+    data["image/png"] = "A" * 1000
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data=data)]
+    assert commands.too_big(notebook) == []
+
+
+def test_reset_keeps_the_readers_copies(course: Path) -> None:
+    fresh = course.read_text()
+    for mine in ("03_lesson_mine.ipynb", "03_lesson_mine2.ipynb"):
+        course.write_text(f"edited for {mine}")
+        assert commands.main(["reset", "LESSON=03"]) == 0
+        assert course.read_text() == fresh
+        assert course.with_name(mine).read_text() == f"edited for {mine}"
+    assert commands.lessons([]) == [course]            # a reader's copy is no lesson
+
+
+def test_lessons_that_are_not_there(course: Path) -> None:
+    with pytest.raises(commands.Trouble, match=r"there is no lesson 07.*there are: 03_lesson"):
+        commands.main(["reset", "LESSON=07"])
+    with pytest.raises(commands.Trouble, match="say which lesson"):
+        commands.main(["reset"])
+
+
+def test_every_step_runs_and_the_failed_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+
+    def run(step: list[str]) -> int:
+        ran.append(step)
+        return int("ruff" in step or "mypy" in step)
+
+    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    with pytest.raises(commands.Trouble, match=r"^test: failed: ruff, mypy$"):
+        commands.main(["test"])
+    assert len(ran) == 4
+    assert "--cov=seglib" in ran[2]
+    assert "--nbval" in ran[3] and ran[3][-1] == "notebooks"
+    os.environ["SEGLIB_VERSIONS"] = "newest"
+    assert commands.main(["test"]) == 0                # no linters, a looser comparison
+    assert "--nbval-lax" in ran[-1]
+
+
+def test_kernels_world() -> None:
+    world = {"MPLBACKEND": "Agg", "SEGLIB_DATA": "/x", "SEGLIB_PROFILE": "full", "HOME": "/h"}
+    kernel_env.apply(world, threads=1)
+    assert world == {
+        "HOME": "/h", "SEGLIB_PROFILE": "lite", "SEGLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_WAIT_POLICY": "PASSIVE",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+    world = {"SEGLIB_DATA": "/x"}
+    kernel_env.apply(world, profile="full")
+    assert world["SEGLIB_DATA"] == "/x" and "OMP_NUM_THREADS" not in world
+
+
+# ---------------------------------------------------------------- Makefile, CI, workflows
+
+
+def test_makefile_and_bootstrap_know_the_same_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^TARGETS := (.*)$", makefile, re.MULTILINE)
+    assert targets is not None
+    assert {*targets[1].split(), "help"} == set(bootstrap.COMMANDS)
+    described = re.findall(r"^  ([a-z][a-z-]+)(?:, ([a-z]+))?", bootstrap.__doc__ or "", re.M)
+    assert {name for pair in described for name in pair if name} | {"help"} == set(
+        bootstrap.COMMANDS)
+
+
+def test_every_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for command in set(bootstrap.COMMANDS) - {"help", "clean", "setup"}:
+        if command not in ("notebooks", "full", "reset"):
+            assert isinstance(commands.steps(command, []), list)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="make")
+def test_make_hands_on_lesson_and_options_and_tells_when_python_is_missing(tmp_path: Path) -> None:
+    make = ["make", "-s", "-C", str(ROOT)]
+    said = subprocess.run([*make, "-n", "notebooks", "LESSON=03", "ARGS=--force"],
+                          capture_output=True, text=True, check=True).stdout
+    assert said.strip().endswith("bootstrap.py notebooks LESSON=03 --force")
+    assert subprocess.run([*make, "-n"], capture_output=True, text=True).stdout.strip().endswith(
+        "bootstrap.py help")
+    result = subprocess.run([*make, "lab", "PYTHON="], capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "install Python 3.11 or newer" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["test.yml", "weekly.yml"])
+def test_workflows(name: str) -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    assert workflow[True]                              # YAML reads the key `on` as true
+    for job in workflow["jobs"].values():
+        lines = [step["run"] for step in job["steps"] if "run" in step]
+        assert lines, "a job that runs nothing"
+        for line in lines:
+            program, script, command = line.split()
+            assert (program, script) == ("python", "bootstrap.py")
+            assert command in bootstrap.COMMANDS
+    versions = {row["versions"] for row in job["strategy"]["matrix"].get("include", [])}
+    assert versions <= set(bootstrap.VERSIONS)
+
+
+def test_conda_environment_names_what_exists() -> None:
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert conda["channels"][0] == "conda-forge"
+    assert conda["dependencies"][-1] == {"pip": ["-e .[lab]"]}
+    wanted = {line.split(">")[0]: line for line in conda["dependencies"][:-1]}
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'"{wanted["torchvision"]}"' in project     # the same oldest versions
+    assert f'"{wanted["pytorch"].removeprefix("py")}"' in project
+
+
+def test_ci_is_a_program() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.read_text().startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in script.read_text()
+    assert os.name == "nt" or os.access(script, os.X_OK)
