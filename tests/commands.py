@@ -198,7 +198,8 @@ def main(argv: list[str]) -> int:
     failed = []
     for step in steps(command, args):
         if run(step) != 0:
-            failed.append(" ".join(Path(word).name for word in step[1:3]).removeprefix("-m "))
+            name = "notebooks" if step[-1] == "notebooks" else Path(step[1]).name
+            failed.append(step[2] if name == "-m" else name)
     if failed:
         raise Trouble(f"{command}: failed: {', '.join(failed)}")
     return 0
