@@ -42,21 +42,20 @@ VERSIONS = {"locked": ["-c", "requirements.lock"], "newest": ["--upgrade"],
 COMMANDS = ["lab", "setup", "test", "test-fast", "soak", "notebooks", "reset", "full",
             "experiments", "bench", "clean", "help"]
 SPACE = "free some space (the course needs about 7 GB, or 2 GB with SEGLIB_TORCH=cpu)"
-# What installers say when they fail; what happened; what to do; is the environment untouched
-# (uv fetches everything before it changes anything); do their own last lines help?
+# What installers say when they fail; what happened; what to do; is the environment untouched?
+# (uv fetches everything before it changes anything)
 FAILURES = [
     (r"no space left|os error 28\b|disk full|not enough space|os error 112\b",
-     "the disk is full", SPACE, False, False),
+     "the disk is full", SPACE, False),
     (r"no solution found|resolutionimpossible|unsatisfiable|conflicting dependencies",
      "these versions of the packages do not fit together, or not this Python",
-     "take an unchanged requirements.lock, or try Python 3.12", True, True),
+     "take an unchanged requirements.lock, or try Python 3.12", True),
     (r"dns error|failed to fetch|error sending request|connection|timed? ?out|name resolution"
      r"|unreachable|from versions: none", "the package index cannot be reached",
-     "check the network (or proxy)", True, False),
+     "check the network (or proxy)", True),
     (r"permission denied|os error 13\b|access is denied|os error 5\b|read-only",
-     "a file cannot be written", "close programs that use .venv, check the folder's rights",
-     False, True),
-    (r"", "the installer failed", "mend what its last lines say", False, True),
+     "a file cannot be written", "close programs that use .venv, check the folder's rights", False),
+    (r"", "the installer failed", "mend what its last lines (above) say", False),
 ]
 
 
@@ -91,7 +90,7 @@ def answer(*command):
 
 
 def run(command, env=None, tail=None):
-    """Run a command and return its exit status; with a list `tail`, show and keep its lines."""
+    """Run a command and return its exit status; with a list `tail`, show and keep what it says."""
     piped = {} if tail is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     child = subprocess.Popen(command, cwd=ROOT, env=env, **piped)
     pressed = []                        # the child gets Ctrl-C too, and may ask before it stops
@@ -111,15 +110,13 @@ def run(command, env=None, tail=None):
 
 
 def install(*command):
-    """Run an installer; its failure becomes one line."""
+    """Run an installer, its own words on stdout; its failure becomes one line."""
     tail = []
     if run(command, tail=tail) == 0:
         return
     said = "\n".join(tail)
-    what, remedy, untouched, own_words = next(
+    what, remedy, untouched = next(
         failure[1:] for failure in FAILURES if re.search(failure[0], said, re.IGNORECASE))
-    if own_words:
-        sys.stderr.write("".join(f"  | {line}\n" for line in tail[-8:]))
     trouble = Trouble(f"set-up stopped: {what}; {remedy}, then run this again")
     trouble.untouched = untouched
     raise trouble
