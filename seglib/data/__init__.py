@@ -1,10 +1,11 @@
 """Data sets of image–mask pairs, their statistics, and batches of them.
 
-Cheap to import: PyTorch and albumentations are loaded where they are used.
+Cheap to import: PyTorch and albumentations are loaded where they are used. (`download` is not
+exported: `seglib.data.download` is the module that it is in.)
 """
 
 from seglib.data.base import FolderDataset, SegmentationDataset
-from seglib.data.download import DownloadError, download
+from seglib.data.download import DownloadError
 from seglib.data.files import read_image, read_mask
 from seglib.data.loader import EpochSampler, SampleKey, make_loader
 from seglib.data.public import CamVid, Ultrasound
@@ -21,7 +22,6 @@ __all__ = [
     "SegmentationDataset",
     "Ultrasound",
     "class_statistics",
-    "download",
     "make_loader",
     "read_image",
     "read_mask",

@@ -97,16 +97,19 @@ def pair_files(image_dir: str | Path, mask_dir: str | Path) -> list[tuple[Path, 
     for a stem that occurs twice and for JPEG masks.
     """
     image_dir, mask_dir = Path(image_dir), Path(mask_dir)
-    images = _by_stem(image_dir, "image", IMAGE_SUFFIXES)
     if image_dir.resolve() == mask_dir.resolve():
         raise ValueError(
             f"images and masks are both to be read from {image_dir}, where they cannot be told "
             "apart; expected two folders: move the masks to one of their own"
         )
+    images = _by_stem(image_dir, "image", IMAGE_SUFFIXES)
     masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES)
     missing = [
-        f"{len(alone)} without a {other} ({_some([path.name for path in alone])})"
-        for other, alone in (("mask", _without(images, masks)), ("image", _without(masks, images)))
+        f"{len(alone)} without {other} ({_some([path.name for path in alone])})"
+        for other, alone in (
+            ("a mask", _without(images, masks)),
+            ("an image", _without(masks, images)),
+        )
         if alone
     ]
     if missing:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from seglib import paths
 from seglib.data.base import SegmentationDataset, Transform
@@ -20,7 +23,74 @@ from seglib.data.sources import SOURCES, shortfalls
 Root = str | os.PathLike[str] | None
 
 
-class CamVid(SegmentationDataset):
+class PublicDataset(SegmentationDataset):
+    """What the public data sets share: a name, splits, a licence, and where they are found."""
+
+    name: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]]
+    licence: ClassVar[str]
+    attribution: ClassVar[str]
+    _classes: ClassVar[tuple[str, ...]]
+    _palette: ClassVar[NDArray[np.uint8]]
+    _label_map: ClassVar[dict[int, int]] = {}
+
+    def __init__(
+        self,
+        split: str,
+        root: Root = None,
+        transform: Transform | None = None,
+        download: bool = False,
+    ) -> None:
+        self.split, self.root = split, self._locate(split, root, download)
+        files = self._select(split)
+        super().__init__(
+            files,
+            self._classes,
+            palette=self._palette,
+            groups=[self._group(image) for image, _ in files],
+            label_map=self._label_map,
+            transform=transform,
+        )
+
+    def _select(self, split: str) -> list[tuple[Path, Path]]:
+        """The pairs of the split, sorted by name."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _group(image: Path) -> str:
+        """The group that an image belongs to."""
+        raise NotImplementedError
+
+    @classmethod
+    def find(cls, root: Root = None) -> Path | None:
+        """The folder of the complete data set in the first root that has it, or None."""
+        source = SOURCES[cls.name]
+        return paths.find_dataset(cls.name, lambda folder: not shortfalls(folder, source), root)
+
+    @classmethod
+    def _locate(cls, split: str, root: Root, download: bool) -> Path:
+        """The folder to read `split` from, downloaded if asked for; errors name the remedies."""
+        name, source = cls.name, SOURCES[cls.name]
+        if split not in cls.splits:
+            known = ", ".join(cls.splits)
+            raise ValueError(f"{source.title} has no split {split!r}; expected one of {known}")
+        folder = cls.find(root)
+        if folder is not None:
+            return folder
+        if download:
+            return fetch(name, root)
+        looked = [base / name for base in paths.data_roots(root)]
+        if root is not None:
+            looked.append(Path(root).expanduser())
+        found = "\n".join(f"  {place}: {'; '.join(shortfalls(place, source))}" for place in looked)
+        raise FileNotFoundError(
+            f"{source.title} is complete in none of the places looked at:\n{found}\n"
+            f"Run `python -m seglib download {name}` ({source.total_bytes / 1e6:.0f} MB, "
+            f"{source.licence}), pass root=… (the folder that holds {name}/), or set SEGLIB_DATA."
+        )
+
+
+class CamVid(PublicDataset):
     """CamVid: 701 frames of four drives through Cambridge, 360×480, 11 classes.
 
     Splits: "train" (367), "val" (101) and "test" (233) as published by the authors of SegNet;
@@ -38,32 +108,24 @@ class CamVid(SegmentationDataset):
     splits = ("train", "val", "test", "dev", "fit")
     licence = SOURCES["camvid"].licence
     attribution = SOURCES["camvid"].attribution
+    _classes, _palette = STREET_CLASSES, STREET_PALETTE
+    _label_map = {11: 255}  # noqa: RUF012
 
-    def __init__(
-        self,
-        split: str,
-        root: Root = None,
-        transform: Transform | None = None,
-        download: bool = False,
-    ) -> None:
-        _check_split(self.name, split, self.splits)
-        self.split = split
-        self.root = _locate(self.name, root, download)
+    def _select(self, split: str) -> list[tuple[Path, Path]]:
         folder = "train" if split in ("dev", "fit") else split
         files = _pairs(self.root / folder, self.root / f"{folder}annot")
         if split in ("dev", "fit"):
-            files = [pair for pair in files if (_drive(pair[0]) == "0006R0") == (split == "dev")]
-        super().__init__(
-            files,
-            STREET_CLASSES,
-            palette=STREET_PALETTE,
-            groups=[_drive(image) for image, _ in files],
-            label_map={11: 255},
-            transform=transform,
-        )
+            dev = split == "dev"
+            files = [pair for pair in files if (self._group(pair[0]) == "0006R0") == dev]
+        return files
+
+    @staticmethod
+    def _group(image: Path) -> str:
+        """The drive: 0006R0_f00930.png → 0006R0."""
+        return image.stem.split("_")[0]
 
 
-class Ultrasound(SegmentationDataset):
+class Ultrasound(PublicDataset):
     """Ultrasound pictures of nerves and vessels: 244 images of three sizes, 3 classes.
 
     Splits: "trainval" (204) and "test" (40) as published. The authors name no validation images,
@@ -74,9 +136,9 @@ class Ultrasound(SegmentationDataset):
     are in "trainval" only). Train on "train", choose on "val", report on "test".
 
     A group is a set of copies, named after the lowest number. The copies were found by comparing
-    all pairs of pictures (correlation of the fine structure, aligned: 0.58 and more for these,
-    0.46 and less for all others). Which pictures are of one patient is not published: groups, and
-    intervals made from them, know of copies only.
+    all pairs of pictures (correlation of the fine structure, aligned): 0.58 and more links two,
+    no pair in different groups reaches 0.42. Which pictures are of one patient is not published:
+    groups, and intervals made from them, know of copies only.
 
     CC BY 4.0: name the authors (`attribution`) where you show pictures.
     Raises ValueError for an unknown split, FileNotFoundError where the data are not complete.
@@ -86,33 +148,28 @@ class Ultrasound(SegmentationDataset):
     splits = ("train", "val", "test", "trainval")
     licence = SOURCES["ultrasound"].licence
     attribution = SOURCES["ultrasound"].attribution
+    _classes, _palette = ULTRASOUND_CLASSES, ULTRASOUND_PALETTE
 
-    def __init__(
-        self,
-        split: str,
-        root: Root = None,
-        transform: Transform | None = None,
-        download: bool = False,
-    ) -> None:
-        _check_split(self.name, split, self.splits)
-        self.split = split
-        self.root = _locate(self.name, root, download)
+    def _select(self, split: str) -> list[tuple[Path, Path]]:
         test = _pairs(self.root / "test" / "images", self.root / "test" / "masks")
-        files = test
-        if split != "test":
-            files = _pairs(self.root / "images", self.root / "masks")
-        if split in ("train", "val"):
-            kept = {_frame(image) for image, _ in files} - {_frame(image) for image, _ in test}
-            held_out = {_frame(image) for image, _ in files if "0100" <= image.stem <= "0125"}
-            wanted = kept & held_out if split == "val" else kept - held_out
-            files = [pair for pair in files if _frame(pair[0]) in wanted]
-        super().__init__(
-            files,
-            ULTRASOUND_CLASSES,
-            palette=ULTRASOUND_PALETTE,
-            groups=[_frame(image) for image, _ in files],
-            transform=transform,
-        )
+        if split == "test":
+            return test
+        files = _pairs(self.root / "images", self.root / "masks")
+        if split == "trainval":
+            return files
+        tested = {self._group(image) for image, _ in test}
+        held_out = {self._group(image) for image, _ in files if "0100" <= image.stem <= "0125"}
+        return [
+            (image, mask)
+            for image, mask in files
+            if (group := self._group(image)) not in tested
+            and (group in held_out) == (split == "val")
+        ]
+
+    @staticmethod
+    def _group(image: Path) -> str:
+        """The lowest number that shows the same frame."""
+        return _FRAME.get(image.stem, image.stem)
 
 
 # Numbers of pictures that show the same frame (or, for the last three, nearly the same).
@@ -124,16 +181,6 @@ _COPIES = (
     *((79, 81, 114), (113, 131), (127, 145)),
 )
 _FRAME = {f"{number:04}": f"{copies[0]:04}" for copies in _COPIES for number in copies}
-
-
-def _frame(image: Path) -> str:
-    """The group of an ultrasound picture: the lowest number that shows the same frame."""
-    return _FRAME.get(image.stem, image.stem)
-
-
-def _drive(image: Path) -> str:
-    """The drive that a CamVid frame is from: 0006R0_f00930.png → 0006R0."""
-    return image.stem.split("_")[0]
 
 
 def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
@@ -148,30 +195,5 @@ def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     return [(images / name, masks / name) for name in sorted(names)]
 
 
-def _check_split(name: str, split: str, splits: tuple[str, ...]) -> None:
-    if split not in splits:
-        raise ValueError(f"{name} has no split {split!r}; expected one of {', '.join(splits)}")
-
-
-def _locate(name: str, root: Root, download: bool) -> Path:
-    """The folder of the complete data set, downloaded if asked for; FileNotFoundError if none."""
-    source = SOURCES[name]
-    complete: Callable[[Path], bool] = lambda folder: not shortfalls(folder, source)  # noqa: E731
-    folder = paths.find_dataset(name, complete, root)
-    if folder is not None:
-        return folder
-    if download:
-        return fetch(name, root)
-    looked = [base / name for base in paths.data_roots(root)]
-    if root is not None:
-        looked.append(Path(root).expanduser())
-    found = "\n".join(f"  {folder}: {'; '.join(shortfalls(folder, source))}" for folder in looked)
-    raise FileNotFoundError(
-        f"{source.title} is complete in none of the places looked at:\n{found}\n"
-        f"Run `python -m seglib download {name}` ({source.total_bytes / 1e6:.0f} MB, "
-        f"{source.licence}), pass root=… (the folder that holds {name}/), or set SEGLIB_DATA."
-    )
-
-
-DATASETS: dict[str, type[CamVid] | type[Ultrasound]] = {"camvid": CamVid, "ultrasound": Ultrasound}
+DATASETS: dict[str, type[PublicDataset]] = {"camvid": CamVid, "ultrasound": Ultrasound}
 """Every data set that has a name on the command line."""

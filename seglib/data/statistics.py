@@ -43,7 +43,7 @@ class ClassStatistics:
 
     def table(self) -> str:
         """A table for printing: per class its pixels, their share and the images it is in."""
-        width = max(map(len, (*self.classes, "void")))
+        width = max(map(len, (*self.classes, "class")))
         lines = [f"{'class':<{width}}  {'pixels':>13}  {'share':>7}  images"]
         for name, pixels, share, images in zip(
             self.classes, self.pixels, self.share, self.images, strict=True

@@ -1,0 +1,261 @@
+"""Reading pictures and masks: every kind of file against arrays written by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglib.data import read_image, read_mask
+from seglib.data.files import check_palette, pair_files
+
+LABELS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)
+
+
+def save(path: Path, array: Any, **options: Any) -> Path:
+    Image.fromarray(np.asarray(array)).save(path, **options)
+    return path
+
+
+def test_rgb_is_read_as_it_is(tmp_path: Path) -> None:
+    rgb = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    image = read_image(save(tmp_path / "a.PNG", rgb))
+    assert image.dtype == np.uint8 and image.flags.writeable
+    np.testing.assert_array_equal(image, rgb)
+
+
+def test_grey_and_one_bit_become_three_equal_channels(tmp_path: Path) -> None:
+    grey = np.array([[0, 7, 255]], dtype=np.uint8)
+    np.testing.assert_array_equal(
+        read_image(save(tmp_path / "a.png", grey)), np.stack([grey] * 3, axis=-1)
+    )
+    one_bit = save(tmp_path / "b.png", np.array([[True, False]]))
+    assert read_image(one_bit).tolist() == [[[255] * 3, [0] * 3]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
+    image = read_image(save(tmp_path / f"a.{suffix}", values))
+    assert image[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]  # v / 257, rounded
+    assert (image == image[..., :1]).all()
+
+
+def test_32_bits_within_16_are_scaled_and_others_refused(tmp_path: Path) -> None:
+    assert read_image(save(tmp_path / "a.tif", np.array([[0, 65535]], np.int32)))[0, 1, 0] == 255
+    with pytest.raises(ValueError, match=r"values from -1 to 70000.*0–65535.*8-bit PNG"):
+        read_image(save(tmp_path / "b.tif", np.array([[-1, 70000]], np.int32)))
+
+
+def test_transparency_is_laid_over_black(tmp_path: Path) -> None:
+    rgba = np.array([[[200, 100, 50, 255], [200, 100, 50, 0]]], dtype=np.uint8)
+    assert read_image(save(tmp_path / "a.png", rgba)).tolist() == [[[200, 100, 50], [0, 0, 0]]]
+
+
+def test_palette_picture_becomes_its_colours(tmp_path: Path) -> None:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[4, 4].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, [[1, 2, 3], [4, 5, 6]]),
+        (3, [[6, 5, 4], [3, 2, 1]]),
+        (6, [[4, 1], [5, 2], [6, 3]]),  # the camera was turned: shown a quarter clockwise
+        (8, [[3, 6], [2, 5], [1, 4]]),
+    ],
+)
+def test_exif_orientation(tmp_path: Path, orientation: int, expected: list[list[int]]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", np.array([[1, 2, 3], [4, 5, 6]], np.uint8), exif=exif)
+    assert read_image(path)[..., 0].tolist() == expected
+
+
+def test_float_picture_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.array([[0.5]], np.float32))
+    with pytest.raises(ValueError, match=r"floating-point.*8 or 16 bits.*scale it"):
+        read_image(path)
+    with pytest.raises(ValueError, match=r"mask a.tif has floating-point.*astype\('uint8'\)"):
+        read_mask(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("how", ["truncated", "empty", "text"])
+def test_damaged_files(tmp_path: Path, read: Any, how: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    path = save(tmp_path / "a.png", noise)
+    whole = path.read_bytes()
+    kept = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"not a picture"}[how]
+    path.write_bytes(kept)
+    with pytest.raises(ValueError) as caught:
+        read(path)
+    for part in ("cannot read", str(path), f"{len(kept)} bytes", "whole picture", "replace it"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_no_such_file(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*a\.png; expected a picture"):
+        read(tmp_path / "a.png")
+
+
+def test_palette_png_gives_indices_not_brightnesses(tmp_path: Path) -> None:
+    picture = Image.fromarray(LABELS)
+    # With fewer colours Pillow packs a pixel into 2 bits and writes 255 as 3.
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *bytes(3 * 253)])
+    picture.save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "P"
+    mask = read_mask(tmp_path / "a.png")
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "suffix"), [("uint8", "png"), ("uint8", "bmp"), ("uint16", "png"), ("int32", "tif")]
+)
+def test_grey_masks_give_their_values(tmp_path: Path, dtype: str, suffix: str) -> None:
+    mask = read_mask(save(tmp_path / f"a.{suffix}", LABELS.astype(dtype)))
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, LABELS)
+
+
+def test_one_bit_mask_gives_0_and_1(tmp_path: Path) -> None:
+    assert read_mask(save(tmp_path / "a.png", np.array([[True, False]]))).tolist() == [[1, 0]]
+
+
+def test_labels_out_of_range(tmp_path: Path) -> None:
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:17] = 12
+    mask[19, 19] = 255
+    with pytest.raises(ValueError) as caught:
+        read_mask(save(tmp_path / "img_007.png", mask), [f"c{i}" for i in range(11)])
+    assert str(caught.value) == (
+        "mask img_007.png has label 12 at 340 pixels, but the data set has 11 classes (0–10) and "
+        "ignore_index 255; remap it (label_map={12: …}) or pass classes=…"
+    )
+    assert read_mask(tmp_path / "img_007.png", list(map(str, range(13))))[0, 0] == 12
+
+
+def test_labels_beyond_8_bits(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.array([[0, 300, 300]], np.uint16))
+    with pytest.raises(ValueError, match=r"label 300 at 2 pixels, but uint8 holds 0–255"):
+        read_mask(path)
+    assert read_mask(path, ["a", "b"], label_map={300: 1}).tolist() == [[0, 1, 1]]
+    negative = save(tmp_path / "b.tif", np.array([[0, -1]], np.int32))
+    with pytest.raises(ValueError, match=r"label -1 at 1 pixels"):
+        read_mask(negative)
+    assert read_mask(negative, label_map={-1: 255}).tolist() == [[0, 255]]
+
+
+def test_label_map_renames_all_at_once(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8))
+    assert read_mask(path, label_map={0: 1, 1: 0, 2: 255}).tolist() == [[1, 0, 255]]
+    with pytest.raises(ValueError, match="label 256 at 1 pixels"):
+        read_mask(path, label_map={2: 256})
+
+
+PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+
+
+def test_colours_need_a_palette_and_must_match_exactly(tmp_path: Path) -> None:
+    rgb = np.array([[(0, 128, 0), (0, 0, 0), (128, 0, 0)]], np.uint8)
+    path = save(tmp_path / "a.png", rgb)
+    assert read_mask(path, palette=PALETTE).tolist() == [[2, 0, 1]]
+    with pytest.raises(ValueError, match=r"a\.png is a colour picture.*one number.*palette=…"):
+        read_mask(path)
+    rgb[0, 0] = (0, 120, 3)
+    with pytest.raises(ValueError) as caught:
+        read_mask(save(path, rgb), ["sky", "car", "tree"], palette=PALETTE)
+    for part in ("(0, 120, 3) at 1 pixels", "nearest is label 2 tree (0, 128, 0)", "JPEG"):
+        assert part in str(caught.value)
+
+
+def test_grey_colours_are_not_taken_for_labels(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", np.stack([LABELS] * 3, axis=-1))
+    with pytest.raises(ValueError, match=r"three equal channels.*brightnesses.*\[\.\.\., 0\]"):
+        read_mask(path)
+
+
+def test_transparent_mask(tmp_path: Path) -> None:
+    rgba = np.array([[(128, 0, 0, 255), (0, 0, 0, 255)]], np.uint8)
+    assert read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE).tolist() == [[1, 0]]
+    rgba[0, 1, 3] = 0
+    with pytest.raises(ValueError, match=r"transparent at 1 pixels.*without transparency"):
+        read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE)
+
+
+@pytest.mark.parametrize(
+    ("palette", "message"),
+    [
+        ([0, 1, 2], r"shape \(3,\), but \(C, 3\)"),
+        ([(0.0, 0.5, 1.0)], "whole numbers 0–255"),
+        ([(0, 0, 256)], "whole numbers 0–255"),
+        ([(1, 2, 3), (0, 0, 0), (1, 2, 3)], r"colour \(1, 2, 3\) twice"),
+    ],
+)
+def test_bad_palettes(palette: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_palette(palette)
+
+
+def folders(tmp_path: Path, images: str, masks: str) -> tuple[Path, Path]:
+    for folder, names in (("images", images), ("masks", masks)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in names.split():
+            (tmp_path / folder / name).touch()
+    return tmp_path / "images", tmp_path / "masks"
+
+
+def test_pairs_by_stem(tmp_path: Path) -> None:
+    images, masks = folders(
+        tmp_path, "b.JPG a.webp c.tiff Thumbs.db .a.png notes.txt", "c.PNG a.tif b.bmp .DS_Store"
+    )
+    names = [(image.name, mask.name) for image, mask in pair_files(images, masks)]
+    assert names == [("a.webp", "a.tif"), ("b.JPG", "b.bmp"), ("c.tiff", "c.PNG")]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "error", "parts"),
+    [
+        ("a.jpg b.jpg", "a.png", FileNotFoundError, ["1 without a mask (b.jpg)", "rename"]),
+        ("a.jpg", "a.png z.png", FileNotFoundError, ["1 without an image (z.png)", "same name"]),
+        (
+            "1.png 2.png 3.png 4.png 5.png 6.png 7.png x.png",
+            "x.png y.png",
+            FileNotFoundError,
+            ["7 without a mask (1.png, 2.png, 3.png, 4.png, 5.png and 2 more)", "(y.png)"],
+        ),
+        ("a.jpg a.png", "a.png", ValueError, ["both a.jpg and a.png", "one image per name"]),
+        ("a.jpg", "a.jpg b.JPEG", ValueError, ["JPEG masks (a.jpg, b.JPEG)", "as PNG"]),
+        ("", "a.png", FileNotFoundError, ["no images", "holds nothing", ".webp"]),
+        ("a.png", "a.npy b.npy", FileNotFoundError, ["no masks", "2 .npy", ".tiff", "convert"]),
+    ],
+)
+def test_pairing_errors(
+    tmp_path: Path, images: str, masks: str, error: type[Exception], parts: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        pair_files(*folders(tmp_path, images, masks))
+    assert [part for part in parts if part not in str(caught.value)] == []
+
+
+def test_missing_folder_and_one_for_both(tmp_path: Path) -> None:
+    images, masks = folders(tmp_path, "a.jpg a.png", "")
+    with pytest.raises(ValueError, match=r"both to be read from .*two folders"):
+        pair_files(images, masks / ".." / "images")
+    (images / "a.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; expected the masks there"):
+        pair_files(images, tmp_path / "nowhere")

@@ -1,0 +1,202 @@
+"""Data sets from folders: samples, keys, transforms, groups, sizes, and the full check."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglib.data import FolderDataset, SampleKey, SegmentationDataset
+from seglib.data.palettes import default_palette
+
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+MASK = np.array([[0, 1, 255], [1, 1, 0]], dtype=np.uint8)
+CLASSES = ("ground", "house")
+
+
+class Folder:
+    """A folder of pairs under construction."""
+
+    def __init__(self, path: Path) -> None:
+        self.images, self.masks = path / "images", path / "masks"
+        self.images.mkdir()
+        self.masks.mkdir()
+
+    def add(self, stem: str, mask: Any = MASK, image: Any = IMAGE, exif: Any = None) -> Folder:
+        options = {} if exif is None else {"exif": exif}
+        Image.fromarray(np.asarray(image)).save(self.images / f"{stem}.png", **options)
+        Image.fromarray(np.asarray(mask, dtype=np.uint8)).save(self.masks / f"{stem}.png")
+        return self
+
+    def open(self, classes: Sequence[str] = CLASSES, **options: Any) -> FolderDataset:
+        return FolderDataset(self.images, self.masks, classes, **options)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_sample_and_attributes(folder: Folder) -> None:
+    dataset = folder.add("b", mask=np.zeros((2, 3))).add("a").open()
+    image, mask = dataset[0]
+    assert (image.dtype, mask.dtype) == (np.uint8, np.uint8)
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(mask, MASK)
+    assert len(dataset) == 2 and dataset.num_classes == 2 and dataset.ignore_index == 255
+    assert dataset.classes == CLASSES and dataset.groups == ("a", "b")
+    assert dataset.files[0] == (folder.images / "a.png", folder.masks / "a.png")
+    assert dataset.palette.dtype == np.uint8
+    np.testing.assert_array_equal(dataset.palette, default_palette(2))
+    assert repr(dataset) == "FolderDataset(2 images, 2 classes)"
+    assert isinstance(dataset, SegmentationDataset)
+
+
+def test_indices(folder: Folder) -> None:
+    dataset = folder.add("a").add("b", mask=np.ones((2, 3))).open()
+    assert dataset[-1][1].tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert dataset[np.int64(1)][1].tolist() == dataset[-1][1].tolist()
+    assert [mask[0, 0] for _, mask in dataset] == [0, 1]  # a for loop ends by itself
+    for index in (2, -3):
+        with pytest.raises(IndexError, match=rf"index {index}, but the data set has 2 images"):
+            dataset[index]
+    with pytest.raises(TypeError):
+        dataset[0.5]  # type: ignore[index]
+
+
+def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> None:
+    def seeded(image: Any, mask: Any, seed: int | None = None) -> Any:
+        return mask.shape, seed
+
+    def plain(image: Any, mask: Any) -> Any:
+        return mask.shape, "plain"
+
+    def greedy(image: Any, mask: Any, **options: Any) -> Any:
+        return mask.shape, options
+
+    dataset = folder.add("a").add("b").open(transform=seeded)
+    key = SampleKey(seed=3, epoch=1, index=1)
+    assert dataset[key] == ((2, 3), key.derived_seed())
+    assert dataset[0] == ((2, 3), None)
+    dataset.transform = plain
+    assert dataset[key] == dataset[0] == ((2, 3), "plain")
+    dataset.transform = greedy  # **options of others are not ours to fill
+    assert dataset[key] == ((2, 3), {})
+    dataset.transform = None
+    np.testing.assert_array_equal(dataset[key][1], MASK)
+
+
+def test_groups_by_name(folder: Folder) -> None:
+    dataset = folder.add("north_1").add("north_2").add("south_1")
+    assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
+
+
+def test_other_size(folder: Folder) -> None:
+    dataset = folder.add("a", mask=np.zeros((3, 3))).open()
+    with pytest.raises(ValueError) as caught:
+        dataset[0]
+    assert str(caught.value) == (
+        "image a.png is 2×3 (height × width), but mask a.png is 3×3; expected equal sizes: "
+        "export the mask at the image's size"
+    )
+
+
+def test_other_size_because_of_exif(folder: Folder) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    dataset = folder.add("a", exif=exif).open()
+    message = r"3×2 .*is 2×3; the photo's EXIF orientation 6 turns it.*turn the mask as well"
+    with pytest.raises(ValueError, match=message):
+        dataset[0]
+
+
+def test_coloured_masks_and_a_colour_for_void(folder: Folder) -> None:
+    palette = [(10, 0, 0), (0, 10, 0), (255, 255, 255)]
+    coloured = np.array(palette, np.uint8)[[[0, 1, 2], [1, 1, 0]]]
+    folder.add("a", mask=coloured)
+    dataset = folder.open(palette=palette, label_map={2: 255})
+    np.testing.assert_array_equal(dataset[0][1], MASK)
+    assert dataset.palette.tolist() == [[10, 0, 0], [0, 10, 0]]
+    with pytest.raises(ValueError, match=r"label 2 at 1 pixels.*2 classes \(0–1\)"):
+        folder.open(palette=palette)[0]
+    with pytest.raises(ValueError, match=r"colour picture.*pass palette="):
+        folder.open()[0]  # the default palette is for drawing, never a key to the labels
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": [f"c{i}" for i in range(256)]}, r"256 classes.*1 to 255.*merge"),
+        ({"classes": []}, "0 classes"),
+        ({"classes": "road"}, r"string 'road'; pass a list"),
+        ({"classes": ["a", "b", "a"]}, "class 'a' is listed twice"),
+        ({"ignore_index": 256}, r"ignore_index is 256.*0–255.*pass 255"),
+        ({"ignore_index": -100}, r"ignore_index is -100"),
+        ({"palette": [(0, 0, 0)]}, r"1 colours, but there are 2 classes.*one row"),
+    ],
+)
+def test_bad_arguments(folder: Folder, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        folder.add("a").open(**options)
+
+
+def test_check_of_a_sound_folder(folder: Folder) -> None:
+    report = folder.add("a").add("b", mask=np.zeros((2, 3))).open().check()
+    assert report.ok and report.problems == () and report.notes == () and report.images == 2
+    assert report.statistics.pixels.tolist() == [8, 3]
+    assert report.statistics.void == 1
+    assert str(report).startswith("2 images checked: no problems\n")
+
+
+def test_check_collects_every_problem(folder: Folder) -> None:
+    folder.add("a").add("b", mask=np.full((2, 3), 7)).add("c", mask=np.zeros((1, 1))).add("d")
+    (folder.images / "d.png").write_bytes(b"")
+    report = folder.open().check(progress=False)
+    assert not report.ok and report.images == 4
+    assert [
+        part in text
+        for part, text in zip(
+            ("label 7 at 6 pixels", "is 1×1", "d.png (0 bytes)"), report.problems, strict=True
+        )
+    ] == [True] * 3
+    assert report.statistics.total_images == 1  # the sound pair only
+    assert "4 images checked: 3 problems" in report.table()
+    assert "problem: mask b.png has label 7" in str(report)
+
+
+def test_check_finds_the_foreground_that_would_be_void(folder: Folder) -> None:
+    folder.add("a", mask=[[0, 255, 255], [0, 0, 0]]).add("b", mask=np.zeros((2, 3)))
+    (problem,) = folder.open().check().problems
+    for part in ("0 and 255", "2 pixels would be left out", "house", "label_map={255: 1}"):
+        assert part in problem
+    mended = folder.open(label_map={255: 1}).check()
+    assert mended.ok and mended.statistics.pixels.tolist() == [10, 2]
+    folder.add("c")  # a single pixel of class 1 shows that 255 is meant as void
+    assert folder.open().check().ok
+
+
+def test_check_names_absent_classes(folder: Folder) -> None:
+    report = folder.add("a").open(("ground", "house", "tree", "car")).check()
+    assert report.ok and report.notes == ("no pixel of tree, car in any mask",)
+    assert "note: no pixel of tree, car" in str(report)
+
+
+def test_data_sets_travel_to_workers(folder: Folder) -> None:
+    dataset = pickle.loads(pickle.dumps(folder.add("a").open(group=lambda stem: stem)))
+    np.testing.assert_array_equal(dataset[0][1], MASK)
+
+
+def test_import_is_cheap() -> None:
+    code = (
+        "import sys, seglib.data; heavy = {'torch', 'torchvision', 'albumentations', 'cv2', "
+        "'matplotlib'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

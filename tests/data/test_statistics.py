@@ -1,0 +1,103 @@
+"""Class statistics against numbers counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from seglib.data import ClassStatistics, FolderDataset, class_statistics
+from seglib.data.statistics import _Counter
+
+MASKS = {
+    "a": [[0, 0, 1, 255], [0, 0, 1, 255]],  # 6 valid
+    "b": [[2, 2, 2, 2], [0, 255, 255, 255]],  # 5 valid
+    "c": [[255, 255, 255, 255], [255, 255, 255, 255]],  # none
+}
+
+
+def open_masks(path: Path, masks: dict[str, list[list[int]]], classes: str) -> FolderDataset:
+    for part in ("images", "masks"):
+        (path / part).mkdir()
+    for stem, mask in masks.items():
+        labels = np.array(mask, np.uint8)
+        Image.fromarray(np.zeros((*labels.shape, 3), np.uint8)).save(
+            path / "images" / f"{stem}.png"
+        )
+        Image.fromarray(labels).save(path / "masks" / f"{stem}.png")
+    return FolderDataset(path / "images", path / "masks", classes.split())
+
+
+def test_counts(tmp_path: Path) -> None:
+    statistics = class_statistics(open_masks(tmp_path, MASKS, "road car tree sky"), progress=False)
+    assert statistics.classes == ("road", "car", "tree", "sky")
+    assert statistics.pixels.tolist() == [5, 2, 4, 0]
+    assert statistics.images.tolist() == [2, 1, 1, 0]
+    assert statistics.image_pixels.tolist() == [11, 6, 5, 0]
+    assert statistics.pixels.dtype == statistics.image_pixels.dtype == np.int64
+    assert (statistics.void, statistics.total_images) == (13, 3)
+    np.testing.assert_allclose(statistics.share, [5 / 11, 2 / 11, 4 / 11, 0])
+    assert statistics.absent == ("sky",)
+
+
+def test_images_are_not_read(tmp_path: Path) -> None:
+    dataset = open_masks(tmp_path, MASKS, "road car tree")
+    for image, _ in dataset.files:
+        image.write_bytes(b"")
+    assert class_statistics(dataset).pixels.tolist() == [5, 2, 4]
+
+
+def test_table(tmp_path: Path) -> None:
+    lines = str(class_statistics(open_masks(tmp_path, MASKS, "road car tree sky"))).splitlines()
+    assert lines[0].split() == ["class", "pixels", "share", "images"]
+    assert lines[1].split() == ["road", "5", "45.45%", "2"]
+    assert lines[4].split() == ["sky", "0", "0.00%", "0"]
+    assert lines[5].split()[:2] == ["void", "13"]
+    assert len({len(line) for line in lines[:5]}) == 1  # columns stand in line
+
+
+def test_only_void_has_no_shares(tmp_path: Path) -> None:
+    report = open_masks(tmp_path, {"c": MASKS["c"]}, "road car").check(progress=False)
+    assert np.isnan(report.statistics.share).all()
+    assert report.ok and report.notes == ("no pixel of road, car in any mask",)
+
+
+def test_void_may_have_the_number_of_a_class(tmp_path: Path) -> None:
+    dataset = open_masks(tmp_path, {"a": [[0, 1, 1]]}, "unknown road")
+    dataset.ignore_index = 0
+    statistics = class_statistics(dataset)
+    assert (statistics.pixels.tolist(), statistics.void) == ([0, 2], 1)
+
+
+def test_first_bad_mask_stops_the_count(tmp_path: Path) -> None:
+    dataset = open_masks(tmp_path, {"a": [[0, 9]]}, "road car")
+    with pytest.raises(ValueError, match=r"a\.png has label 9 at 1 pixels"):
+        class_statistics(dataset)
+
+
+class Shape:
+    """As much of a data set as the counter looks at."""
+
+    classes, num_classes, ignore_index = ("a", "b", "c"), 3, 255
+
+
+labels = st.sampled_from([0, 1, 2, 255])
+
+
+@given(st.lists(arrays(np.uint8, (3, 4), elements=labels), max_size=4))
+def test_properties(masks: list[np.ndarray]) -> None:
+    counter = _Counter(Shape())  # type: ignore[arg-type]
+    for mask in masks:
+        counter.add(mask)
+    statistics: ClassStatistics = counter.result()
+    assert statistics.pixels.sum() + statistics.void == 12 * len(masks)
+    for label in range(3):
+        having = [mask for mask in masks if (mask == label).any()]
+        assert statistics.pixels[label] == sum((mask == label).sum() for mask in masks)
+        assert statistics.images[label] == len(having)
+        assert statistics.image_pixels[label] == sum((mask != 255).sum() for mask in having)
