@@ -237,7 +237,10 @@ class Lock:
 
 
 def prepare_venv(uv, python, torch):
-    """A .venv whose Python works. One that is whole is kept; a half-installed one is not."""
+    """See to a .venv whose Python works; return whether it is new.
+
+    One that is whole is kept; one that an installer left half-way is not.
+    """
     folder, half = here(".venv"), os.path.exists(UNFINISHED)
     rebuild = half or not fit(venv_python())
     if rebuild and os.path.lexists(folder):
@@ -251,6 +254,7 @@ def prepare_venv(uv, python, torch):
         json.dump({"torch": torch}, handle)
     if rebuild:
         install(uv, "venv", "--no-project", "--allow-existing", "--python", python, folder)
+    return rebuild
 
 
 def setup(torch, versions):
@@ -264,13 +268,13 @@ def setup(torch, versions):
         print("Setting up .venv (once; minutes, most of them for PyTorch)", flush=True)
         python = find_python()
         uv = find_uv(python)
-        prepare_venv(uv, python, torch)
+        new = prepare_venv(uv, python, torch)
         backend = ["--torch-backend", torch] if torch else []
         try:
             install(uv, "pip", "install", "--python", venv_python(), *backend,
                     *VERSIONS[versions], *PACKAGES)
         except Trouble as trouble:
-            if trouble.untouched:
+            if trouble.untouched and not new:
                 os.remove(UNFINISHED)
             raise
         with open(STAMP + ".part", "w") as handle:

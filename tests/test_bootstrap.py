@@ -331,6 +331,14 @@ def test_no_network_leaves_a_whole_environment_alone(tree: Tree) -> None:
     assert [call.split()[0] for call in tree.called()] == ["venv", "pip", "pip", "pip"]
 
 
+def test_no_network_does_not_forget_the_choice_of_torch(tree: Tree) -> None:
+    tree.uv(f"printf '{NETWORK}\\n'; exit 1")
+    line_of(tree.run("setup", SEGLIB_TORCH="cpu"))
+    tree.uv()
+    assert tree.run("setup").returncode == 0
+    assert "--torch-backend cpu" in tree.called()[-1]
+
+
 def test_little_space_is_noticed_before(tree: Tree) -> None:
     tree.uv()
     code = "b.shutil.disk_usage = lambda _: __import__('types').SimpleNamespace(free=5e8)"
