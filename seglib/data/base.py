@@ -58,7 +58,8 @@ class SegmentationDataset:
         self.palette = colours[: self.num_classes]
         self.label_map = dict(label_map or {})
         self.files = tuple(files)
-        self.groups = tuple(groups) if groups else tuple(image.stem for image, _ in self.files)
+        stems = [image.stem for image, _ in self.files]
+        self.groups = tuple(stems if groups is None else groups)
         if len(self.groups) != len(self.files):
             raise ValueError(f"found {len(self.groups)} groups for {len(self.files)} images")
         self.transform = transform

@@ -51,7 +51,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             )
         grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)  # 65535 → 255, rounded
         return np.stack([grey8] * 3, axis=-1)
-    if "A" in picture.mode or "transparency" in picture.info:
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         # Dropping the alpha channel instead would show colours that were never meant to be seen.
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
@@ -223,6 +223,7 @@ def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
 
 
 def _codes(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """One number per colour: (..., 3) to (...)."""
     return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 

@@ -112,6 +112,17 @@ def test_no_such_file(tmp_path: Path, read: Any) -> None:
         read(tmp_path / "a.png")
 
 
+def test_picture_too_large_to_be_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match=r"a\.png is too large .*25 pixels.*cut it up"):
+        read_image(save(tmp_path / "a.png", np.zeros((5, 5), np.uint8)))
+
+
+def test_jpeg_mask(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"JPEG masks \(a\.jpg\).*labels are lost.*as PNG"):
+        read_mask(save(tmp_path / "a.jpg", LABELS))
+
+
 def test_palette_png_gives_indices_not_brightnesses(tmp_path: Path) -> None:
     picture = Image.fromarray(LABELS)
     # With fewer colours Pillow packs a pixel into 2 bits and writes 255 as 3.
@@ -192,6 +203,8 @@ def test_grey_colours_are_not_taken_for_labels(tmp_path: Path) -> None:
 def test_transparent_mask(tmp_path: Path) -> None:
     rgba = np.array([[(128, 0, 0, 255), (0, 0, 0, 255)]], np.uint8)
     assert read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE).tolist() == [[1, 0]]
+    Image.fromarray(LABELS).convert("LA").save(tmp_path / "b.png")  # grey, fully opaque
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), LABELS)
     rgba[0, 1, 3] = 0
     with pytest.raises(ValueError, match=r"transparent at 1 pixels.*without transparency"):
         read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE)

@@ -89,6 +89,8 @@ def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> N
     assert dataset[key] == dataset[0] == ((2, 3), "plain")
     dataset.transform = greedy  # **options of others are not ours to fill
     assert dataset[key] == ((2, 3), {})
+    dataset.transform = zip  # a built-in that may have no signature to look at
+    assert len(list(dataset[key])) == 2
     dataset.transform = None
     np.testing.assert_array_equal(dataset[key][1], MASK)
 
@@ -96,6 +98,12 @@ def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> N
 def test_groups_by_name(folder: Folder) -> None:
     dataset = folder.add("north_1").add("north_2").add("south_1")
     assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
+
+
+def test_one_group_for_each_image() -> None:
+    files = [(Path("a.png"), Path("a.png"))]
+    with pytest.raises(ValueError, match="found 2 groups for 1 images"):
+        SegmentationDataset(files, CLASSES, groups=["x", "y"])
 
 
 def test_other_size(folder: Folder) -> None:

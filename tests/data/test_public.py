@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +152,7 @@ def test_copies_look_alike(datasets: Path) -> None:
     exact = [f"{a:04} {b:04}".split() for a, b, *more in public._COPIES if not more]
     assert np.median([likeness(a, b) for a, b in exact]) > 0.85
     names = sorted(by_name)[160:200]  # neighbours by number, none of them copies
-    others = zip(names, names[1:], strict=False)
-    assert np.median([likeness(a, b) for a, b in others]) < 0.5
+    assert np.median([likeness(a, b) for a, b in pairwise(names)]) < 0.5
 
 
 @pytest.mark.data
