@@ -41,8 +41,10 @@ def check(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    from seglib.data import make_loader
-    from seglib.losses import CrossEntropyLoss
+    import torch
+
+    from seglib.data import class_statistics, make_loader
+    from seglib.losses import CrossEntropyLoss, class_weights
     from seglib.models import create_model
     from seglib.settings import read_settings
     from seglib.training import fit
@@ -58,8 +60,9 @@ def train(options: argparse.Namespace) -> int:
     plain = eval_transform(s.height, s.width)
     train_set = open_dataset(s.data, s.train_split, s.root, s.classes, augment)
     val_set = open_dataset(s.data, s.val_split, s.root, s.classes, plain)
-    import torch
-
+    weights = None
+    if s.class_weights != "none":
+        weights = class_weights(class_statistics(train_set), s.class_weights)
     torch.manual_seed(s.seed)                              # the first weights
     model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
     parameters = sum(p.numel() for p in model.parameters())
@@ -73,7 +76,7 @@ def train(options: argparse.Namespace) -> int:
         make_loader(val_set, s.batch_size, workers=s.workers),
         epochs=s.epochs,
         lr=s.lr,
-        loss=CrossEntropyLoss(label_smoothing=s.label_smoothing),
+        loss=CrossEntropyLoss(weights, label_smoothing=s.label_smoothing),
         weight_decay=s.weight_decay,
         schedule=s.schedule,
         clip=s.clip or None,

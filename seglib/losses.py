@@ -6,9 +6,13 @@ nor the gradient, and a batch without a valid pixel gives zero, with a gradient 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from seglib.messages import did_you_mean
 
 
 class CrossEntropyLoss(nn.Module):
@@ -79,6 +83,33 @@ class CrossEntropyLoss(nn.Module):
         else:
             count = self.weight[torch.where(valid, target, 0)].mul(valid).sum()
         return total / torch.where(count > 0, count, 1)
+
+
+def class_weights(statistics: Any, method: str = "median") -> Tensor:
+    """One loss weight a class, float32 (C,), from the counts of a data set's training split.
+
+    Args:
+        statistics: what `seglib.data.class_statistics(dataset)` returns: `.pixels`, the pixels
+            of each class, and `.image_pixels`, the valid pixels of the images it occurs in.
+        method: "median" (median frequency balancing, Eigen & Fergus, 2015, arXiv:1411.4734: a
+            class's frequency is taken over the images that contain it) or "enet"
+            (1 / ln(1.02 + share), Paszke et al., 2016, arXiv:1606.02147; at most 50.5).
+
+    A class that never occurs gets weight 0 with "median"; with "enet" it has the largest.
+    """
+    pixels = torch.as_tensor(statistics.pixels, dtype=torch.float64)
+    if pixels.sum() == 0:
+        raise ValueError("found no valid pixel in the statistics, so there is nothing to balance")
+    if method == "enet":
+        return (1 / torch.log(1.02 + pixels / pixels.sum())).float()
+    if method == "median":
+        seen = pixels > 0
+        whole = torch.as_tensor(statistics.image_pixels, dtype=torch.float64)
+        frequency = pixels[seen] / whole[seen]
+        weights = torch.zeros_like(pixels)
+        weights[seen] = frequency.quantile(0.5) / frequency
+        return weights.float()
+    raise ValueError(f"there is no method {method!r}{did_you_mean(method, ['median', 'enet'])}")
 
 
 def check_logits_and_target(logits: Tensor, target: Tensor) -> None:

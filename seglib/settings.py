@@ -36,6 +36,7 @@ class TrainSettings:
     schedule: str = "onecycle"
     clip: float = 0.0                 # bound of the gradient's norm; 0: none
     patience: int = 0                 # epochs without a better one before stopping; 0: never
+    class_weights: str = "none"       # of the loss: none, median or enet
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
     stretch: float = 1.2

@@ -1,0 +1,73 @@
+"""Batches depend on (seed, epoch, index), not on workers; plain loaders vary by epoch too."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+from toys import Toy
+
+from seglib.data.loader import EpochSampler, SampleKey, make_loader
+from seglib.transforms import eval_transform, train_transform
+
+
+def epochs_of(workers, epochs=2, seed=0):
+    loader = make_loader(Toy(7, train_transform(16, 24)), 3, True, seed=seed, workers=workers)
+    batches = []
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)
+        batches.append([(images.clone(), masks.clone()) for images, masks in loader])
+    return batches
+
+
+def same(a, b):
+    pairs = [(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)]
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.slow
+def test_zero_and_two_workers_give_equal_batches_and_epochs_differ():
+    alone, shared = epochs_of(0), epochs_of(2)
+    assert same(alone[0], shared[0]) and same(alone[1], shared[1])
+    assert not same(alone[0], alone[1])
+    assert not same(alone[0], epochs_of(0, seed=1)[0])
+
+
+def test_one_sample_differs_from_epoch_to_epoch():
+    data = Toy(3, train_transform(16, 24))
+    first = data[SampleKey(0, 0, 1)][0]
+    assert torch.equal(first, data[SampleKey(0, 0, 1)][0])
+    assert not torch.equal(first, data[SampleKey(0, 1, 1)][0])
+
+
+def test_every_sample_comes_once_in_an_epoch():
+    sampler = EpochSampler(50, shuffle=True, seed=4)
+    sampler.set_epoch(3)
+    order = [key.index for key in sampler]
+    assert sorted(order) == list(range(50)) and order != list(range(50))
+    assert [key.index for key in EpochSampler(4, shuffle=False)] == [0, 1, 2, 3]
+
+
+def test_derived_seeds_do_not_collide():
+    keys = product(range(3), range(10), range(200))
+    seeds = {SampleKey(*key).derived_seed() for key in keys}
+    assert len(seeds) > 3 * 10 * 200 - 3      # 6,000 draws of 32 bits: 0.004 collisions expected
+
+
+def test_an_incomplete_batch_is_dropped_only_in_training():
+    data = Toy(7, eval_transform(16, 24))
+    assert [len(masks) for _, masks in make_loader(data, 3)] == [3, 3, 1]
+    assert [len(masks) for _, masks in make_loader(data, 3, shuffle=True)] == [3, 3]
+    assert [len(masks) for _, masks in make_loader(data, 9, shuffle=True)] == [7]
+
+
+def test_a_plain_loader_augments_differently_in_each_epoch():
+    loader = DataLoader(Toy(2, train_transform(16, 24)), batch_size=2)
+    torch.manual_seed(0)
+    assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
+
+
+def test_a_subset_takes_keys():
+    part = Subset(Toy(6, eval_transform(16, 24)), [4, 5])
+    images, _ = next(iter(make_loader(part, 2)))
+    assert torch.equal(images[1], Toy(6, eval_transform(16, 24))[5][0])

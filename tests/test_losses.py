@@ -1,0 +1,126 @@
+"""Cross-entropy against hand computations and PyTorch's own definition."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seglib.losses import CrossEntropyLoss, class_weights
+
+
+def case(seed=0, shape=(2, 4, 5, 6), void=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    n, c, h, w = shape
+    logits = torch.randn(shape, generator=generator)
+    target = torch.randint(0, c, (n, h, w), generator=generator)
+    target[torch.rand((n, h, w), generator=generator) < void] = 255
+    return logits, target
+
+
+def test_two_pixels_by_hand():
+    logits = torch.tensor([[[[0.0, 1.0]], [[0.0, 3.0]]]])          # (1, 2, 1, 2)
+    by_hand = (math.log(2) + math.log(1 + math.exp(2))) / 2        # truth: class 0 twice
+    value = CrossEntropyLoss()(logits, torch.zeros(1, 1, 2, dtype=torch.int64))
+    assert value.item() == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_equals_pytorch_where_there_are_valid_pixels(weighted, smoothing):
+    logits, target = case()
+    weight = torch.tensor([0.5, 2.0, 1.0, 0.0]) if weighted else None
+    ours = CrossEntropyLoss(weight, label_smoothing=smoothing)(logits, target)
+    theirs = F.cross_entropy(
+        logits, target, weight, ignore_index=255, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_ignored_pixels_change_neither_value_nor_gradient():
+    logits, target = case()
+    other = logits + 50 * torch.randn(logits.shape) * (target == 255)[:, None]
+    results = []
+    for x in (logits, other):
+        x = x.clone().requires_grad_()
+        value = CrossEntropyLoss()(x, target)
+        value.backward()
+        results.append((value.detach(), x.grad))
+    torch.testing.assert_close(results[0], results[1])
+    assert (results[0][1].movedim(1, -1)[target == 255] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_an_all_void_batch_gives_zero_with_a_gradient_path(dtype):
+    logits = torch.randn(2, 3, 4, 4, dtype=dtype, requires_grad=True)
+    value = CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0]))(
+        logits, torch.full((2, 4, 4), 255)
+    )
+    value.backward()
+    assert value.item() == 0 and (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_agrees_with_float32(dtype):
+    logits, target = case(shape=(2, 4, 60, 80))
+    half = logits.to(dtype)
+    value = CrossEntropyLoss()(half, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, CrossEntropyLoss()(half.float(), target))
+
+
+def test_gradient_matches_finite_differences():
+    logits, target = case(shape=(1, 3, 2, 3))
+    valid = target != 255
+    weight = torch.tensor([1.0, 2.0, 0.5])
+    x = logits.clone().requires_grad_()
+    CrossEntropyLoss(weight)(x, target).backward()
+
+    def reference(z):
+        log_p = z.double() - z.double().logsumexp(1, keepdim=True)
+        w = weight.double()[target.where(valid, 0)] * valid
+        picked = log_p.gather(1, target.where(valid, 0)[:, None])[:, 0]
+        return -(w * picked).sum() / w.sum()
+
+    step, flat = 1e-5, logits.double().flatten()
+    for i in range(flat.numel()):
+        up, down = flat.clone(), flat.clone()
+        up[i] += step
+        down[i] -= step
+        slope = (reference(up.view_as(logits)) - reference(down.view_as(logits))) / (2 * step)
+        assert x.grad.flatten()[i].item() == pytest.approx(slope.item(), abs=1e-6)
+
+
+def test_the_target_is_not_modified_and_a_perfect_prediction_costs_nothing():
+    _, target = case()
+    before = target.clone()
+    logits = 100 * F.one_hot(target.where(target != 255, 0), 4).movedim(-1, 1).float()
+    assert CrossEntropyLoss()(logits, target).item() < 1e-6
+    assert torch.equal(target, before)
+
+
+def test_one_valid_pixel():
+    target = torch.full((1, 2, 2), 255)
+    target[0, 1, 1] = 2
+    assert CrossEntropyLoss()(torch.zeros(1, 4, 2, 2), target).item() == pytest.approx(math.log(4))
+
+
+def test_class_weights_by_hand():
+    # three images of 100 valid pixels: class 1 is in two of them, class 2 in one, class 3 nowhere
+    counts = SimpleNamespace(pixels=[240, 40, 20, 0], image_pixels=[300, 200, 100, 0])
+    # frequencies .8, .2, .2: their median is .2
+    torch.testing.assert_close(
+        class_weights(counts, "median"), torch.tensor([0.25, 1.0, 1.0, 0.0])
+    )
+    by_hand = [1 / math.log(1.02 + p) for p in (240 / 300, 40 / 300, 20 / 300, 0)]
+    torch.testing.assert_close(class_weights(counts, "enet"), torch.tensor(by_hand))
+
+
+@pytest.mark.data
+def test_median_frequency_weights_of_camvid_as_measured_elsewhere(datasets):
+    from seglib.data import CamVid, class_statistics
+
+    weights = class_weights(class_statistics(CamVid("train", root=datasets)), "median")
+    assert weights[7].item() == pytest.approx(1.98, abs=0.01)      # Fence
+    assert weights[10].item() == pytest.approx(8.8, abs=0.05)      # Bicyclist

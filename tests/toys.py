@@ -1,0 +1,81 @@
+"""Small data sets, models and runs for the tests; a module, so that spawned workers can load it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from seglib.data.loader import SampleKey, make_loader
+from seglib.training import fit
+from seglib.transforms import eval_transform, train_transform
+
+CLASSES = ("ground", "box", "stripe")
+PALETTE = np.array([[90, 90, 90], [220, 60, 60], [60, 60, 220]], dtype=np.uint8)
+
+
+class Toy:
+    """Boxes with a stripe on noisy ground, 24×32, a few void rows; drawn from the index alone."""
+
+    classes, palette, ignore_index, num_classes = CLASSES, PALETTE, 255, 3
+
+    def __init__(self, length: int, transform=None) -> None:
+        self.length, self.transform = length, transform
+        self.files = [(Path(f"toy_{i:03}.jpg"), Path(f"toy_{i:03}.png")) for i in range(length)]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(index)
+        mask = np.zeros((24, 32), np.uint8)
+        top, left = rng.integers(0, 12), rng.integers(0, 16)
+        mask[top : top + 12, left : left + 16] = 1
+        mask[top + 5 : top + 7, left : left + 16] = 2
+        mask[-2:] = 255
+        image = PALETTE[np.where(mask == 255, 0, mask)] + rng.integers(0, 30, (24, 32, 3))
+        return image.clip(0, 255).astype(np.uint8), mask
+
+    def __getitem__(self, key):
+        image, mask = self.read(key.__index__())
+        if self.transform is None:
+            return image, mask
+        if isinstance(key, SampleKey) and hasattr(self.transform, "pipeline"):
+            return self.transform(image, mask, seed=key.derived_seed())
+        return self.transform(image, mask)
+
+
+def tiny_model() -> nn.Module:
+    """Two convolutions with all that has state or chance: BatchNorm and dropout."""
+    torch.manual_seed(7)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3),
+        nn.Conv2d(4, 3, 1),
+    )                                                                              # fmt: skip
+    model.num_classes = 3
+    return model
+
+
+def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=None, **options):
+    """Train the tiny model with augmentation; returns (model, history)."""
+    settings = {"epochs": 2, "lr": 0.01, "seed": 3, **options}
+    model = model or tiny_model()
+    train = Toy(6, train_transform(16, 24))
+    history = fit(
+        model,
+        make_loader(train, 2, shuffle=True, seed=3, workers=workers),
+        make_loader(Toy(3, eval_transform(16, 24)), 2),
+        out=out,
+        resume=resume,
+        **settings,
+    )
+    return model, history
+
+
+def tiny_process(out: str, resume: bool, workers: int, epochs: int) -> None:
+    """The body of a child process that a test may kill; writes final.pt when it ends by itself."""
+    torch.set_num_threads(1)
+    model, _ = tiny_run(Path(out), resume, workers, epochs=epochs)
+    torch.save(model.state_dict(), Path(out) / "final.pt")
