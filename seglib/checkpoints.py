@@ -93,8 +93,7 @@ def save_checkpoint(
     try:
         with written_beside(path) as temporary, open(temporary, "wb") as handle:
             torch.save(content, handle)
-    except (OSError, RuntimeError) as error:
-        # torch's writer hides the reason; a full disk is the one worth telling apart.
+    except (OSError, RuntimeError) as error:           # torch's writer turns one into the other
         free = free_bytes(path.parent) / 1e6
         raise OSError(
             f"could not write {path} ({error}); {free:.0f} MB are free there; the file of before "
@@ -152,7 +151,8 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {reason}; it is "
             "damaged or of another kind; use another copy (best.pt or last.pt of the same run)"

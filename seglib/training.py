@@ -122,7 +122,7 @@ def fit(
                 save_checkpoint(out / "best.pt", model, data)
             state = {
                 "settings": settings, "rows": history.rows, "threads": torch.get_num_threads(),
-                "torch": torch.__version__, "optimizer": optimizer.state_dict(),
+                "torch": str(torch.__version__), "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),
             }                                                                      # fmt: skip
             save_checkpoint(out / "last.pt", model, data, state)

@@ -39,6 +39,8 @@ class Toy:
         return image.clip(0, 255).astype(np.uint8), mask
 
     def __getitem__(self, key):
+        if key.__index__() >= self.length:
+            raise IndexError(key)
         image, mask = self.read(key.__index__())
         if self.transform is None:
             return image, mask

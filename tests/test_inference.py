@@ -1,0 +1,42 @@
+"""predict: at the photo's own size, resized before the argmax, aligned."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from seglib.inference import predict
+from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
+
+
+class Brightness(nn.Module):
+    """Class 1 where a pixel is brighter than middle grey: the truth is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+        self.sizes = []
+
+    def forward(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        grey = images[:, :1] * IMAGENET_STD[0] + IMAGENET_MEAN[0] - 0.5
+        return torch.cat([-grey, grey], dim=1)
+
+
+def test_labels_have_the_photos_size_and_place():
+    image = np.zeros((75, 101, 3), np.uint8)
+    image[20:50, 30:80] = 255
+    model = Brightness().train()
+    labels = predict(model, image, size=(25, 34))
+    assert labels.shape == (75, 101) and labels.dtype == np.uint8
+    assert model.sizes == [(25, 34)] and model.training
+    truth = image[..., 0] > 127
+    y, x = np.nonzero(labels)
+    ty, tx = np.nonzero(truth)
+    assert abs(y.mean() - ty.mean()) < 0.5 and abs(x.mean() - tx.mean()) < 0.5
+    assert (labels == truth).mean() > 0.97
+
+
+def test_without_a_size_the_photo_is_taken_as_it_is():
+    image = np.random.default_rng(0).integers(0, 256, (11, 13, 3), dtype=np.uint8)
+    labels = predict(Brightness(), image)
+    assert np.array_equal(labels, image[..., 0] >= 128)

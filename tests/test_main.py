@@ -1,0 +1,132 @@
+"""The command line from end to end on a small folder of pictures."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from toys import CLASSES, Toy
+
+from seglib.__main__ import main
+from seglib.data import read_mask
+from seglib.settings import TrainSettings, read_settings
+
+NAMES = ",".join(CLASSES)
+
+
+def write_folder(root, splits=(("train", 6), ("val", 3), ("test", 2))):
+    start = 0
+    for split, count in splits:
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for i in range(start, start + count):
+            image, mask = Toy(100).read(i)
+            Image.fromarray(image).save(root / split / "images" / f"{i:03}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{i:03}.png")
+        start += count
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "toy"
+    assert main(["train", *flags(folder), "--out", str(out)]) == 0
+    return out
+
+
+def flags(folder, **more):
+    settings = {
+        "data": "folder", "root": folder, "classes": NAMES, "height": 24, "width": 32,
+        "epochs": 2, "batch_size": 2, "base_channels": 4, "depth": 1, **more,
+    }                                                                              # fmt: skip
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+def test_train_writes_its_files_and_resumes(folder, trained, capsys):
+    assert {p.name for p in trained.iterdir()} == {
+        "best.pt", "last.pt", "history.csv", "history.png",
+    }                                                                              # fmt: skip
+    assert main(["train", *flags(folder), "--out", str(trained), "--resume"]) == 0
+    assert "best epoch" in capsys.readouterr().out
+    assert main(["train", *flags(folder), "--out", str(trained)]) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_a_recipe_and_flags_mean_the_same(folder, tmp_path):
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text('epochs = 7\nlr = 1e-2\nzoom = [0.5, 2]\nbase_channels = 8\nmodel = "unet"\n')
+    by_file = read_settings(recipe, {})
+    by_flags = read_settings(
+        None, {"epochs": "7", "lr": "1e-2", "zoom": "0.5,2", "base-channels": "8"}
+    )
+    assert by_file == by_flags
+    assert by_file.options == {"base_channels": 8} and by_file.zoom == (0.5, 2.0)
+    assert read_settings(recipe, {"epochs": "9"}).epochs == 9
+    assert read_settings(None, {}) == TrainSettings()
+
+
+def test_evaluate_scores_the_split_and_its_groups(folder, trained, tmp_path, capsys):
+    where = ["--data", "folder", "--root", str(folder)]
+    report = tmp_path / "scores.json"
+    assert main([
+        "evaluate", str(trained / "best.pt"), *where, "--per_group", "--json", str(report),
+    ]) == 0                                                                        # fmt: skip
+    found = json.loads(report.read_text())
+    assert set(found) == {"all", "009", "010"}
+    support = np.sum([found[group]["support"] for group in ("009", "010")], axis=0)
+    assert found["all"]["support"] == support.tolist()
+    # 24×32 pixels less two void rows, twice
+    assert sum(found["all"]["support"]) == 2 * 22 * 32
+    assert "stripe" in capsys.readouterr().out
+
+
+def test_predict_writes_overlay_and_labels_at_the_photos_size(folder, trained, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(Toy(9).read(5)[0]).resize((97, 61)).save(photo)
+    out = tmp_path / "out"
+    images = [str(photo), str(folder / "val" / "images")]
+    assert main(["predict", str(trained / "best.pt"), *images, "--out", str(out)]) == 0
+    assert len(list(out.iterdir())) == 2 * 4
+    assert Image.open(out / "photo_overlay.png").size == (97, 61)
+    labels = read_mask(out / "photo_labels.png", CLASSES)
+    assert labels.shape == (61, 97) and set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_check_tells_a_sound_folder_from_a_faulty_one(folder, tmp_path, capsys):
+    where = ["check", "--images", str(folder / "train" / "images"), "--masks"]
+    assert main([*where, str(folder / "train" / "masks"), "--classes", NAMES]) == 0
+    assert "no problems" in capsys.readouterr().out
+    assert main([*where, str(folder / "train" / "masks"), "--classes", "ground,box"]) == 1
+    assert "label 2" in capsys.readouterr().out
+
+
+def test_doctor_and_version(capsys):
+    assert main(["doctor"]) == 0
+    assert "torch" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_camvid_from_the_command_line(datasets, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = {"root": datasets, "train_split": "dev", "val_split": "dev", "height": 24,
+                "width": 32, "epochs": 1, "base_channels": 4, "depth": 2}          # fmt: skip
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    assert main(["train", *words, "--out", str(out)]) == 0
+    checkpoint, root = str(out / "best.pt"), ["--root", str(datasets)]
+    report = tmp_path / "scores.json"
+    assert main(["evaluate", checkpoint, *root, "--per_group", "--json", str(report)]) == 0
+    found = json.loads(report.read_text())
+    assert {name: found[name]["images"] for name in found} == {
+        "all": 233, "0001TP": 62, "Seq05VD": 171,
+    }                                                                              # fmt: skip
+    assert main(["evaluate", checkpoint, *root, "--data", "ultrasound"]) == 1
+    assert "was trained for 11 classes" in capsys.readouterr().err

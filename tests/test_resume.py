@@ -1,0 +1,273 @@
+"""A run that is killed, anywhere, and resumed ends with the weights of one that was not."""
+
+from __future__ import annotations
+
+import builtins
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from toys import Toy, tiny_model, tiny_process, tiny_run
+
+from seglib import history as history_module
+from seglib.checkpoints import load_checkpoint, load_model
+from seglib.data.loader import make_loader
+from seglib.losses import CrossEntropyLoss
+from seglib.training import evaluate, fit
+from seglib.transforms import eval_transform
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: no code may catch it and go on."""
+
+
+class Mortal:
+    """Counts file operations and training steps, and dies at the `limit`-th.
+
+    From then on every file operation fails as well, as after a kill: no clean-up reaches the
+    disk. A write that dies leaves the first half of its bytes.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit, self.count, self.kinds = limit, 0, []
+
+    def alive(self, kind: str) -> None:
+        self.count += 1
+        self.kinds.append(kind)
+        if self.limit is not None and self.count >= self.limit:
+            raise Killed(f"{kind}, operation {self.count}")
+
+    def patch(self, monkeypatch, folder: Path) -> None:
+        real_open = builtins.open
+
+        def mortal_open(file, mode="r", *args, **kwargs):
+            mine = isinstance(file, str | Path) and str(folder) in str(file)
+            if not mine or not set(mode) & set("wax+"):
+                return real_open(file, mode, *args, **kwargs)
+            self.alive(f"open {mode}")
+            return MortalFile(real_open(file, mode, *args, **kwargs), self)
+
+        monkeypatch.setattr(builtins, "open", mortal_open)
+        for name in ("fsync", "replace", "unlink"):
+            monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
+
+    def wrapped(self, name, function):
+        def call(*args, **kwargs):
+            self.alive(name)
+            return function(*args, **kwargs)
+
+        return call
+
+
+class MortalFile:
+    def __init__(self, file, life: Mortal) -> None:
+        self.file, self.life = file, life
+
+    def write(self, data):
+        try:
+            self.life.alive("write")
+        except Killed:
+            self.file.write(data[: len(data) // 2])
+            self.file.flush()
+            raise
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
+class MortalLoss(CrossEntropyLoss):
+    """Cross-entropy that dies at its turn: a kill within a training or evaluation step."""
+
+    life: Mortal | None = None
+
+    def forward(self, logits, target):
+        if self.life is not None:
+            self.life.alive("step")
+        return super().forward(logits, target)
+
+
+def same_weights(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture
+def no_figure(monkeypatch):
+    """Leave out the curves' picture: drawing it 200 times takes minutes and saves no state."""
+    monkeypatch.setattr(history_module.History, "save_figure", lambda self, path: None)
+
+
+def mortal_run(out, life, resume=False):
+    loss = MortalLoss()
+    loss.life = life
+    return tiny_run(out, resume=resume, loss=loss)
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_step_and_every_file_operation(tmp_path, monkeypatch, no_figure):
+    expected, expected_history = mortal_run(tmp_path / "whole", Mortal(None))
+    with monkeypatch.context() as patch:
+        life = Mortal(None)
+        life.patch(patch, tmp_path)
+        mortal_run(tmp_path / "counted", life)
+    assert {"step", "open wb", "write", "fsync", "replace"} <= set(life.kinds)
+    for limit in range(1, life.count + 1):
+        out = tmp_path / f"killed_{limit}"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            mortal = Mortal(limit)
+            mortal.patch(patch, tmp_path)
+            mortal_run(out, mortal)
+        for name in ("last.pt", "best.pt"):
+            if (out / name).exists():
+                load_checkpoint(out / name, tiny_model())      # whole, whenever the kill came
+        model, history = mortal_run(out, Mortal(None), resume=True)
+        where = f"killed at {mortal.kinds[-1]}, operation {limit}"
+        assert same_weights(model.state_dict(), expected.state_dict()), where
+        kept = {"epoch", "lr", "train_loss", "val_loss", "val_miou"}
+        for ours, theirs in zip(history.rows, expected_history.rows, strict=True):
+            assert {k: ours[k] for k in kept} == {k: theirs[k] for k in kept}, where
+        assert not list(out.glob(".*.part")), where
+
+
+def killed_until_done(out: Path, kills: int, workers: int, epochs: int, seed: int) -> int:
+    """Start the run, kill it `kills` times with SIGKILL, let it end; returns the kills that hit."""
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    if os.name == "posix":
+        context.set_forkserver_preload(["toys", "seglib.training", "albumentations"])
+    rng, hits = random.Random(seed), 0
+    for attempt in range(kills + 1):
+        process = context.Process(
+            target=tiny_process, args=(str(out), attempt > 0, workers, epochs)
+        )
+        process.start()
+        if attempt < kills:
+            saved = (out / "last.pt").stat().st_mtime_ns if (out / "last.pt").exists() else 0
+            deadline = time.monotonic() + 60
+            while process.is_alive() and time.monotonic() < deadline:
+                now = (out / "last.pt").stat().st_mtime_ns if (out / "last.pt").exists() else 0
+                if now != saved:            # it has got somewhere: kill it a moment later
+                    time.sleep(rng.uniform(0, 0.15))
+                    break
+                time.sleep(0.002)
+            hits += process.is_alive()
+            process.kill()
+            process.join(60)
+        else:
+            process.join(180)
+            assert process.exitcode == 0
+    return hits
+
+
+def check_kills(tmp_path, kills, workers, epochs, seed):
+    torch.set_num_threads(1)
+    expected, _ = tiny_run(None, epochs=epochs)
+    hits = killed_until_done(tmp_path / "run", kills, workers, epochs, seed)
+    assert hits >= kills * 2 // 3, f"only {hits} of {kills} kills came before the end of the run"
+    final = torch.load(tmp_path / "run" / "final.pt", weights_only=True)
+    assert same_weights(final, expected.state_dict())
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "workers"), [(2, 0), (1, 2)])
+def test_true_kills(tmp_path, kills, workers, one_thread):
+    check_kills(tmp_path, kills, workers, epochs=12, seed=kills)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("kills", "workers"), [(12, 0), (8, 2)])
+def test_twenty_true_kills(tmp_path, kills, workers, one_thread):
+    check_kills(tmp_path, kills, workers, epochs=60, seed=kills)
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_the_weights(tmp_path):
+    alone, _ = tiny_run(None)
+    shared, _ = tiny_run(tmp_path, workers=2)
+    assert same_weights(alone.state_dict(), shared.state_dict())
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    fresh, _ = tiny_run(tmp_path / "a", resume=True)
+    usual, _ = tiny_run(tmp_path / "b")
+    assert same_weights(fresh.state_dict(), usual.state_dict())
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    done, history = tiny_run(tmp_path)
+    again, same = tiny_run(tmp_path, resume=True)
+    assert same_weights(done.state_dict(), again.state_dict())
+    assert same.rows == history.rows
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("epochs", 3), ("lr", 0.02), ("seed", 4), ("schedule", "poly"), ("clip", 1.0)],
+)
+def test_another_setting_is_named(tmp_path, key, value):
+    tiny_run(tmp_path)
+    with pytest.raises(ValueError, match=rf"cannot resume .*: {key} was .* now it is {value!r}"):
+        tiny_run(tmp_path, resume=True, **{key: value})
+
+
+def test_a_run_is_never_overwritten(tmp_path):
+    tiny_run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(FileExistsError, match=r"holds a run already \(2 of 2 epochs\).*--resume"):
+        tiny_run(tmp_path)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_another_thread_count_is_said(tmp_path, one_thread):
+    tiny_run(tmp_path)
+    torch.set_num_threads(2)
+    with pytest.warns(UserWarning, match=r"this run had 1 threads .* goes on with 2"):
+        tiny_run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "poly", "plateau", "constant"])
+def test_every_schedule_resumes_exactly(tmp_path, schedule, monkeypatch):
+    whole, _ = tiny_run(None, epochs=4, schedule=schedule)
+    loss = MortalLoss()
+    loss.life = Mortal(14)                                       # in the third epoch
+    with pytest.raises(Killed):
+        tiny_run(tmp_path, epochs=4, schedule=schedule, loss=loss)
+    loss.life = None
+    resumed, _ = tiny_run(tmp_path, epochs=4, schedule=schedule, loss=loss, resume=True)
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+
+
+def test_best_and_last_are_usable_alone(tmp_path):
+    from seglib.models import UNet
+
+    torch.manual_seed(0)
+    model = UNet(3, base_channels=4, depth=1)
+    train = make_loader(Toy(6, eval_transform(24, 32)), 2, shuffle=True)
+    val = make_loader(Toy(4, eval_transform(24, 32)), 2)
+    history = fit(model, train, val, epochs=3, lr=0.02, out=tmp_path)
+    best = load_checkpoint(tmp_path / "best.pt")
+    assert best.data.classes == Toy.classes and best.data.size == (24, 32)
+    assert best.training is None
+    assert evaluate(best.model, val).miou == pytest.approx(history.best["val_miou"])
+    last = load_model(tmp_path / "last.pt")
+    assert same_weights(last.state_dict(), model.state_dict())
+    assert (tmp_path / "history.png").stat().st_size > 5000
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,lr,train_loss") and len(lines) == 4
