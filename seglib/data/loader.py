@@ -66,6 +66,7 @@ def make_loader(
     unless it is the only batch. Yields (images (N,3,H,W) float32, masks (N,H,W) int64) if the
     data set has a transform.
     """
+    import torch
     from torch.utils.data import DataLoader
 
     if batch_size < 1:
@@ -77,4 +78,7 @@ def make_loader(
         drop_last=shuffle and len(dataset) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
+        # Its own numbers: else how often a loader draws from the global generator, which differs
+        # with the number of workers and after a resume, would change the model's dropout.
+        generator=torch.Generator().manual_seed(seed),
     )
