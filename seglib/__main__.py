@@ -135,6 +135,8 @@ def add_data(parser: argparse.ArgumentParser, help: str, split: str) -> None:
     parser.add_argument("--root", default="", help="folder that has the data set")
     parser.add_argument("--split", default=split)
     parser.add_argument("--classes", default="", help="names of the labels 0,1,… (data folder)")
+    parser.add_argument("--label_map", default="", help="renames labels of the files, as 255:1")
+    parser.add_argument("--palette", default="", help="file of colours, R G B a line")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Written beside and renamed, so a kill leaves the old file or the new one; read w
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from seglib.models import create_model
+from seglib.machine import describe_machine
+from seglib.models import available_models, create_model
 from seglib.paths import free_bytes, written_beside
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT = "seglib-1"
+KEYS = ("model", "num_classes", "options", "classes", "palette", "size", "mean", "std", "state",
+        "training")                                                                # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def load_checkpoint(
     """
     content = read_content(path, device)
     if model is None:
-        if content["num_classes"] is None:
+        if content["model"] not in available_models():
             raise ValueError(
                 f"{path} holds a {content['model']}, which is not one of this library's models; "
                 "build it yourself and pass it: load_checkpoint(path, model=…)"
@@ -150,7 +152,9 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
         raise FileNotFoundError(f"there is no checkpoint {path}; training writes one with --out")
     try:
         content = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
+    except PermissionError:
+        raise
+    except Exception as error:         # a damaged file can make the unpickler raise anything
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
         raise ValueError(
@@ -167,6 +171,9 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
             f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; "
             "update seglib, or train again"
         )
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it is damaged, use another copy")
     return content
 
 
@@ -193,13 +200,14 @@ def read_training(path: Path, resume: bool, settings: dict[str, Any]) -> dict[st
                 f"cannot resume {path.parent}: {key} was {before!r}, now it is {now!r}; use the "
                 "old value, or choose another out"
             )
-    threads = torch.get_num_threads()
-    if saved["threads"] != threads or saved["torch"] != torch.__version__:
-        warnings.warn(
-            f"this run had {saved['threads']} threads and torch {saved['torch']}, and goes on with "
-            f"{threads} and {torch.__version__}: its result may differ in the last digits",
-            stacklevel=3,
-        )
+    machine = describe_machine(torch.device("cpu"))
+    for key in ("threads", "torch"):
+        if saved["machine"][key] != machine[key]:
+            warnings.warn(
+                f"this run had {key} {saved['machine'][key]} and goes on with {machine[key]}: its "
+                "result may differ in the last digits",
+                stacklevel=3,
+            )
     return {**saved, "state": content["state"]}
 
 

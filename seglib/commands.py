@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from seglib.data import SegmentationDataset
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
 
 def doctor(options: argparse.Namespace) -> int:
     from seglib.course import doctor
@@ -32,9 +30,13 @@ def check(options: argparse.Namespace) -> int:
 
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
-        dataset: Any = FolderDataset(options.images, options.masks, _names(options.classes))
+        dataset: Any = FolderDataset(
+            options.images, options.masks, _names(options.classes), incomplete=True,
+            label_map=read_label_map(_names(options.label_map)),
+            palette=read_palette(options.palette),
+        )                                                                          # fmt: skip
     else:
-        dataset = open_dataset(options.data, options.split, options.root, _names(options.classes))
+        dataset = open_dataset(options)
     report = dataset.check()
     print(report.table())
     return 0 if report.ok else 1
@@ -44,6 +46,7 @@ def train(options: argparse.Namespace) -> int:
     import torch
 
     from seglib.data import class_statistics, make_loader
+    from seglib.data.statistics import void_trap
     from seglib.losses import CrossEntropyLoss, class_weights
     from seglib.models import create_model
     from seglib.settings import read_settings
@@ -58,11 +61,15 @@ def train(options: argparse.Namespace) -> int:
         colour=s.colour,
     )                                                                              # fmt: skip
     plain = eval_transform(s.height, s.width)
-    train_set = open_dataset(s.data, s.train_split, s.root, s.classes, augment)
-    val_set = open_dataset(s.data, s.val_split, s.root, s.classes, plain)
+    train_set = open_dataset(s, s.train_split, augment)
+    val_set = open_dataset(s, s.val_split, plain)
     weights = None
-    if s.class_weights != "none":
-        weights = class_weights(class_statistics(train_set), s.class_weights)
+    if s.class_weights != "none" or s.data == "folder":
+        statistics = class_statistics(train_set)
+        if statistics.only_background and train_set.ignore_index:
+            raise ValueError(void_trap(statistics, train_set.ignore_index))
+        if s.class_weights != "none":
+            weights = class_weights(statistics, s.class_weights)
     torch.manual_seed(s.seed)                              # the first weights
     model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
     parameters = sum(p.numel() for p in model.parameters())
@@ -98,8 +105,9 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     import torch
 
-    from seglib.checkpoints import load_checkpoint
+    from seglib.checkpoints import load_checkpoint, make_folder
     from seglib.data import make_loader
+    from seglib.paths import written_beside
     from seglib.training import evaluate
     from seglib.transforms import eval_transform
 
@@ -108,8 +116,8 @@ def evaluate(options: argparse.Namespace) -> int:
     if data.size is None:
         raise ValueError(f"{options.checkpoint} does not say at which size it was trained")
     transform = eval_transform(*data.size, data.mean, data.std)
-    classes = _names(options.classes) or data.classes
-    dataset = open_dataset(options.data, options.split, options.root, classes, transform)
+    options.classes = options.classes or ",".join(data.classes)
+    dataset = open_dataset(options, transform=transform)
     if data.classes and tuple(dataset.classes) != data.classes:
         raise ValueError(
             f"{options.checkpoint} was trained for {len(data.classes)} classes "
@@ -130,8 +138,7 @@ def evaluate(options: argparse.Namespace) -> int:
         )
         found[name] = {"images": len(part), **scores.as_dict()}
     if options.json:
-        from seglib.paths import written_beside
-
+        make_folder(Path(options.json).parent)
         with written_beside(options.json) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
     return 0
@@ -143,6 +150,7 @@ def predict(options: argparse.Namespace) -> int:
 
     from seglib.checkpoints import load_checkpoint, make_folder
     from seglib.data import read_image
+    from seglib.data.palettes import default_palette
     from seglib.inference import predict
     from seglib.paths import written_beside
     from seglib.plotting import overlay
@@ -150,14 +158,18 @@ def predict(options: argparse.Namespace) -> int:
 
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
     data, out = checkpoint.data, Path(options.out)
-    palette = np.asarray(data.palette, dtype=np.uint8)
     files = _image_files(options.images)
     make_folder(out)
+    names, palette = data.classes, np.asarray(data.palette, dtype=np.uint8)
+    if not names:                                      # trained on a data set without names
+        count = int(cast(Any, checkpoint.model).num_classes)
+        names = tuple(f"class {i}" for i in range(count))
+        palette = default_palette(len(names))
     for path in progress(files, desc="predict", unit="photo"):
         image = read_image(path)
         labels = predict(checkpoint.model, image, data.size, data.mean, data.std)
         picture = Image.fromarray(
-            overlay(image, labels, palette, alpha=options.alpha, classes=data.classes)
+            overlay(image, labels, palette, alpha=options.alpha, classes=names)
         )
         label_map = Image.fromarray(labels, mode="P")
         label_map.putpalette(palette.tobytes())
@@ -169,22 +181,55 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def open_dataset(
-    name: str, split: str, root: str, classes: tuple[str, ...] = (), transform: Any = None
+    options: Any, split: str | None = None, transform: Any = None
 ) -> SegmentationDataset:
-    """The data set called `name`; "folder" reads ROOT/SPLIT/{images,masks} with `classes`."""
+    """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT.
+
+    Uses .data, .root, .classes, .label_map, .palette, and .split unless `split` is given.
+    """
     from seglib.data import FolderDataset
     from seglib.data.public import DATASETS
     from seglib.messages import did_you_mean
 
-    if name == "folder":
-        if not root or not classes:
+    split = split or options.split
+    if options.data == "folder":
+        if not options.root or not options.classes:
             raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
-        base = Path(root) / split
-        return FolderDataset(base / "images", base / "masks", classes, transform=transform)
-    if name not in DATASETS:
+        base = Path(options.root) / split
+        return FolderDataset(
+            base / "images", base / "masks", _names(options.classes), transform=transform,
+            label_map=read_label_map(_names(options.label_map)),
+            palette=read_palette(options.palette),
+        )                                                                          # fmt: skip
+    if options.data not in DATASETS:
         known = [*DATASETS, "folder"]
-        raise ValueError(f"there is no data set {name!r}{did_you_mean(name, known)}")
-    return DATASETS[name](split, root=root or None, transform=transform)
+        hint = did_you_mean(options.data, known)
+        raise ValueError(f"there is no data set {options.data!r}{hint}")
+    return DATASETS[options.data](split, root=options.root or None, transform=transform)
+
+
+def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
+    """`("255:1", "7:255")` as {255: 1, 7: 255}."""
+    try:
+        return {int(old): int(new) for old, new in (pair.split(":") for pair in pairs)}
+    except ValueError:
+        raise ValueError(
+            f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1"
+        ) from None
+
+
+def read_palette(path: str) -> list[list[int]] | None:
+    """The colours of labels 0, 1, …: a text file with "R G B" (and perhaps a name) in each line."""
+    if not path:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return [[int(value) for value in line.split()[:3]] for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(
+            f"cannot read colours from {path} ({error}); expected a text file with one line a "
+            "label: 128 64 128 road"
+        ) from None
 
 
 def device_of(name: str) -> Any:
@@ -204,18 +249,29 @@ def device_of(name: str) -> Any:
     return device
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """A comma-separated list, unless it is a tuple already."""
+    if isinstance(text, tuple):
+        return text
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _image_files(places: list[str]) -> list[Path]:
-    files: list[Path] = []
+    """The image files among files and folders; ValueError if two would write the same output."""
+    from seglib.data.files import IMAGE_SUFFIXES
+
+    files: dict[str, Path] = {}
     for place in map(Path, places):
+        inside = [place]
         if place.is_dir():
             inside = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
                 raise FileNotFoundError(f"{place} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-            files += inside
-        else:
-            files.append(place)
-    return files
+        for path in inside:
+            if path.stem in files:
+                raise ValueError(
+                    f"{files[path.stem]} and {path} would both become {path.stem}_overlay.png; "
+                    "label them in two calls with different --out"
+                )
+            files[path.stem] = path
+    return list(files.values())

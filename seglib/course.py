@@ -8,9 +8,11 @@ import platform
 import random
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from seglib.machine import PACKAGES, describe_machine
 from seglib.messages import did_you_mean
 from seglib.paths import checkout, data_roots, free_bytes, user_cache
 
@@ -110,39 +112,37 @@ def _versions() -> list[Finding]:
             "ok" if fit else "problem",
         )
     ]
-    for package in ("torch", "torchvision", "albumentations", "numpy", "matplotlib"):
+    needed = dict.fromkeys((*PACKAGES, "matplotlib"), "problem")
+    for name, verdict in {**needed, "jupyterlab": "note", "nbval": "note"}.items():
         try:
-            findings.append(Finding(package, importlib.metadata.version(package)))
+            findings.append(Finding(name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
-            findings.append(
-                Finding(package, "not installed; run `make lab` or pip install -e .", "problem")
-            )
-    for package in ("jupyterlab", "nbval"):
-        try:
-            findings.append(Finding(package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            findings.append(Finding(package, "not installed; only needed for the lab", "note"))
+            remedy = "run `make lab`" if verdict == "problem" else "only needed for the lessons"
+            findings.append(Finding(name, f"not installed; {remedy}", verdict))
     return findings
 
 
 def _compute() -> list[Finding]:
     try:
+        import cv2  # noqa: F401  what fails most often: a system library is missing
         import torch
         import torchvision
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except Exception as error:                         # the doctor reports what would crash others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "torch and torchvision do not fit each other; install both anew"
-        return [Finding("torch works", f"no: {reason}; {remedy}", "problem")]
+        remedy = "torch, torchvision or OpenCV is broken; run `make clean`, then `make lab`"
+        return [Finding("packages work", f"no: {reason}; {remedy}", "problem")]
     device = best_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-    cores = os.cpu_count() or 1
-    threads = torch.get_num_threads()
+    machine = describe_machine(device)
+    try:
+        chosen = Finding("profile", profile())
+    except ValueError as error:
+        chosen = Finding("profile", str(error), "problem")
     return [
-        Finding("device", f"{device.type} {name}".strip()),
-        Finding("threads", f"torch uses {threads} of {cores} cores"),
-        Finding("profile", profile()),
+        Finding("device", f"{device.type}: {machine['hardware']}"),
+        Finding("threads", f"torch uses {machine['threads']} of {os.cpu_count()} cores"),
+        chosen,
     ]
 
 
@@ -157,6 +157,10 @@ def _data_sets() -> list[Finding]:
             findings.append(Finding(name, hint, "note"))
         else:
             findings.append(Finding(name, str(folder)))
+    named = os.environ.get("SEGLIB_DATA")
+    if named and not Path(named).expanduser().is_dir():
+        what = f"{named} is no folder; correct or unset it"
+        findings.append(Finding("SEGLIB_DATA", what, "problem"))
     roots = ", ".join(str(root) for root in data_roots() if root.exists())
     return [*findings, Finding("data folders", roots or "none yet", "ok" if roots else "note")]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
+import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seglib.paths import written_beside
@@ -87,15 +89,23 @@ class History:
 
         return plot_history(self.rows, title=title)
 
-    def save_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV, whole or not at all."""
-        with written_beside(path) as temporary, open(temporary, "w", newline="") as handle:
+    def save(self, folder: str | os.PathLike[str], figure: bool = True) -> None:
+        """Write history.csv, and history.png if asked for, each whole or not at all.
+
+        They repeat what last.pt holds, so a file that is locked (open in a spreadsheet on Windows)
+        is worth a warning, not the run.
+        """
+        try:
+            with written_beside(Path(folder) / "history.csv") as temporary:
+                self._write_csv(temporary)
+            if figure:
+                with written_beside(Path(folder) / "history.png") as temporary:
+                    self.figure().savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+        except OSError as error:
+            warnings.warn(f"the history was not written ({error}); go on", stacklevel=2)
+
+    def _write_csv(self, path: Path) -> None:
+        with open(path, "w", newline="") as handle:
             writer = csv.DictWriter(handle, self._columns())
             writer.writeheader()
             writer.writerows(self.rows)
-
-    def save_figure(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as PNG, whole or not at all."""
-        figure = self.figure()
-        with written_beside(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120, bbox_inches="tight")

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_image
+from seglib.models.modes import eval_mode
+from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, check_image, normalise, resize_image
 
 
 def predict(
@@ -30,18 +31,27 @@ def predict(
 
     Returns: uint8 labels (H, W).
     """
+    check_image(image)
     device = next(model.parameters()).device
-    height, width = image.shape[:2]
     small = resize_image(image, *size) if size else image
     batch = normalise(small, mean, std)[None].to(device)           # (1, 3, h, w)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = model(batch)                                  # (1, C, h, w)
-            if logits.shape[-2:] != (height, width):
-                logits = F.interpolate(logits, (height, width), mode="bilinear")
-            labels = logits.max(dim=1).indices[0]                  # (H, W)
-    finally:
-        model.train(was_training)
-    return labels.to(torch.uint8).cpu().numpy()
+    with eval_mode(model), torch.inference_mode():
+        logits = model(batch)                                      # (1, C, h, w)
+        labels = enlarged_argmax(logits, image.shape[:2])          # (H, W)
+    return labels.cpu().numpy()
+
+
+def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """The class with the largest logit after bilinear resizing of (1, C, h, w): uint8 (H, W).
+
+    One class at a time: all logits of a 24-megapixel photo would take gigabytes.
+    """
+    best, labels = None, torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    for label in range(logits.shape[1]):
+        score = F.interpolate(logits[:, label : label + 1], size, mode="bilinear")[0, 0]  # (H, W)
+        if best is None:
+            best = score
+        else:
+            labels[score > best] = label
+            best = torch.maximum(best, score)
+    return labels

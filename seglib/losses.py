@@ -19,7 +19,7 @@ class CrossEntropyLoss(nn.Module):
     """Cross-entropy per pixel, averaged over the valid pixels of the batch.
 
     Unweighted: sum of l over valid pixels / their number. Weighted: Σ w·l / Σ w, as PyTorch.
-    Computed in float32 whatever the logits' dtype.
+    Half precision is computed in float32.
 
     Args:
         weight: one factor a class, (C,), or None.
@@ -59,30 +59,39 @@ class CrossEntropyLoss(nn.Module):
         )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a float32 scalar."""
+        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         check_logits_and_target(logits, target)
         if self.weight is not None and len(self.weight) != logits.shape[1]:
             raise ValueError(
                 f"found {len(self.weight)} class weights for {logits.shape[1]} classes; "
                 "pass one weight a class"
             )
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
         try:
             total = F.cross_entropy(
-                logits.float(),
+                logits,
                 target,
-                weight=self.weight,
+                weight=None if self.weight is None else self.weight.to(logits.dtype),
                 ignore_index=self.ignore_index,
                 reduction="sum",
                 label_smoothing=self.label_smoothing,
             )
         except IndexError:
-            raise _label_error(target, logits.shape[1], self.ignore_index) from None
+            check_labels(target, logits.shape[1], self.ignore_index)
+            raise
+        mass = self.mass(target)
+        return total / torch.where(mass > 0, mass, 1)
+
+    def mass(self, target: Tensor) -> Tensor:
+        """What the sum is divided by: the number of valid pixels, or Σ w over them.
+
+        Means of several batches make the mean of all of them when weighted by it.
+        """
         valid = target != self.ignore_index                        # (N, H, W)
         if self.weight is None:
-            count = valid.sum()
-        else:
-            count = self.weight[torch.where(valid, target, 0)].mul(valid).sum()
-        return total / torch.where(count > 0, count, 1)
+            return valid.sum()
+        return self.weight[torch.where(valid, target, 0)].mul(valid).sum()
 
 
 def class_weights(statistics: Any, method: str = "median") -> Tensor:
@@ -124,10 +133,15 @@ def check_logits_and_target(logits: Tensor, target: Tensor) -> None:
         raise ValueError(f"found a target of {target.dtype}, expected int64; use target.long()")
 
 
-def _label_error(target: Tensor, num_classes: int, ignore_index: int) -> ValueError:
+def check_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
+    """Raise ValueError if a label is neither a class nor void.
+
+    A GPU would end the process with an assertion, or not notice: call it before `.to(device)`.
+    """
     bad = (target != ignore_index) & ((target < 0) | (target >= num_classes))
-    return ValueError(
-        f"the target has label {int(target[bad][0])} ({int(bad.sum())} pixels outside), but the "
-        f"logits have {num_classes} classes (0–{num_classes - 1}) and ignore_index is "
-        f"{ignore_index}; remap the labels or build the model for more classes"
-    )
+    if bad.any():
+        raise ValueError(
+            f"the target has label {int(target[bad][0])} ({int(bad.sum())} pixels outside), but "
+            f"the logits have {num_classes} classes (0–{num_classes - 1}) and ignore_index is "
+            f"{ignore_index}; remap the labels or build the model for more classes"
+        )

@@ -18,9 +18,9 @@ SIDE = 256      # labels are uint8 in the whole course, so a joint histogram has
 class ConfusionMatrix:
     """Counts, over any number of batches, how many pixels of class i were predicted as class j.
 
-    Pixels labelled `ignore_index` in the truth are dropped, whatever was predicted there.
+    Pixels labelled `ignore_index` in the truth are dropped, whichever label was predicted there.
     `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Counts stay
-    exact; matrices of other batches, loaders or processes are added with `+` or `all_reduce`.
+    exact; matrices of other batches, loaders or processes are added with `+`.
 
     >>> cm = ConfusionMatrix(num_classes=2)
     >>> cm.update(torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 0, 1, 255]]))
@@ -120,11 +120,6 @@ class ConfusionMatrix:
         total = ConfusionMatrix(self.num_classes, self.ignore_index)
         total.matrix = self.matrix + other.matrix.to(self.matrix.device)
         return total
-
-    def all_reduce(self) -> None:
-        """Add up the matrices of all processes, in place; alone, it does nothing."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(self.matrix)
 
     def compute(self, classes: Sequence[str] | None = None) -> Scores:
         """The scores of everything counted so far; `classes` names the rows of their table."""

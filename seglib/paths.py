@@ -98,6 +98,6 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 def free_bytes(folder: Path) -> int:
     """Free space, in bytes, on the disk that holds `folder` (which need not exist yet)."""
     folder = folder.expanduser().resolve()
-    while not folder.exists():
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free

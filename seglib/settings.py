@@ -24,6 +24,8 @@ class TrainSettings:
     data: str = "camvid"
     root: str = ""
     classes: tuple[str, ...] = ()
+    label_map: tuple[str, ...] = ()   # file's label:label, as 255:1 (data folder)
+    palette: str = ""                 # text file of colours for coloured masks (data folder)
     train_split: str = "train"
     val_split: str = "val"
     height: int = 96
@@ -49,8 +51,8 @@ class TrainSettings:
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        values = dataclasses.asdict(self)
-        return {k: values[k] for k in values if k not in ("root", "workers", "device", "options")}
+        elsewhere = ("root", "workers", "device", "options")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
 def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, str]) -> TrainSettings:

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from seglib import checks
 from seglib.checkpoints import DataSpec, make_folder, read_training, save_checkpoint
 from seglib.data.loader import SampleKey
 from seglib.history import History
-from seglib.losses import CrossEntropyLoss
-from seglib.messages import did_you_mean
+from seglib.losses import CrossEntropyLoss, check_labels
+from seglib.machine import describe_machine
 from seglib.metrics import ConfusionMatrix, Scores
+from seglib.models.modes import eval_mode
 from seglib.progress import progress
+from seglib.schedules import PER_STEP, make_scheduler
 
-SCHEDULES = ("onecycle", "poly", "plateau", "constant")
+FILES = ("last.pt", "best.pt", "history.csv", "history.png")       # what a run leaves in `out`
 
 
 def fit(
@@ -70,46 +73,51 @@ def fit(
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
     """
-    _check_settings(epochs=epochs, lr=lr, schedule=schedule, clip=clip, patience=patience)
+    checks.check_settings(epochs, lr, schedule, clip, patience, seed)
     device = next(model.parameters()).device
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(device)
+    checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
+    if not len(train_loader):
+        raise ValueError("the training loader has no batch; use a smaller batch size or more data")
     data = DataSpec.of(train_loader.dataset)
     settings = {
         **_model_settings(model), "epochs": epochs, "lr": lr, "loss": repr(loss),
         "weight_decay": weight_decay, "schedule": schedule, "clip": clip, "patience": patience,
-        "seed": seed, "batch_size": train_loader.batch_size, "images": len(train_loader.dataset),
-        **(config or {}),
+        "seed": seed, "ignore_index": ignore_index, "validation": val_loader is not None,
+        **checks.loader_settings(train_loader), **(config or {}),
     }                                                                              # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     history = History(best_key="val_miou" if val_loader is not None else "train_loss")
-    scheduler = _make_scheduler(schedule, optimizer, lr, epochs, len(train_loader), history)
+    scheduler = make_scheduler(
+        schedule, optimizer, lr, epochs, len(train_loader), history.best_key
+    )
     out = None if out is None else Path(out)
     if out is not None:
         make_folder(out)
-        for stale in out.glob(".*.part"):                  # left by a kill in the midst of a save
-            stale.unlink()
+        checks.check_out(out, resume)
         if (out / "last.pt").exists():
             training = read_training(out / "last.pt", resume, settings)
             model.load_state_dict(training["state"])
             optimizer.load_state_dict(training["optimizer"])
             scheduler.load_state_dict(training["scheduler"])
             history.rows.extend(training["rows"])
+        for stale in (part for name in FILES for part in out.glob(f".{name}.*.part")):
+            stale.unlink()                                 # left by a kill in the midst of a save
 
     for epoch in range(len(history.rows), epochs):
         if patience is not None and history.epochs_since_best() >= patience:
             break
         start = time.perf_counter()
-        rate = optimizer.param_groups[0]["lr"]
+        row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         with epoch_randomness(seed, epoch, device):
             if hasattr(train_loader.sampler, "set_epoch"):
                 train_loader.sampler.set_epoch(epoch)
-            step_scheduler = scheduler if schedule in ("onecycle", "poly") else None
-            train_loss = train_epoch(
-                model, train_loader, loss, optimizer, step_scheduler, clip, ignore_index,
-                label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
+            row["train_loss"], images = train_epoch(
+                model, train_loader, loss, optimizer, scheduler if schedule in PER_STEP else None,
+                clip, ignore_index, label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
             )                                                                      # fmt: skip
-        row: dict[str, float] = {"epoch": epoch + 1, "lr": rate, "train_loss": train_loss}
-        row["images_per_second"] = _drawn(train_loader) / (time.perf_counter() - start)
+        checks.check_weights(model, epoch + 1)
+        row["images_per_second"] = images / (time.perf_counter() - start)
         if val_loader is not None:
             scores, val_loss = run_evaluation(model, val_loader, ignore_index, loss)
             row |= {"val_loss": val_loss, "val_miou": scores.miou}
@@ -121,14 +129,13 @@ def fit(
             if history.epochs_since_best() == 0:
                 save_checkpoint(out / "best.pt", model, data)
             state = {
-                "settings": settings, "rows": history.rows, "threads": torch.get_num_threads(),
-                "torch": str(torch.__version__), "optimizer": optimizer.state_dict(),
-                "scheduler": scheduler.state_dict(),
+                "settings": settings, "rows": history.rows, "machine": describe_machine(device),
+                "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
             }                                                                      # fmt: skip
             save_checkpoint(out / "last.pt", model, data, state)
-            history.save_csv(out / "history.csv")
+            history.save(out, figure=False)
     if out is not None and history.rows:
-        history.save_figure(out / "history.png")
+        history.save(out, figure=True)                     # also where a kill came before them
     return history
 
 
@@ -141,20 +148,23 @@ def train_epoch(
     clip: float | None = None,
     ignore_index: int = 255,
     label: str = "train",
-) -> float:
-    """One pass of optimisation over `loader`; returns the loss, averaged over valid pixels."""
+) -> tuple[float, int]:
+    """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images."""
     device = next(model.parameters()).device
     model.train()
-    total, pixels = torch.zeros((), device=device, dtype=torch.float64), 0
+    total, mass, seen = 0.0, 0.0, 0
     with progress(loader, desc=label, unit="batch") as bar:
         for step, (images, target) in enumerate(bar):
-            images, target = images.to(device), target.to(device)   # (N,3,H,W), (N,H,W)
-            logits = model(images)                                  # (N, C, H, W)
+            logits = model(images.to(device))                       # (N, C, H, W)
             if step == 0:
-                _check_batch(logits, target, loader.dataset)
+                checks.check_batch(logits, target, loader.dataset)
+            if device.type != "cpu":
+                check_labels(target, logits.shape[1], ignore_index)
+            target = target.to(device)                              # (N, H, W)
             value = loss(logits, target)                            # scalar
-            if not math.isfinite(value.item()):
-                raise FloatingPointError(_not_finite(value.item(), loader, step, images))
+            number = value.item()
+            if not math.isfinite(number):
+                raise FloatingPointError(checks.not_finite(number, loader, step, images))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             if clip is not None:
@@ -162,10 +172,10 @@ def train_epoch(
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
-            count = int((target != ignore_index).sum())
-            total, pixels = total + value.detach() * count, pixels + count
-            bar.set_postfix_str(f"loss {float(total) / max(pixels, 1):.3f}", refresh=False)
-    return float(total) / max(pixels, 1)
+            count = _mass(loss, target, ignore_index)
+            total, mass, seen = total + number * count, mass + count, seen + len(images)
+            bar.set_postfix_str(f"loss {total / (mass or 1):.3f}", refresh=False)
+    return total / (mass or 1), seen
 
 
 def evaluate(model: nn.Module, loader: Any, ignore_index: int = 255) -> Scores:
@@ -181,28 +191,25 @@ def run_evaluation(
 ) -> tuple[Scores, float]:
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    matrix, total, pixels = None, 0.0, 0
-    try:
-        with torch.inference_mode():
-            for images, target in progress(loader, desc="evaluate", unit="batch"):
-                images, target = images.to(device), target.to(device)
-                logits = model(images)                              # (N, C, H, W)
-                if matrix is None:
-                    _check_batch(logits, target, loader.dataset)
-                    matrix = ConfusionMatrix(logits.shape[1], ignore_index)
-                matrix.update(logits, target)
-                if loss is not None:
-                    count = int((target != ignore_index).sum())
-                    total += loss(logits, target).item() * count
-                    pixels += count
-    finally:
-        model.train(was_training)
+    dataset = getattr(loader, "dataset", None)
+    checks.check_ignore_index(ignore_index, dataset, loss)
+    matrix, total, mass = None, 0.0, 0.0
+    with eval_mode(model), torch.inference_mode():
+        for images, target in progress(loader, desc="evaluate", unit="batch"):
+            logits = model(images.to(device))                       # (N, C, H, W)
+            if matrix is None:
+                checks.check_batch(logits, target, dataset)
+                matrix = ConfusionMatrix(logits.shape[1], ignore_index)
+            if device.type != "cpu":
+                check_labels(target, logits.shape[1], ignore_index)
+            target = target.to(device)                              # (N, H, W)
+            matrix.update(logits, target)
+            if loss is not None:
+                count = _mass(loss, target, ignore_index)
+                total, mass = total + loss(logits, target).item() * count, mass + count
     if matrix is None:
         raise ValueError("the loader gave no batch: its data set is empty")
-    scores = matrix.compute(DataSpec.of(loader.dataset).classes)
-    return scores, total / pixels if pixels else math.nan
+    return matrix.compute(DataSpec.of(dataset).classes), total / mass if mass else math.nan
 
 
 @contextmanager
@@ -214,37 +221,6 @@ def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[No
         yield
 
 
-def _make_scheduler(
-    schedule: str,
-    optimizer: torch.optim.Optimizer,
-    lr: float,
-    epochs: int,
-    steps: int,
-    history: History,
-) -> Any:
-    if steps == 0:
-        raise ValueError("the training loader has no batch; use a smaller batch size, or more data")
-    if schedule == "onecycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
-    if schedule == "poly":
-        return torch.optim.lr_scheduler.PolynomialLR(optimizer, epochs * steps, power=0.9)
-    if schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, "min" if history.best_key == "train_loss" else "max", 1 / 3, patience=5
-        )
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def _check_settings(
-    epochs: int, lr: float, schedule: str, clip: float | None, patience: int | None
-) -> None:
-    for name, value in (("epochs", epochs), ("lr", lr), ("clip", clip), ("patience", patience)):
-        if value is not None and not value > 0:
-            raise ValueError(f"found {name}={value}, expected a number above 0")
-    if schedule not in SCHEDULES:
-        raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
-
-
 def _model_settings(model: nn.Module) -> dict[str, Any]:
     return {
         "model": getattr(model, "name", type(model).__name__),
@@ -253,39 +229,9 @@ def _model_settings(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def _check_batch(logits: Tensor, target: Tensor, dataset: Any) -> None:
-    classes = DataSpec.of(dataset).classes
-    if classes and len(classes) != logits.shape[1]:
-        raise ValueError(
-            f"the model predicts {logits.shape[1]} classes, but the data set has {len(classes)} "
-            f"({', '.join(classes[:4])}, …); build the model with num_classes={len(classes)}"
-        )
-    if target.shape != (logits.shape[0], *logits.shape[2:]):
-        raise ValueError(
-            f"found logits {tuple(logits.shape)} for a target {tuple(target.shape)}, expected "
-            "logits (N, C, H, W) at the target's size (N, H, W)"
-        )
-
-
-def _not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
-    """What is known about a batch with a loss that is not finite."""
-    epoch = getattr(loader.sampler, "epoch", None)
-    when = f"batch {step + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
-    names = []
-    if epoch is not None and hasattr(loader.dataset, "files"):
-        # The seeded sampler gives the same order again, so the batch's members are known.
-        keys = [key for i, batch in enumerate(loader.batch_sampler) if i == step for key in batch]
-        names = [loader.dataset.files[key.index][0].name for key in keys]
-    cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
-    return (
-        f"the loss is {value} at {when}"
-        + (f" ({', '.join(names)})" if names else "")
-        + cause
-        + "; lower lr, set clip=1.0, or look at these files; the checkpoints of before are whole"
-    )
-
-
-def _drawn(loader: Any) -> int:
-    """Images that one pass over the loader draws."""
-    whole = len(loader) * loader.batch_size
-    return whole if loader.drop_last else min(whole, len(loader.dataset))
+def _mass(loss: nn.Module, target: torch.Tensor, ignore_index: int) -> float:
+    """What the loss of a batch was divided by: weighing by it makes means of batches exact."""
+    measure: Any = getattr(loss, "mass", None)
+    if measure is not None:
+        return float(measure(target))
+    return float((target != ignore_index).sum())

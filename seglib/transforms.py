@@ -24,14 +24,15 @@ Window = tuple[int, int, int, int]      # top, left, height, width in source pix
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize a uint8 image (H, W, 3): averaged by area when reduced, bilinear when enlarged."""
+    """Resize a uint8 image (H, W, 3): averaged by area where reduced, bilinear where enlarged."""
     import cv2
 
-    if image.shape[:2] == (height, width):
-        return image
-    reduces = height <= image.shape[0] and width <= image.shape[1]
-    method = cv2.INTER_AREA if reduces else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
+    smaller = min(height, image.shape[0]), min(width, image.shape[1])
+    if smaller != image.shape[:2]:
+        image = cv2.resize(image, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -63,11 +64,7 @@ def normalise(
     """Turn a uint8 RGB image (H, W, 3) into float32 (3, H, W), (x/255 − mean) / std."""
     import torch
 
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"found an image of shape {image.shape} and dtype {image.dtype}, expected uint8 "
-            "(H, W, 3) RGB; seglib.data.read_image(path) gives that for any image file"
-        )
+    check_image(image)
     scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float32))
     shift = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
     chw = np.ascontiguousarray((image * scale - shift).transpose(2, 0, 1), dtype=np.float32)
@@ -225,8 +222,18 @@ def train_transform(
     )
 
 
+def check_image(image: np.ndarray) -> None:
+    """Raise ValueError unless `image` is uint8 (H, W, 3)."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"found an image of shape {image.shape} and dtype {image.dtype}, expected uint8 "
+            "(H, W, 3) RGB; seglib.data.read_image(path) gives that for any image file"
+        )
+
+
 def check_pair(image: np.ndarray, mask: np.ndarray) -> None:
-    """Raise ValueError unless `mask` is a label map of the image's size."""
+    """Raise ValueError unless `image` is uint8 RGB and `mask` a label map of its size."""
+    check_image(image)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer):
         raise ValueError(
             f"found a mask of shape {mask.shape} and dtype {mask.dtype}, expected integer labels "

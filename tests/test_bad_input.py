@@ -132,6 +132,20 @@ def command(*words: str) -> None:
     raise SystemExit(heard.getvalue().strip())
 
 
+def zero_and_255(folder: Path) -> None:
+    for split in ("train", "val"):
+        (folder / split).mkdir()
+        pairs(folder / split, mask=np.eye(8, dtype=np.uint8) * 255)
+    command("train", "--data", "folder", "--root", str(folder), "--classes", "sky,bird",
+            "--out", str(folder / "run"))
+
+
+def two_photos(folder: Path) -> None:
+    for kind in ("png", "jpg"):
+        Image.fromarray(PHOTO).save(folder / f"a.{kind}")
+    command("predict", str(checkpoint(folder)), str(folder), "--out", str(folder / "out"))
+
+
 def profile(name: str) -> None:
     before = os.environ.get("SEGLIB_PROFILE")
     os.environ["SEGLIB_PROFILE"] = name
@@ -159,12 +173,15 @@ TABLE = [
     ("mask without an image", lambda f: (pairs(f), pairs(f, image=None, name="b")),
      ["b.png", "no image|without|partner"]),
     ("folder without masks", lambda f: pairs(f, mask=None), ["no masks", "holds nothing"]),
-    ("folder that is not there", lambda f: FolderDataset(f / "x", f / "y", ["a"]), ["x", "folder"]),
+    ("folder that is not there", lambda f: FolderDataset(f / "x", f / "y", ["a"]),
+     ["no folder …/x", "check the path"]),
     ("empty folder", lambda f: pairs(f, image=None, mask=None), ["no image", "images"]),
     ("mask of another size", lambda f: pairs(f, mask=np.zeros((4, 8), np.uint8))[0],
      ["8×8", "4×8", "expected equal sizes"]),
-    ("truncated image", lambda f: pairs(f, image=truncated())[0], ["a.png", "truncated|damaged"]),
-    ("file that is no image", lambda f: pairs(f, image=b"hello")[0], ["a.png", "image"]),
+    ("truncated image", lambda f: pairs(f, image=truncated())[0],
+     ["cannot read …/images/a.png \\(4000 bytes\\)", "truncated"]),
+    ("file that is no image", lambda f: pairs(f, image=b"hello")[0],
+     ["cannot read …/images/a.png \\(5 bytes\\)", "expected a whole picture"]),
     ("label out of range", lambda f: pairs(f, mask=BIG)[0],
      ["label 12 at 64 pixels", "2 classes", "ignore_index 255", "remap"]),
     ("float mask", lambda f: pairs(f, mask=Image.fromarray(np.zeros((8, 8), np.float32)))[0],
@@ -215,7 +232,14 @@ TABLE = [
      ["'base_chanels'", "did you mean 'base_channels'"]),
     ("checkpoint that is not there", lambda f: load_model(f / "no.pt"), ["no checkpoint", "--out"]),
     ("damaged checkpoint", lambda f: load_model(cut_checkpoint(f)),
-     ["1000 bytes", "damaged", "another copy"]),
+     ["1000 bytes", "cannot be read as a checkpoint", "use another copy"]),
+    ("text file for a checkpoint", lambda f: ((f / "t.pt").write_text("this is text"),
+                                              load_model(f / "t.pt")), ["t.pt \\(12 bytes\\)"]),
+    ("checkpoint without its parts", lambda f: (torch.save({"format": "seglib-1"}, f / "a.pt"),
+                                                load_model(f / "a.pt")), ["lacks model"]),
+    ("checkpoint of a model of one's own", lambda f: (save_checkpoint(f / "a.pt", tiny_model()),
+                                                      load_model(f / "a.pt")),
+     ["Sequential, which is not one of this library's", "model=…"]),
     ("foreign checkpoint", lambda f: load_model(foreign_checkpoint(f)),
      ["bare state dict of \\d+ tensors", "load_state_dict"]),
     ("checkpoint of a later version", lambda f: load_model(future_checkpoint(f)),
@@ -236,7 +260,15 @@ TABLE = [
     ("batch larger than nothing", lambda f: make_loader(Toy(0), 2), ["empty"]),
     ("batch size 0", lambda f: make_loader(Toy(3), 0), ["batch_size is 0"]),
     ("out is a file", unwritable, ["cannot make the folder", "choose another out"]),
-    ("disk full while saving", lambda f: full_disk(f / "a.pt"), ["could not write", "No space left", "unharmed"]),
+    ("disk full while saving", lambda f: full_disk(f / "a.pt"),
+     ["could not write", "No space left", "unharmed"]),
+    ("void label of data and call differ",
+     lambda f: fit(tiny_model(), *loaders(), epochs=1, ignore_index=0),
+     ["data set has ignore_index 255", "here it is 0", "to all"]),
+    ("void label of loss and call differ",
+     lambda f: fit(tiny_model(), *loaders(), epochs=1, loss=CrossEntropyLoss(ignore_index=0)),
+     ["loss has ignore_index 0", "here it is 255"]),
+    ("negative seed", lambda f: tiny_run(f, seed=-1), ["seed=-1", "from 0 up"]),
     ("out holds a run", lambda f: (tiny_run(f), tiny_run(f)), ["holds a run already", "--resume"]),
     ("resumed with another learning rate", lambda f: other_run(f, lr=0.5),
      ["lr was 0.01, now it is 0.5", "old value"]),
@@ -250,6 +282,14 @@ TABLE = [
                                           read_settings(f / "r.toml", {})), ["not valid TOML"]),
     ("flag without a value", lambda f: command("train", "--lr", "--out", str(f / "r")),
      ["--lr has no value"]),
+    ("masks of 0 and 255 for training", lambda f: zero_and_255(f), ["--label_map 255:1", "void"]),
+    ("label map that is none", lambda f: command(
+        "check", "--images", "a", "--masks", "b", "--classes", "x,y", "--label_map", "255=1"),
+     ["'255=1'", "such as 255:1"]),
+    ("file of colours that is none", lambda f: command(
+        "check", "--images", "a", "--masks", "b", "--classes", "x,y", "--palette", "no.txt"),
+     ["no.txt", "128 64 128 road"]),
+    ("two photos of one name", lambda f: two_photos(f), ["would both become a_overlay.png"]),
     ("unknown data set", lambda f: command("train", "--data", "camvit", "--out", str(f / "r")),
      ["'camvit'", "did you mean 'camvid'"]),
     ("device that is not here",
@@ -266,7 +306,7 @@ TABLE = [
 def provoke(action: Any, folder: Path) -> str:
     with pytest.raises((ValueError, OSError, FloatingPointError, SystemExit)) as caught:
         action(folder)
-    return str(caught.value)
+    return str(caught.value).replace(str(folder), "…")      # (its name repeats the row's)
 
 
 def test_the_table_is_long_enough_and_names_each_row_once():

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,19 @@ def test_the_doctor_names_what_is_missing(capsys, monkeypatch):
     report = course.doctor()
     shown = capsys.readouterr().out
     lines = {finding.what: finding for finding in report.findings}
-    assert report.ok and lines["torch"].found == torch.__version__.split("+")[0] in shown
+    assert report.ok and lines["torch"].found == version("torch") in shown
     assert lines["camvid"].verdict == "note"
     assert "python -m seglib download camvid" in lines["camvid"].found
     assert all(f.verdict in ("ok", "note", "problem") for f in report.findings)
+
+
+def test_the_doctor_reports_faulty_settings_and_goes_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SEGLIB_PROFILE", "fulll")
+    monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "nowhere"))
+    report = course.doctor()
+    shown = capsys.readouterr().out
+    assert not report.ok and "did you mean 'full'" in shown and "is no folder" in shown
+    assert "disk" in shown and "2 to mend" in shown
 
 
 def test_the_doctor_reports_a_full_disk(monkeypatch, capsys):

@@ -1,10 +1,12 @@
 """predict: at the photo's own size, resized before the argmax, aligned."""
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from seglib.inference import predict
+from seglib.inference import enlarged_argmax, predict
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -40,3 +42,11 @@ def test_without_a_size_the_photo_is_taken_as_it_is():
     image = np.random.default_rng(0).integers(0, 256, (11, 13, 3), dtype=np.uint8)
     labels = predict(Brightness(), image)
     assert np.array_equal(labels, image[..., 0] >= 128)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7])
+def test_classes_one_at_a_time_give_what_all_at_once_give(classes):
+    torch.manual_seed(0)
+    logits = torch.randn(1, classes, 9, 11)
+    whole = F.interpolate(logits, (40, 53), mode="bilinear").argmax(1)[0]
+    assert torch.equal(enlarged_argmax(logits, (40, 53)).long(), whole)

@@ -77,7 +77,7 @@ def test_gradient_matches_finite_differences():
     x = logits.clone().requires_grad_()
     CrossEntropyLoss(weight)(x, target).backward()
 
-    def reference(z):
+    def reference(z):                                  # the definition, in float64
         log_p = z.double() - z.double().logsumexp(1, keepdim=True)
         w = weight.double()[target.where(valid, 0)] * valid
         picked = log_p.gather(1, target.where(valid, 0)[:, None])[:, 0]
@@ -124,3 +124,23 @@ def test_median_frequency_weights_of_camvid_as_measured_elsewhere(datasets):
     weights = class_weights(class_statistics(CamVid("train", root=datasets)), "median")
     assert weights[7].item() == pytest.approx(1.98, abs=0.01)      # Fence
     assert weights[10].item() == pytest.approx(8.8, abs=0.05)      # Bicyclist
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_float64_stays_float64_and_passes_gradcheck(smoothing):
+    logits, target = case(shape=(1, 3, 2, 3))
+    loss = CrossEntropyLoss(torch.tensor([1.0, 2.0, 0.5]), label_smoothing=smoothing)
+    x = logits.double().requires_grad_()
+    assert loss(x, target).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda z: loss(z, target), (x,))
+
+
+def test_means_of_batches_weighted_by_mass_are_the_mean_of_all():
+    logits, target = case(shape=(4, 3, 5, 6))
+    target[0] = 255
+    for weight in (None, torch.tensor([0.2, 3.0, 1.0])):
+        loss = CrossEntropyLoss(weight)
+        parts = [(loss(x, t), loss.mass(t)) for x, t in zip(logits.split(1), target.split(1),
+                                                            strict=True)]          # fmt: skip
+        merged = sum(value * mass for value, mass in parts) / sum(mass for _, mass in parts)
+        torch.testing.assert_close(merged, loss(logits, target))

@@ -1,6 +1,7 @@
 """The command line from end to end on a small folder of pictures."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,6 +104,45 @@ def test_check_tells_a_sound_folder_from_a_faulty_one(folder, tmp_path, capsys):
     assert "no problems" in capsys.readouterr().out
     assert main([*where, str(folder / "train" / "masks"), "--classes", "ground,box"]) == 1
     assert "label 2" in capsys.readouterr().out
+
+
+def test_check_reports_all_kinds_of_problems_at_once(folder, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "train", copy)
+    (copy / "masks" / "000.png").unlink()
+    (copy / "images" / "001.png").unlink()
+    (copy / "images" / "002.png").write_bytes((copy / "images" / "002.png").read_bytes()[:300])
+    Image.fromarray(np.full((24, 32), 77, np.uint8)).save(copy / "masks" / "003.png")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(copy / "masks" / "004.png")
+    words = ["check", "--images", str(copy / "images"), "--masks", str(copy / "masks")]
+    assert main([*words, "--classes", NAMES]) == 1
+    shown = capsys.readouterr().out
+    assert "4 images checked: 5 problems" in shown
+    for part in ("000.png is without a mask", "001.png is without an image", "002.png", "label 77",
+                 "004.png is 5×5"):                                                # fmt: skip
+        assert part in shown
+
+
+def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
+    """The remedies that the messages name exist as flags: --palette, --label_map."""
+    for kind in ("images", "masks", "binary"):
+        (tmp_path / kind).mkdir()
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[:, :2] = 128, 64, 128
+    Image.fromarray(colours).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(colours[..., 0] // 128 * 255).save(tmp_path / "binary" / "a.png")
+    (tmp_path / "colours.txt").write_text("0 0 0 ground\n128 64 128 road\n")
+    words = ["check", "--images", str(tmp_path / "images"), "--classes", "ground,road", "--masks"]
+    for given in (
+        [str(tmp_path / "masks"), "--palette", str(tmp_path / "colours.txt")],
+        [str(tmp_path / "binary"), "--label_map", "255:1"],
+    ):
+        assert main([*words, *given]) == 0
+        road = next(line for line in capsys.readouterr().out.splitlines() if "road" in line)
+        assert road.split()[1:3] == ["8", "33.33%"]
+    assert main([*words, str(tmp_path / "binary")]) == 1
+    assert "--label_map 255:1" in capsys.readouterr().out
 
 
 def test_doctor_and_version(capsys):

@@ -71,6 +71,13 @@ def test_evaluate_against_scikit_learn_and_restores_the_mode():
     assert scores.classes == Toy.classes
 
 
+def test_frozen_layers_stay_frozen_through_an_evaluation():
+    model = UNet(3, base_channels=4, depth=1).train()
+    model.encoder[0].eval()
+    evaluate(model, make_loader(Toy(2, plain()), 2))
+    assert model.training and not model.encoder[0][1].training and model.encoder[1][1].training
+
+
 def test_evaluate_does_not_depend_on_the_batch_size():
     torch.manual_seed(0)
     model = UNet(3, base_channels=4, depth=1)
@@ -78,7 +85,8 @@ def test_evaluate_does_not_depend_on_the_batch_size():
     assert (matrices[0] == matrices[1]).all() and (matrices[0] == matrices[2]).all()
 
 
-def test_val_loss_is_a_mean_over_pixels_not_over_batches():
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.2, 1.0, 5.0])])
+def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
     class Uneven(Toy):
         def read(self, index):
             image, mask = super().read(index)
@@ -89,13 +97,14 @@ def test_val_loss_is_a_mean_over_pixels_not_over_batches():
     model = tiny_model()
     data = Uneven(5, plain())
     history = fit(
-        model, make_loader(data, 2, shuffle=True), make_loader(data, 2), epochs=1, lr=1e-12
-    )
+        model, make_loader(data, 2, shuffle=True), make_loader(data, 2), epochs=1, lr=1e-12,
+        loss=CrossEntropyLoss(weight),
+    )                                                                              # fmt: skip
     model.eval()
     with torch.no_grad():
         logits = model(torch.stack([image for image, _ in data]))
     target = torch.stack([mask for _, mask in data])
-    oracle = nn.functional.cross_entropy(logits, target, ignore_index=255).item()
+    oracle = nn.functional.cross_entropy(logits, target, weight, ignore_index=255).item()
     assert history.rows[0]["val_loss"] == pytest.approx(oracle, rel=1e-5)
 
 
@@ -137,7 +146,9 @@ def test_clipping_bounds_the_gradient():
 
 def test_schedules_end_where_they_should():
     rates = {s: tiny_run(None, epochs=3, schedule=s)[1].rows for s in ("onecycle", "poly")}
+    # Smith's cycle of 9 steps rises over the first 30 % to lr and ends at lr / 250,000
     assert rates["onecycle"][0]["lr"] == pytest.approx(0.01 / 25)
+    assert rates["onecycle"][1]["lr"] > 0.008 > rates["onecycle"][2]["lr"] > 0.001
     # 9 steps in all; after 6 of them (1 − 6/9)^0.9 of the rate is left
     assert rates["poly"][2]["lr"] == pytest.approx(0.01 * (1 / 3) ** 0.9)
 
@@ -148,8 +159,9 @@ def test_plateau_lowers_the_rate_after_five_epochs_without_progress():
             return logits.sum() * 0 + 1
 
     _, history = tiny_run(
-        None, epochs=9, schedule="plateau", loss=Nothing(), weight_decay=0.0, model=nn.Conv2d(3, 3, 1)
-    )
+        None, epochs=9, schedule="plateau", loss=Nothing(), weight_decay=0.0,
+        model=nn.Conv2d(3, 3, 1),
+    )                                                                              # fmt: skip
     rates = [row["lr"] for row in history.rows]
     assert rates[0] == 0.01 and rates[-1] == pytest.approx(0.01 / 3)
 
@@ -173,3 +185,34 @@ def test_history_finds_the_earliest_best_and_survives_nan():
     assert history.best is history.rows[2] and history.epochs_since_best() == 2
     losses = History([{"train_loss": v} for v in (3.0, 1.0, 2.0)], best_key="train_loss")
     assert losses.best is losses.rows[1]
+
+
+def test_a_gradient_that_overflows_in_the_last_batch_is_not_saved(tmp_path):
+    class Overflow(CrossEntropyLoss):
+        """In the third batch, the last: a finite loss with an infinite gradient, √'s at zero."""
+
+        calls = 0
+
+        def forward(self, logits, target):
+            self.calls += 1
+            extra = (logits * 0).sum().sqrt() if self.calls == 3 else 0.0
+            return super().forward(logits, target) + extra
+
+    with pytest.raises(FloatingPointError, match=r"after epoch 1 the weights of .* set clip"):
+        tiny_run(tmp_path, loss=Overflow())
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_plain_batch_sampler_works():
+    from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+
+    data = Toy(5, plain())
+    loader = DataLoader(data, batch_sampler=BatchSampler(SequentialSampler(data), 2, False))
+    history = fit(tiny_model(), loader, epochs=1)
+    assert history.rows[0]["images_per_second"] > 0
+
+
+def test_a_list_of_batches_can_be_evaluated():
+    images, masks = zip(*Toy(2, plain()), strict=True)
+    scores = evaluate(tiny_model(), [(torch.stack(images), torch.stack(masks))])
+    assert scores.support.sum() == 2 * 22 * 32

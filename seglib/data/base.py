@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,11 @@ class SegmentationDataset:
         return len(self.files)
 
     def __getitem__(self, index: int | SampleKey) -> Any:
-        key = index if isinstance(index, SampleKey) else None
-        image, mask = self.read(key.index if key is not None else operator.index(index))
+        image, mask = self.read(operator.index(index))
         if self.transform is None:
             return image, mask
-        if key is not None and self._takes_seed:
-            return self.transform(image, mask, seed=key.derived_seed())
+        if isinstance(index, SampleKey) and self._takes_seed:
+            return self.transform(image, mask, seed=index.derived_seed())
         return self.transform(image, mask)
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -130,7 +130,8 @@ class FolderDataset(SegmentationDataset):
     void by `label_map`. Every image is its own group unless `group(stem)` says otherwise.
 
     Raises FileNotFoundError and ValueError with what was found, expected, and can be done. Only
-    names are looked at here: call `.check()` once to read everything.
+    names are looked at here: call `.check()` once to read everything. `incomplete=True` leaves out
+    files without a partner, and has `.check()` report them with all other problems.
     """
 
     def __init__(
@@ -144,8 +145,14 @@ class FolderDataset(SegmentationDataset):
         *,
         label_map: Mapping[int, int] | None = None,
         group: Callable[[str], str] | None = None,
+        incomplete: bool = False,
     ) -> None:
-        files = pair_files(Path(image_dir).expanduser(), Path(mask_dir).expanduser())
+        self._unpaired: list[str] = []
+        files = pair_files(
+            Path(image_dir).expanduser(),
+            Path(mask_dir).expanduser(),
+            self._unpaired if incomplete else None,
+        )
         super().__init__(
             files,
             classes,
@@ -155,6 +162,11 @@ class FolderDataset(SegmentationDataset):
             label_map=label_map,
             transform=transform,
         )
+
+    def check(self, progress: bool = True) -> Report:
+        """Read every pair, and report all problems, missing partners included."""
+        report = super().check(progress)
+        return replace(report, problems=(*self._unpaired, *report.problems))
 
 
 def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from seglib import paths
 from seglib.data.sources import SOURCES, Source, manifest_digest, shortfalls, verify
+from seglib.messages import did_you_mean
 from seglib.progress import progress as progress_bar
 
 __all__ = ["SOURCES", "DownloadError", "Source", "download", "manifest_digest", "verify"]
@@ -42,7 +43,7 @@ def download(name: str, root: str | os.PathLike[str] | None = None, url: str | N
     copy of the archive (zip). Raises ValueError for an unknown name, and DownloadError.
     """
     if name not in SOURCES:
-        raise ValueError(f"no data set {name!r}; expected one of {', '.join(SOURCES)}")
+        raise ValueError(f"there is no data set {name!r}{did_you_mean(name, SOURCES)}")
     source = SOURCES[name]
     there = paths.find_dataset(name, lambda folder: not shortfalls(folder, source, True), root)
     if there is not None:

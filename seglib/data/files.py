@@ -89,10 +89,13 @@ def read_mask(
     return labels.astype(np.uint8)
 
 
-def pair_files(image_dir: str | Path, mask_dir: str | Path) -> list[tuple[Path, Path]]:
+def pair_files(
+    image_dir: str | Path, mask_dir: str | Path, problems: list[str] | None = None
+) -> list[tuple[Path, Path]]:
     """Pair images and masks of the same stem (img_001.jpg with img_001.png), sorted by stem.
 
-    Suffixes may be in capitals. Hidden files and other kinds of files are passed over.
+    Suffixes may be in capitals. Hidden files and other kinds of files are passed over. With a list
+    `problems`, missing partners, all of them, are added to it instead of ending in an error.
     Raises FileNotFoundError for a missing or empty folder and for a missing partner, ValueError
     for a stem that occurs twice and for JPEG masks.
     """
@@ -104,12 +107,14 @@ def pair_files(image_dir: str | Path, mask_dir: str | Path) -> list[tuple[Path, 
         )
     images = _by_stem(image_dir, "image", IMAGE_SUFFIXES)
     masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES)
+    lonely = {"a mask": _without(images, masks), "an image": _without(masks, images)}
+    if problems is not None:
+        for other, alone in lonely.items():
+            problems += [f"{path.name} is without {other} of the same name" for path in alone]
+        return [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
     missing = [
         f"{len(alone)} without {other} ({_some([path.name for path in alone])})"
-        for other, alone in (
-            ("a mask", _without(images, masks)),
-            ("an image", _without(masks, images)),
-        )
+        for other, alone in lonely.items()
         if alone
     ]
     if missing:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,46 +11,52 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 
-@dataclass(frozen=True, slots=True)
-class SampleKey:
-    """Which sample, in which epoch, of which run: `dataset[SampleKey(seed, epoch, index)]`.
+class SampleKey(int):
+    """The index of a sample that also knows its epoch and run: `SampleKey(seed, epoch, index)`.
 
     The sampler hands the epoch over together with the index because workers that stay alive
-    between epochs never see a change of an attribute of the data set.
+    between epochs never see a change of an attribute of the data set. It is an int, so any data
+    set takes it; one that computes with it gets a plain int back and loses the rest.
     """
 
     seed: int
     epoch: int
-    index: int
 
-    def __index__(self) -> int:
-        """The index alone, so that lists, and torch's Subset, take a key as well."""
-        return self.index
+    def __new__(cls, seed: int, epoch: int, index: int) -> SampleKey:
+        key = super().__new__(cls, index)
+        key.seed, key.epoch = seed, epoch
+        return key
+
+    def __reduce__(self) -> tuple[type[SampleKey], tuple[int, int, int]]:
+        return SampleKey, (self.seed, self.epoch, int(self))       # workers get it pickled
 
     def derived_seed(self) -> int:
         """A 32-bit number for this key, as good as independent of that of any other key."""
-        return int(np.random.SeedSequence(astuple(self)).generate_state(1)[0])
+        sequence = np.random.SeedSequence((self.seed, self.epoch, int(self)))
+        return int(sequence.generate_state(1)[0])
 
 
 class EpochSampler:
-    """Yields a `SampleKey` for every sample of an epoch, shuffled anew in each epoch.
+    """Yields a `SampleKey` for each of `indices` in every epoch, shuffled anew if asked for.
 
     The order is a function of (seed, epoch). Call `set_epoch` before each epoch; `fit` does.
     """
 
-    def __init__(self, length: int, shuffle: bool = True, seed: int = 0) -> None:
-        if length < 1:
+    def __init__(self, indices: Sequence[int], shuffle: bool = True, seed: int = 0) -> None:
+        if not len(indices):
             raise ValueError("the data set is empty: there is nothing to draw samples from")
-        self.length, self.shuffle, self.seed, self.epoch = length, shuffle, seed, 0
+        if seed < 0:
+            raise ValueError(f"found seed={seed}, expected a whole number from 0 up")
+        self.indices, self.shuffle, self.seed, self.epoch = indices, shuffle, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.indices)
 
     def __iter__(self) -> Iterator[SampleKey]:
-        order = np.arange(self.length)
+        order = np.array(self.indices)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
         return (SampleKey(self.seed, self.epoch, int(i)) for i in order)
@@ -64,18 +69,23 @@ def make_loader(
 
     With `shuffle` an incomplete last batch is dropped (BatchNorm cannot learn from one image),
     unless it is the only batch. Yields (images (N,3,H,W) float32, masks (N,H,W) int64) if the
-    data set has a transform.
+    data set has a transform. A `torch.utils.data.Subset` is resolved: `loader.dataset` is then the
+    whole set, `loader.sampler.indices` its part.
     """
     import torch
-    from torch.utils.data import DataLoader
+    from torch.utils.data import DataLoader, Subset
 
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+    indices: Sequence[int] = range(len(dataset))
+    while isinstance(dataset, Subset):                 # it would hand on the index without the key
+        indices = [dataset.indices[i] for i in indices]
+        dataset = dataset.dataset
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), shuffle, seed),
-        drop_last=shuffle and len(dataset) >= batch_size,
+        sampler=EpochSampler(indices, shuffle, seed),
+        drop_last=shuffle and len(indices) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
         # Its own numbers: else how often a loader draws from the global generator, which differs

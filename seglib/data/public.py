@@ -19,6 +19,7 @@ from seglib.data.palettes import (
     ULTRASOUND_PALETTE,
 )
 from seglib.data.sources import SOURCES, shortfalls
+from seglib.messages import did_you_mean
 
 Root = str | os.PathLike[str] | None
 
@@ -72,8 +73,9 @@ class PublicDataset(SegmentationDataset):
         """The folder to read `split` from, downloaded if asked for; errors name the remedies."""
         name, source = cls.name, SOURCES[cls.name]
         if split not in cls.splits:
-            known = ", ".join(cls.splits)
-            raise ValueError(f"{source.title} has no split {split!r}; expected one of {known}")
+            raise ValueError(
+                f"{source.title} has no split {split!r}{did_you_mean(split, cls.splits)}"
+            )
         folder = cls.find(root)
         if folder is not None:
             return folder

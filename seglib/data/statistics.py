@@ -41,6 +41,12 @@ class ClassStatistics:
         """The classes that no image contains."""
         return tuple(name for name, n in zip(self.classes, self.images, strict=True) if n == 0)
 
+    @property
+    def only_background(self) -> bool:
+        """Whether all masks together hold only label 0 and void: the trap of masks of 0 and 255."""
+        rest = self.pixels[1:]
+        return bool(len(rest) and self.pixels[0] > 0 and not rest.any() and self.void > 0)
+
     def table(self) -> str:
         """A table for printing: per class its pixels, their share and the images it is in."""
         width = max(map(len, (*self.classes, "class")))
@@ -109,8 +115,8 @@ def check(dataset: SegmentationDataset, progress: bool = True) -> Report:
             counter.add(mask)
     statistics = counter.result()
     notes = []
-    if _foreground_is_void(statistics, dataset.ignore_index):
-        problems.append(_void_trap(statistics, dataset))
+    if statistics.only_background and dataset.ignore_index:
+        problems.append(void_trap(statistics, dataset.ignore_index))
     elif statistics.absent and statistics.total_images:
         notes.append(f"no pixel of {', '.join(statistics.absent)} in any mask")
     return Report(tuple(problems), tuple(notes), statistics, len(dataset))
@@ -141,20 +147,14 @@ class _Counter:
         )
 
 
-def _foreground_is_void(statistics: ClassStatistics, ignore_index: int) -> bool:
-    """Whether all masks together hold only label 0 and void: the trap of masks of 0 and 255."""
-    pixels = statistics.pixels
-    only_background = len(pixels) > 1 and pixels[0] > 0 and not pixels[1:].any()
-    return bool(only_background and ignore_index != 0 and statistics.void > 0)
-
-
-def _void_trap(statistics: ClassStatistics, dataset: SegmentationDataset) -> str:
-    void, first = dataset.ignore_index, dataset.classes[1]
+def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
+    """The message for masks whose foreground is written as void."""
+    names = statistics.classes[1:]
     return (
-        f"the only labels in {statistics.total_images} masks are 0 and {void}, which is "
+        f"the only labels in {statistics.total_images} masks are 0 and {ignore_index}, which is "
         f"ignore_index: {statistics.void:,} pixels would be left out as void, and of "
-        f"{', '.join(dataset.classes[1:])} there are none; if {void} means {first}, pass "
-        f"label_map={{{void}: 1}}"
+        f"{', '.join(names)} there are none; if {ignore_index} means {names[0]}, pass "
+        f"label_map={{{ignore_index}: 1}} (--label_map {ignore_index}:1)"
     )
 
 

@@ -234,7 +234,7 @@ def test_empty_folder_is_no_hindrance(site: Site, tmp_path: Path) -> None:
 
 
 def test_arguments(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no data set 'camvit'; expected one of camvid, ultras"):
+    with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
         download("camvit", tmp_path)
     with pytest.raises(ValueError, match="must begin with https"):
         download("toy", tmp_path, "file:///etc/passwd")

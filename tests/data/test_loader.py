@@ -1,5 +1,6 @@
 """Batches depend on (seed, epoch, index), not on workers; plain loaders vary by epoch too."""
 
+import pickle
 from itertools import product
 
 import pytest
@@ -41,11 +42,11 @@ def test_one_sample_differs_from_epoch_to_epoch():
 
 
 def test_every_sample_comes_once_in_an_epoch():
-    sampler = EpochSampler(50, shuffle=True, seed=4)
+    sampler = EpochSampler(range(50), shuffle=True, seed=4)
     sampler.set_epoch(3)
-    order = [key.index for key in sampler]
+    order = [int(key) for key in sampler]
     assert sorted(order) == list(range(50)) and order != list(range(50))
-    assert [key.index for key in EpochSampler(4, shuffle=False)] == [0, 1, 2, 3]
+    assert list(EpochSampler(range(4), shuffle=False)) == [0, 1, 2, 3]
 
 
 def test_derived_seeds_do_not_collide():
@@ -67,7 +68,22 @@ def test_a_plain_loader_augments_differently_in_each_epoch():
     assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
 
 
-def test_a_subset_takes_keys():
-    part = Subset(Toy(6, eval_transform(16, 24)), [4, 5])
-    images, _ = next(iter(make_loader(part, 2)))
-    assert torch.equal(images[1], Toy(6, eval_transform(16, 24))[5][0])
+def test_a_key_is_an_index_that_survives_pickling():
+    key = pickle.loads(pickle.dumps(SampleKey(3, 5, 7)))
+    assert key == 7 and "abcdefgh"[key] == "h" and f"{key:03}" == "007"
+    assert (key.seed, key.epoch) == (3, 5)
+    assert key.derived_seed() == SampleKey(3, 5, 7).derived_seed() != SampleKey(3, 6, 7)
+
+
+@pytest.mark.slow
+def test_a_subset_keeps_the_keys():
+    """Augmentation in a (nested) Subset depends on (seed, epoch, index) as in the whole set."""
+    whole = Toy(8, train_transform(16, 24))
+    part = Subset(Subset(whole, [1, 3, 5, 7]), [3, 0])
+    for workers in (0, 2):
+        loader = make_loader(part, 2, workers=workers)
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)
+            images, _ = next(iter(loader))
+            assert torch.equal(images[0], whole[SampleKey(0, epoch, 7)][0])
+            assert torch.equal(images[1], whole[SampleKey(0, epoch, 1)][0])
