@@ -103,9 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint")
     add_data(evaluate, "camvid, ultrasound or folder", split="test")
-    evaluate.add_argument("--per_group", action="store_true", help="also for each drive or patient")
+    evaluate.add_argument(
+        "--per_group", "--per-group", action="store_true", help="also for each drive or patient"
+    )
     evaluate.add_argument("--json", help="write the scores to this file as well")
-    evaluate.add_argument("--batch_size", type=int, default=8)
+    evaluate.add_argument("--batch_size", "--batch-size", type=int, default=8)
     evaluate.add_argument("--device", default="auto")
 
     predict = commands.add_parser("predict", help="label photos: a coloured overlay for each")
@@ -135,7 +137,9 @@ def add_data(parser: argparse.ArgumentParser, help: str, split: str) -> None:
     parser.add_argument("--root", default="", help="folder that has the data set")
     parser.add_argument("--split", default=split)
     parser.add_argument("--classes", default="", help="names of the labels 0,1,… (data folder)")
-    parser.add_argument("--label_map", default="", help="renames labels of the files, as 255:1")
+    parser.add_argument(
+        "--label_map", "--label-map", default="", help="renames labels of the files, as 255:1"
+    )
     parser.add_argument("--palette", default="", help="file of colours, R G B a line")
 
 

@@ -45,9 +45,8 @@ def check(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     import torch
 
-    from seglib.data import class_statistics, make_loader
-    from seglib.data.statistics import void_trap
-    from seglib.losses import CrossEntropyLoss, class_weights
+    from seglib.data import make_loader
+    from seglib.losses import CrossEntropyLoss
     from seglib.models import create_model
     from seglib.settings import read_settings
     from seglib.training import fit
@@ -60,16 +59,9 @@ def train(options: argparse.Namespace) -> int:
         s.height, s.width, zoom=(s.zoom[0], s.zoom[1]), stretch=s.stretch, flip=s.flip,
         colour=s.colour,
     )                                                                              # fmt: skip
-    plain = eval_transform(s.height, s.width)
     train_set = open_dataset(s, s.train_split, augment)
-    val_set = open_dataset(s, s.val_split, plain)
-    weights = None
-    if s.class_weights != "none" or s.data == "folder":
-        statistics = class_statistics(train_set)
-        if statistics.only_background and train_set.ignore_index:
-            raise ValueError(void_trap(statistics, train_set.ignore_index))
-        if s.class_weights != "none":
-            weights = class_weights(statistics, s.class_weights)
+    val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
+    weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
     torch.manual_seed(s.seed)                              # the first weights
     model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
     parameters = sum(p.numel() for p in model.parameters())
@@ -100,6 +92,23 @@ def train(options: argparse.Namespace) -> int:
         f"weights in {Path(options.out) / 'best.pt'}"
     )
     return 0
+
+
+def loss_weights(dataset: SegmentationDataset, method: str, look: bool) -> Any:
+    """The loss's class weights, or None for "none".
+
+    Data of one's own (`look`) are counted in any case: masks of 0 and 255 would train on nothing.
+    """
+    from seglib.data import class_statistics
+    from seglib.data.statistics import void_trap
+    from seglib.losses import class_weights
+
+    if method == "none" and not look:
+        return None
+    statistics = class_statistics(dataset)
+    if statistics.only_background and dataset.ignore_index:
+        raise ValueError(void_trap(statistics, dataset.ignore_index))
+    return None if method == "none" else class_weights(statistics, method)
 
 
 def evaluate(options: argparse.Namespace) -> int:

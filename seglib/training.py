@@ -93,16 +93,7 @@ def fit(
     )
     out = None if out is None else Path(out)
     if out is not None:
-        make_folder(out)
-        checks.check_out(out, resume)
-        if (out / "last.pt").exists():
-            training = read_training(out / "last.pt", resume, settings)
-            model.load_state_dict(training["state"])
-            optimizer.load_state_dict(training["optimizer"])
-            scheduler.load_state_dict(training["scheduler"])
-            history.rows.extend(training["rows"])
-        for stale in (part for name in FILES for part in out.glob(f".{name}.*.part")):
-            stale.unlink()                                 # left by a kill in the midst of a save
+        _open_folder(out, resume, settings, model, optimizer, scheduler, history)
 
     for epoch in range(len(history.rows), epochs):
         if patience is not None and history.epochs_since_best() >= patience:
@@ -126,14 +117,7 @@ def fit(
         if schedule == "plateau":
             scheduler.step(row[history.best_key])
         if out is not None:
-            if history.epochs_since_best() == 0:
-                save_checkpoint(out / "best.pt", model, data)
-            state = {
-                "settings": settings, "rows": history.rows, "machine": describe_machine(device),
-                "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
-            }                                                                      # fmt: skip
-            save_checkpoint(out / "last.pt", model, data, state)
-            history.save(out, figure=False)
+            _save(out, settings, model, optimizer, scheduler, history, data)
     if out is not None and history.rows:
         history.save(out, figure=True)                     # also where a kill came before them
     return history
@@ -219,6 +203,40 @@ def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[No
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(SampleKey(seed, epoch, 0).derived_seed())
         yield
+
+
+def _open_folder(
+    out: Path, resume: bool, settings: dict[str, Any], model: nn.Module,
+    optimizer: torch.optim.Optimizer, scheduler: Any, history: History,
+) -> None:                                                                         # fmt: skip
+    """Make the run's folder ready; restore what an interrupted run left there."""
+    make_folder(out)
+    checks.check_out(out, resume)
+    if (out / "last.pt").exists():
+        training = read_training(out / "last.pt", resume, settings)
+        model.load_state_dict(training["state"])
+        optimizer.load_state_dict(training["optimizer"])
+        scheduler.load_state_dict(training["scheduler"])
+        history.rows.extend(training["rows"])
+    for stale in (part for name in FILES for part in out.glob(f".{name}.*.part")):
+        stale.unlink()                                     # left by a kill in the midst of a save
+
+
+def _save(
+    out: Path, settings: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer,
+    scheduler: Any, history: History, data: DataSpec,
+) -> None:                                                                         # fmt: skip
+    """Save the epoch. best.pt comes first: after a kill between the two, the epoch is run again
+    and writes it again, whereas a best.pt that came too late would be missing for good."""
+    if history.epochs_since_best() == 0:
+        save_checkpoint(out / "best.pt", model, data)
+    device = next(model.parameters()).device
+    state = {
+        "settings": settings, "rows": history.rows, "machine": describe_machine(device),
+        "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
+    }                                                                              # fmt: skip
+    save_checkpoint(out / "last.pt", model, data, state)
+    history.save(out, figure=False)
 
 
 def _model_settings(model: nn.Module) -> dict[str, Any]:
