@@ -10,8 +10,6 @@ import os
 import time
 from collections.abc import Callable
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
