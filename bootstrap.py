@@ -154,7 +154,8 @@ def find_uv(python):
     """uv from PATH, or brought into .venv.uv by pip: that needs neither venv nor ensurepip."""
     brought = [here(".venv.uv", folder, "uv" + ".exe" * WINDOWS) for folder in ("bin", "Scripts")]
     for uv in [shutil.which("uv"), *brought]:
-        if uv and answer(uv, "--version"):
+        version = re.search(r"(\d+)\.(\d+)", (uv and answer(uv, "--version")) or "")
+        if version and tuple(map(int, version.groups())) >= (0, 7):
             return uv
     if answer(python, "-m", "pip", "--version") is None:         # perhaps venv can make a pip
         helper = os.path.join(".venv.uv", "pip")
@@ -236,13 +237,15 @@ class Lock:
         self.file.close()
 
 
-def prepare_venv(uv, python, torch):
+def prepare_venv(uv, python, torch, versions):
     """See to a .venv whose Python works; return whether it is new.
 
-    One that is whole is kept; one that an installer left half-way is not.
+    One that is whole is kept; one that an installer left half-way is not, nor one of other
+    choices: an installer leaves alone what satisfies a range, CUDA or not, newest or oldest.
     """
-    folder, half = here(".venv"), os.path.exists(UNFINISHED)
-    rebuild = half or not fit(venv_python())
+    folder, half, before = here(".venv"), os.path.exists(UNFINISHED), note(STAMP)
+    changed = "versions" in before and (before["torch"], before["versions"]) != (torch, versions)
+    rebuild = half or changed or not fit(venv_python())
     if rebuild and os.path.lexists(folder):
         ours = half or not os.listdir(folder) or os.path.exists(here(".venv", "pyvenv.cfg"))
         if not ours:
@@ -268,7 +271,7 @@ def setup(torch, versions):
         print("Setting up .venv (once; minutes, most of them for PyTorch)", flush=True)
         python = find_python()
         uv = find_uv(python)
-        new = prepare_venv(uv, python, torch)
+        new = prepare_venv(uv, python, torch, versions)
         backend = ["--torch-backend", torch] if torch else []
         try:
             install(uv, "pip", "install", "--python", venv_python(), *backend,
@@ -278,7 +281,8 @@ def setup(torch, versions):
                 os.remove(UNFINISHED)
             raise
         with open(STAMP + ".part", "w") as handle:
-            json.dump({"digest": digest(torch, versions), "torch": torch}, handle)
+            json.dump({"digest": digest(torch, versions), "torch": torch, "versions": versions},
+                      handle)
         os.replace(STAMP + ".part", STAMP)
         os.remove(UNFINISHED)
 
@@ -294,7 +298,8 @@ def clean():
 
 
 def main(argv):
-    args = list(argv) or ["help"]
+    args = [word for arg in argv or ["help"]
+            for word in (arg.split("=", 1) if arg.startswith("--torch=") else [arg])]
     torch = os.environ.get("SEGLIB_TORCH") or {**note(UNFINISHED), **note(STAMP)}.get("torch")
     if "--torch" in args[:-1]:
         at = args.index("--torch")

@@ -26,15 +26,12 @@ def download(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     if options.images or options.masks:
-        from seglib.data import FolderDataset
-
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
-        dataset: Any = FolderDataset(
-            options.images, options.masks, _names(options.classes), incomplete=True,
-            label_map=read_label_map(_names(options.label_map)),
-            palette=read_palette(options.palette),
-        )                                                                          # fmt: skip
+        folders = Path(options.images), Path(options.masks)
+        dataset: Any = open_folder(options, *folders, incomplete=True)
+    elif options.data == "folder":
+        dataset = open_folder(options, *split_folders(options, options.split), incomplete=True)
     else:
         dataset = open_dataset(options)
     report = dataset.check()
@@ -196,25 +193,36 @@ def open_dataset(
 
     Uses .data, .root, .classes, .label_map, .palette, and .split unless `split` is given.
     """
-    from seglib.data import FolderDataset
     from seglib.data.public import DATASETS
     from seglib.messages import did_you_mean
 
     split = split or options.split
     if options.data == "folder":
-        if not options.root or not options.classes:
-            raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
-        base = Path(options.root) / split
-        return FolderDataset(
-            base / "images", base / "masks", _names(options.classes), transform=transform,
-            label_map=read_label_map(_names(options.label_map)),
-            palette=read_palette(options.palette),
-        )                                                                          # fmt: skip
+        return open_folder(options, *split_folders(options, split), transform=transform)
     if options.data not in DATASETS:
         known = [*DATASETS, "folder"]
         hint = did_you_mean(options.data, known)
         raise ValueError(f"there is no data set {options.data!r}{hint}")
     return DATASETS[options.data](split, root=options.root or None, transform=transform)
+
+
+def split_folders(options: Any, split: str) -> tuple[Path, Path]:
+    """ROOT/SPLIT/images and ROOT/SPLIT/masks."""
+    if not options.root or not options.classes:
+        raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
+    base = Path(options.root) / split
+    return base / "images", base / "masks"
+
+
+def open_folder(options: Any, images: Path, masks: Path, **more: Any) -> SegmentationDataset:
+    """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
+    from seglib.data import FolderDataset
+
+    label_map = read_label_map(_names(options.label_map))
+    palette = read_palette(options.palette)
+    return FolderDataset(
+        images, masks, _names(options.classes), label_map=label_map, palette=palette, **more
+    )
 
 
 def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:

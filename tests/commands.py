@@ -46,7 +46,8 @@ def git(*args: str) -> str:
     except FileNotFoundError:
         raise Trouble("git is not on PATH; install it, then run this again") from None
     if done.returncode != 0:
-        raise Trouble(f"git {args[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Trouble(f"git {args[0]} failed: {said}; this needs a clone of the repository")
     return done.stdout
 
 
@@ -94,7 +95,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     """Run a notebook in a fresh kernel and write it, normalised, in one step."""
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     notebook = nbformat.read(source, as_version=4)
     start = time.perf_counter()
@@ -106,6 +107,9 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
         print(error, flush=True)
         raise Trouble(f"{source.name} stopped at an error and was not written; mend the cell "
                       "shown above") from None
+    except DeadKernelError:
+        raise Trouble(f"the kernel of {source.name} died, perhaps for want of memory; close other "
+                      "programs, then run this again") from None
     normalise(notebook)
     faults = too_big(notebook)
     if faults and target == source:
@@ -121,10 +125,10 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
 def run_notebooks(args: list[str]) -> int:
     """In place, from a clean tree only: stored outputs must come from committed code."""
     chosen = lessons(args)
-    changed = [line[3:] for line in git("status", "--porcelain", "--", "notebooks").splitlines()
+    changed = [line[3:] for line in git("status", "--porcelain").splitlines()
                if "_mine" not in line]
     if changed and "--force" not in args:
-        raise Trouble(f"notebooks/ has uncommitted changes ({', '.join(changed)}); commit them, or "
+        raise Trouble(f"there are uncommitted changes ({', '.join(changed[:5])}); commit them, or "
                       "add --force to run anyway")
     kernel_env.apply()
     for path in chosen:
@@ -141,7 +145,7 @@ def run_full(args: list[str]) -> int:
 
 def reset(args: list[str]) -> int:
     """Fetch a lesson as it was committed; the reader's copy stays beside it."""
-    if not args:
+    if not [arg for arg in args if not arg.startswith("-")]:
         raise Trouble("say which lesson: reset LESSON=03")
     for path in lessons(args):
         names = [f"{path.stem}_mine{number}.ipynb" for number in ["", *range(2, 1000)]]

@@ -140,8 +140,10 @@ def test_torch_for_cpu_is_asked_for_and_remembered(tree: Tree) -> None:
     assert tree.run("setup").returncode == 0           # not named again: no other torch
     assert tree.run("setup", "--torch", "cpu").returncode == 0
     assert len(tree.called()) == 2
-    assert tree.run("setup", "--torch", "cu128").returncode == 0
-    assert "--torch-backend cu128" in tree.called()[2]
+    # another torch satisfies the same version: an installer would keep it, so .venv is made anew
+    assert tree.run("setup", "--torch=cu128").returncode == 0
+    assert [call.split()[0] for call in tree.called()] == ["venv", "pip", "venv", "pip"]
+    assert "--torch-backend cu128" in tree.called()[3]
 
 
 def test_oldest_versions_are_asked_for(tree: Tree) -> None:
@@ -149,6 +151,14 @@ def test_oldest_versions_are_asked_for(tree: Tree) -> None:
     assert tree.run("setup", SEGLIB_VERSIONS="oldest").returncode == 0
     assert "--resolution lowest-direct" in tree.called()[1]
     assert "requirements.lock" not in tree.called()[1]
+    assert tree.run("setup").returncode == 0           # the locked ones again: nothing old stays
+    assert [call.split()[0] for call in tree.called()] == ["venv", "pip", "venv", "pip"]
+
+
+def test_a_uv_that_is_too_old_is_passed_over(tree: Tree) -> None:
+    tree.script("uv", 'echo "uv 0.4.30"')
+    result = tree.run("setup", code="b.find_python = lambda: 'python9'")
+    assert result.returncode == 1 and "python9 has neither pip nor a working venv" in result.stderr
 
 
 def test_commands_get_their_environment(tree: Tree) -> None:

@@ -114,10 +114,14 @@ def test_check_reports_all_kinds_of_problems_at_once(folder, tmp_path, capsys):
     (copy / "images" / "002.png").write_bytes((copy / "images" / "002.png").read_bytes()[:300])
     Image.fromarray(np.full((24, 32), 77, np.uint8)).save(copy / "masks" / "003.png")
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(copy / "masks" / "004.png")
-    words = ["check", "--images", str(copy / "images"), "--masks", str(copy / "masks")]
-    assert main([*words, "--classes", NAMES]) == 1
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(copy / "masks" / "005.jpg")
+    by_folders = ["--images", str(copy / "images"), "--masks", str(copy / "masks")]
+    by_root = ["--data", "folder", "--root", str(tmp_path), "--split", "copy"]
+    assert main(["check", *by_folders, "--classes", NAMES]) == 1
     shown = capsys.readouterr().out
-    assert "4 images checked: 5 problems" in shown
+    assert main(["check", *by_root, "--classes", NAMES]) == 1
+    assert capsys.readouterr().out == shown
+    assert "4 images checked: 6 problems" in shown and "JPEG masks (005.jpg)" in shown
     for part in ("000.png is without a mask", "001.png is without an image", "002.png", "label 77",
                  "004.png is 5×5"):                                                # fmt: skip
         assert part in shown

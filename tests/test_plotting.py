@@ -57,7 +57,8 @@ def test_colorize_takes_a_negative_ignore_index():
 
 
 def test_void_is_the_same_colour_as_in_the_palettes():
-    palettes = pytest.importorskip("seglib.data.palettes")
+    from seglib.data import palettes
+
     assert plotting.VOID_COLOUR == palettes.VOID_COLOUR
 
 

@@ -98,7 +98,8 @@ def test_predictions_show_their_errors(landscape):
 
 
 def test_errors_look_like_no_class():
-    palettes = pytest.importorskip("seglib.data.palettes")
+    from seglib.data import palettes
+
     wrong = show_predictions([np.zeros((1, 1), np.uint8)], [[[0]]], [[[1]]], CLASSES, PALETTE)
     wrong = np.asarray(wrong.axes[3].images[0].get_array())
     colours = np.concatenate([wrong[0], palettes.STREET_PALETTE, palettes.ULTRASOUND_PALETTE])

@@ -97,10 +97,11 @@ def _fetch(url: str, archive: Path, source: Source, target: Path) -> None:
         raise
     except (http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        kept = partial.stat().st_size if partial.exists() else 0
+        resumes = partial.exists() and _tag_file(partial).exists()
+        kept = f"{partial.stat().st_size:,} bytes are kept, " if resumes else ""
         raise DownloadError(
-            f"{url} could not be read to its end: {reason}; {kept:,} bytes are kept, check the "
-            f"network and download again to go on, {by_hand}"
+            f"{url} could not be read to its end: {reason}; {kept}check the network and download "
+            f"again{' to go on' if resumes else ''}, {by_hand}"
         ) from error
     os.replace(partial, archive)
     _tag_file(partial).unlink(missing_ok=True)

@@ -95,7 +95,7 @@ def pair_files(
     """Pair images and masks of the same stem (img_001.jpg with img_001.png), sorted by stem.
 
     Suffixes may be in capitals. Hidden files and other kinds of files are passed over. With a list
-    `problems`, missing partners, all of them, are added to it instead of ending in an error.
+    `problems`, what is wrong with single files is added to it instead of ending in an error.
     Raises FileNotFoundError for a missing or empty folder and for a missing partner, ValueError
     for a stem that occurs twice and for JPEG masks.
     """
@@ -105,8 +105,8 @@ def pair_files(
             f"images and masks are both to be read from {image_dir}, where they cannot be told "
             "apart; expected two folders: move the masks to one of their own"
         )
-    images = _by_stem(image_dir, "image", IMAGE_SUFFIXES)
-    masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES)
+    images = _by_stem(image_dir, "image", IMAGE_SUFFIXES, problems)
+    masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES, problems)
     lonely = {"a mask": _without(images, masks), "an image": _without(masks, images)}
     if problems is not None:
         for other, alone in lonely.items():
@@ -256,14 +256,16 @@ def _described(number: int) -> str:
     return f"{number} classes (0–{number - 1})" if number > 1 else "1 class (0)"
 
 
-def _by_stem(folder: Path, kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _by_stem(
+    folder: Path, kind: str, suffixes: tuple[str, ...], problems: list[str] | None
+) -> dict[str, Path]:
     """The folder's files of the given kinds by stem; see `pair_files` for the errors."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; expected the {kind}s there, check the path")
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     jpegs = [path for path in files if path.suffix.lower() in _JPEG_SUFFIXES]
     if kind == "mask" and jpegs:
-        raise ValueError(_jpeg_mask(jpegs))
+        _report(_jpeg_mask(jpegs), problems)
     wanted = [path for path in files if path.suffix.lower() in suffixes]
     if not wanted:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
@@ -275,12 +277,20 @@ def _by_stem(folder: Path, kind: str, suffixes: tuple[str, ...]) -> dict[str, Pa
     stems: dict[str, Path] = {}
     for path in wanted:
         if path.stem in stems:
-            raise ValueError(
+            _report(
                 f"found both {stems[path.stem].name} and {path.name} in {folder}; expected one "
-                f"{kind} per name: remove or rename one"
+                f"{kind} per name: remove or rename one",
+                problems,
             )
         stems[path.stem] = path
     return stems
+
+
+def _report(problem: str, problems: list[str] | None) -> None:
+    """Collect the problem if there is a list, else raise it."""
+    if problems is None:
+        raise ValueError(problem)
+    problems.append(problem)
 
 
 def _without(these: Mapping[str, Path], those: Mapping[str, Path]) -> list[Path]:

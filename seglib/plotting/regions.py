@@ -94,6 +94,7 @@ def place_labels(
     """
     labels = as_mask(mask, len(classes), ignore_index)
     height, width = labels.shape
+    smallest = 8 if font_size is None else 1           # a size that is asked for is kept
     font_size = max(10.0, 0.04 * min(height, width)) if font_size is None else font_size
     min_area = labels.size // 500 if min_area is None else min_area
 
@@ -107,7 +108,7 @@ def place_labels(
         waiting = []
         for region in regions:
             for shrink in (1.0, 0.85, 0.7) if inside else (0.85, 0.7):
-                pixels = max(8, round(font_size * shrink))
+                pixels = max(smallest, round(font_size * shrink))
                 label = _fit(region, classes[region.index], pixels, free, labels.shape, inside)
                 if label is not None:
                     placed.append(label)
