@@ -110,7 +110,7 @@ def measure(data: Any, what: str, images: int, rounds: int) -> None:
           f"{os.getloadavg()[0]:.2f} (this benchmark included), {rounds} rounds")
     print("| arm | images/s |\n|---|---|")
     for name, speed in best.items():
-        print(f"| {name} | {speed:.1f} |")
+        print(f"| {name} | {speed:.2f} |")
 
 
 if __name__ == "__main__":
