@@ -157,6 +157,7 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
     except Exception as error:         # a damaged file can make the unpickler raise anything
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
+        reason = reason.split(". ")[0]                 # torch goes on for a paragraph
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {reason}; it is "
             "damaged or of another kind; use another copy (best.pt or last.pt of the same run)"

@@ -261,8 +261,11 @@ def device_of(name: str) -> Any:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"cannot compute on {name!r}: {reason}; try --device cpu") from None
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(
+            f"cannot compute on {name!r}, expected auto, cpu, cuda or mps; try --device cpu "
+            f"({reason})"
+        ) from None
     return device
 
 

@@ -294,7 +294,7 @@ TABLE = [
      ["'camvit'", "did you mean 'camvid'"]),
     ("device that is not here",
      lambda f: command("predict", str(checkpoint(f)), "x.jpg", "--out", str(f), "--device", "gpu"),
-     ["'gpu'", "--device cpu"]),
+     ["'gpu'", "expected auto, cpu", "--device cpu"]),
     ("photo that is not there",
      lambda f: command("predict", str(checkpoint(f)), str(f / "x.jpg"), "--out", str(f)),
      ["x.jpg", "no such|not there|no file|does not exist|there is no"]),
@@ -334,6 +334,12 @@ def test_a_nan_loss_leaves_the_last_checkpoint_whole(tmp_path):
     with pytest.raises(FloatingPointError):
         tiny_run(tmp_path, epochs=6, loss=Bomb(after=5))
     assert load_checkpoint(tmp_path / "last.pt", tiny_model()).training["rows"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)    # root may write anywhere
+    with pytest.raises(PermissionError, match=r"cannot be written; choose another out"):
+        tiny_run(tmp_path / "run")
 
 
 class Bomb(CrossEntropyLoss):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from toys import LANDSCAPE_CLASSES, LANDSCAPE_PALETTE, landscape
 
 from seglib.plotting import (
     legend,
@@ -17,18 +18,12 @@ from seglib.plotting import (
     show_samples,
 )
 
-CLASSES = ("meadow", "lake", "path")
-PALETTE = np.array([(60, 120, 60), (30, 60, 180), (250, 140, 20)], np.uint8)
+CLASSES, PALETTE = LANDSCAPE_CLASSES, LANDSCAPE_PALETTE
 
 
-@pytest.fixture
-def landscape():
-    """A photo and a mask (120, 160): meadow with a lake, a thin path, void in a corner."""
-    mask = np.zeros((120, 160), np.uint8)
-    mask[20:70, 15:105] = 1
-    mask[:, 130:134] = 2
-    mask[105:, :25] = 255
-    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8), mask
+@pytest.fixture(name="landscape")
+def _landscape():
+    return landscape()
 
 
 def legend_texts(owner):

@@ -15,6 +15,18 @@ from seglib.transforms import eval_transform, train_transform
 CLASSES = ("ground", "box", "stripe")
 PALETTE = np.array([[90, 90, 90], [220, 60, 60], [60, 60, 220]], dtype=np.uint8)
 
+LANDSCAPE_CLASSES = ("meadow", "lake", "path")
+LANDSCAPE_PALETTE = np.array([(60, 120, 60), (30, 60, 180), (250, 140, 20)], np.uint8)
+
+
+def landscape() -> tuple[np.ndarray, np.ndarray]:
+    """A photo and a mask (120, 160): meadow with a lake, a thin path, void in a corner."""
+    mask = np.zeros((120, 160), np.uint8)
+    mask[20:70, 15:105] = 1
+    mask[:, 130:134] = 2
+    mask[105:, :25] = 255
+    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8), mask
+
 
 class Toy:
     """Boxes with a stripe on noisy ground, 24×32, a few void rows; drawn from the index alone."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seglib.data.files import check_palette, exif_orientation, pair_files, read_image, read_mask
+from seglib.data.files import exif_orientation, pair_files, read_image, read_mask
 from seglib.data.loader import SampleKey
-from seglib.data.palettes import default_palette
+from seglib.data.palettes import check_palette, default_palette
 from seglib.data.statistics import Report, check
 
 Transform = Callable[..., Any]

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
+from seglib.data.palettes import check_palette
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
@@ -212,19 +214,6 @@ def _labels_of_colours(
             "the mask again without JPEG, blur or smooth edges"
         )
     return labels
-
-
-def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
-    """The palette as uint8 (K, 3); ValueError for another shape, range, or a colour twice."""
-    colours = np.asarray(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
-        raise ValueError(f"palette has shape {colours.shape}, but (C, 3) is expected: RGB rows")
-    if colours.dtype.kind not in "iu" or colours.min() < 0 or colours.max() > 255:
-        raise ValueError("palette must hold whole numbers 0–255; multiply fractions by 255")
-    twice = [colour for colour, n in Counter(map(tuple, colours.tolist())).items() if n > 1]
-    if twice:
-        raise ValueError(f"palette has colour {twice[0]} twice; every label needs its own colour")
-    return colours.astype(np.uint8)
 
 
 def _codes(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:

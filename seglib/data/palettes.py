@@ -18,8 +18,10 @@ which is why `seglib.plotting.overlay` also writes a class's name on its region.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 STREET_CLASSES = (
     "Sky",
@@ -74,6 +76,19 @@ _FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blind
     (86, 180, 233),
     (178, 52, 22),
 )
+
+
+def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
+    """The palette as uint8 (K, 3); ValueError for another shape, range, or a colour twice."""
+    colours = np.asarray(palette)
+    if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
+        raise ValueError(f"palette has shape {colours.shape}, but (C, 3) is expected: RGB rows")
+    if colours.dtype.kind not in "iu" or colours.min() < 0 or colours.max() > 255:
+        raise ValueError("palette must hold whole numbers 0–255; multiply fractions by 255")
+    twice = [colour for colour, n in Counter(map(tuple, colours.tolist())).items() if n > 1]
+    if twice:
+        raise ValueError(f"palette has colour {twice[0]} twice; every label needs its own colour")
+    return colours.astype(np.uint8)
 
 
 def default_palette(n: int) -> NDArray[np.uint8]:
