@@ -35,10 +35,9 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
     groups = {}
     if settings["data"] == "camvid":
         for group in sorted(set(data.groups)):
-            chosen: Any = [i for i, g in enumerate(data.groups) if g == group]
-            part: Any = torch.utils.data.Subset(data, chosen)                  # type: ignore
-            groups[group] = {"images": len(chosen), **short(evaluate(best.model,
-                                                                     make_loader(part, 8)))}
+            chosen = [i for i, name in enumerate(data.groups) if name == group]
+            part = make_loader(torch.utils.data.Subset(data, chosen), 8)
+            groups[group] = {"images": len(chosen), **short(evaluate(best.model, part))}
     top = max(rows, key=lambda row: row["val_miou"])
     return {
         "schema": 1,

@@ -185,11 +185,6 @@ class Scores:
         return _mean(self.iou)
 
     @property
-    def mean_dice(self) -> float:
-        """Mean Dice over the classes that are not absent."""
-        return _mean(self.dice)
-
-    @property
     def pixel_accuracy(self) -> float:
         """Share of the valid pixels that are right."""
         return float(_ratio(self._hits.sum(), self.matrix.sum()))

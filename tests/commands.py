@@ -199,8 +199,10 @@ def main(argv: list[str]) -> int:
     alone = {"notebooks": run_notebooks, "full": run_full, "reset": reset}
     if command in alone:
         return alone[command](args)
-    failed = []
-    for step in steps(command, args):
+    failed, todo = [], steps(command, args)
+    if not todo:
+        print(f"{command}: there is no script for it yet")
+    for step in todo:
         if run(step) != 0:
             name = "notebooks" if step[-1] == "notebooks" else Path(step[1]).name
             failed.append(step[2] if name == "-m" else name)
