@@ -20,8 +20,7 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
     import torch
 
     from seglib.checkpoints import load_checkpoint, read_content
-    from seglib.data import make_loader
-    from seglib.data.public import DATASETS
+    from seglib.data import DATASETS, make_loader
     from seglib.training import evaluate
     from seglib.transforms import eval_transform
 

@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     download.add_argument("--root", help="folder to put it in (default: the course's data folder)")
 
     check = commands.add_parser("check", help="look through a folder of images and masks")
-    add_data(check, "camvid, ultrasound or folder", split="train")
+    add_data(check, "streets, scans, camvid, ultrasound or folder", split="train")
     check.add_argument("--images", help="folder of images (with --data folder)")
     check.add_argument("--masks", help="folder of masks (with --data folder)")
 
@@ -102,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint")
-    add_data(evaluate, "camvid, ultrasound or folder", split="test")
+    add_data(evaluate, "streets, scans, camvid, ultrasound or folder", split="test")
     evaluate.add_argument(
         "--per_group", "--per-group", action="store_true", help="also for each drive or patient"
     )

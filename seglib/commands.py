@@ -18,9 +18,16 @@ def doctor(options: argparse.Namespace) -> int:
 
 
 def download(options: argparse.Namespace) -> int:
+    from seglib.data import DATASETS
     from seglib.data.download import download
+    from seglib.data.embedded import EmbeddedDataset
 
-    print(f"{options.data} is complete in {download(options.data, options.root)}")
+    dataset = DATASETS.get(options.data)
+    if dataset is not None and issubclass(dataset, EmbeddedDataset):
+        folder = dataset("train", root=options.root).root
+        print(f"{options.data} comes with the course: it is complete in {folder}")
+    else:
+        print(f"{options.data} is complete in {download(options.data, options.root)}")
     return 0
 
 
@@ -193,7 +200,7 @@ def open_dataset(
 
     Uses .data, .root, .classes, .label_map, .palette, and .split unless `split` is given.
     """
-    from seglib.data.public import DATASETS
+    from seglib.data import DATASETS
     from seglib.messages import did_you_mean
 
     split = split or options.split

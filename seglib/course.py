@@ -147,14 +147,15 @@ def _compute() -> list[Finding]:
 
 
 def _data_sets() -> list[Finding]:
-    from seglib.data.public import DATASETS
+    from seglib.data import DATASETS
+    from seglib.data.embedded import EmbeddedDataset
 
     findings = []
     for name, dataset in DATASETS.items():
         folder = dataset.find()
         if folder is None:
-            hint = f"not found; fetch it with `python -m seglib download {name}`"
-            findings.append(Finding(name, hint, "note"))
+            verdict = "problem" if issubclass(dataset, EmbeddedDataset) else "note"
+            findings.append(Finding(name, f"not found; {dataset.remedy()}", verdict))
         else:
             findings.append(Finding(name, str(folder)))
     named = os.environ.get("SEGLIB_DATA")

@@ -16,9 +16,9 @@ from seglib.messages import did_you_mean
 class TrainSettings:
     """Everything that `python -m seglib train` can be told, with its defaults.
 
-    `data` is "camvid", "ultrasound" or "folder": then `root` has train/ and val/, each with
-    images/ and masks/, and `classes` names the labels 0, 1, … Options of the model itself
-    (base_channels, depth, …) are collected in `options`.
+    `data` is "streets", "scans", "camvid", "ultrasound" or "folder": then `root` has train/ and
+    val/, each with images/ and masks/, and `classes` names the labels 0, 1, … Options of the model
+    itself (base_channels, depth, …) are collected in `options`.
     """
 
     data: str = "camvid"

@@ -190,8 +190,8 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [[python, "-m", "pytest", "-m", "soak", *args]]
     if command == "lab":
         return [lab_command(args)]
-    folder = {"experiments": "experiments", "bench": "benchmarks"}[command]
-    return [[python, str(path), *args] for path in sorted((ROOT / folder).glob("[!_]*.py"))]
+    scripts = {"experiments": "experiments/[0-9]*.py", "bench": "benchmarks/[!_]*.py"}[command]
+    return [[python, str(path), *args] for path in sorted(ROOT.glob(scripts))]
 
 
 def main(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,34 +13,59 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def build(tree: Path, what: str) -> Path:
+    """Build the "wheel" or "sdist" of `tree`."""
+    code = f"from setuptools import build_meta; print(build_meta.build_{what}('.'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tree / done.stdout.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_a_wheel_works_in_an_empty_folder(tmp_path):
     tree, site, empty = tmp_path / "tree", tmp_path / "site", tmp_path / "empty"
     shutil.copytree(ROOT / "seglib", tree / "seglib", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
-    done = subprocess.run([sys.executable, "-c", build], cwd=tree, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    wheel = tree / done.stdout.splitlines()[-1]
+    (tree / "data").mkdir()
+    for name in ("README.md", "render.py"):
+        shutil.copy(ROOT / "data" / name, tree / "data")
+    for name in ("streets", "scans"):
+        shutil.copytree(ROOT / "data" / name, tree / "data" / name)
+
+    unpacked = tmp_path / "unpacked"                   # the wheel that others build, of the sdist
+    with tarfile.open(build(tree, "sdist")) as archive:
+        archive.extractall(unpacked, filter="data")
+    wheel = build(next(unpacked.iterdir()), "wheel")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         archive.extractall(site)
     assert "seglib/py.typed" in names and "seglib/models/unet.py" in names
     assert not [name for name in names if name.split("/")[0] in ("tests", "notebooks", "data")]
+    for name in ("streets", "scans"):
+        files = (path for path in (ROOT / "data" / name).rglob("*") if path.is_file())
+        expected = {f"seglib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in files}
+        assert expected == {file for file in names if file.startswith(f"seglib/_data/{name}/")}
 
     empty.mkdir()
     world = os.environ | {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     use = (
         "import seglib, torch; from seglib import paths; from seglib.models import create_model; "
+        "from seglib.data import Scans, Streets; "
         "print(seglib.__file__); print(paths.checkout()); "
-        "print(create_model('unet', 3, base_channels=4)(torch.zeros(2, 3, 16, 16)).shape)"
+        "print(create_model('unet', 3, base_channels=4)(torch.zeros(2, 3, 16, 16)).shape); "
+        "streets, scans = Streets('val'), Scans('train'); "
+        "print(streets.root); print(*streets[0][0].shape, streets[0][1].max() > 0); "
+        "print(scans.root); print(*scans[0][0].shape, scans[0][1].max() > 0, scans.spacing.shape)"
     )
     done = subprocess.run([sys.executable, "-c", use], cwd=empty, env=world, text=True,
                           capture_output=True, check=True)                         # fmt: skip
-    where, checkout, shape = done.stdout.splitlines()
+    where, checkout, shape, streets, a_scene, scans, a_scan = done.stdout.splitlines()
     assert Path(where).is_relative_to(site) and checkout == "None"
     assert shape == "torch.Size([2, 3, 16, 16])"
+    assert Path(streets) == site / "seglib" / "_data" / "streets" and a_scene == "144 192 3 True"
+    assert Path(scans) == site / "seglib" / "_data" / "scans"
+    assert a_scan == "128 128 3 True (160, 2)"
     doctor = subprocess.run([sys.executable, "-m", "seglib", "doctor"], cwd=empty, env=world,
                             text=True, capture_output=True)                        # fmt: skip
     assert doctor.returncode == 0 and "download camvid" in doctor.stdout, doctor.stderr

@@ -8,21 +8,36 @@ from seglib.data.base import FolderDataset, SegmentationDataset
 from seglib.data.download import DownloadError
 from seglib.data.files import read_image, read_mask
 from seglib.data.loader import EpochSampler, SampleKey, make_loader
+from seglib.data.named import NamedDataset
 from seglib.data.public import CamVid, Ultrasound
+from seglib.data.rendered import RenderedScans, RenderedStreets
+from seglib.data.scans import Scans
 from seglib.data.statistics import ClassStatistics, Report, class_statistics
+from seglib.data.streets import Streets
 
 __all__ = [
+    "DATASETS",
     "CamVid",
     "ClassStatistics",
     "DownloadError",
     "EpochSampler",
     "FolderDataset",
+    "NamedDataset",
+    "RenderedScans",
+    "RenderedStreets",
     "Report",
     "SampleKey",
+    "Scans",
     "SegmentationDataset",
+    "Streets",
     "Ultrasound",
     "class_statistics",
     "make_loader",
     "read_image",
     "read_mask",
 ]
+
+DATASETS: dict[str, type[NamedDataset]] = {
+    dataset.name: dataset for dataset in (Streets, Scans, CamVid, Ultrasound)
+}
+"""Every data set that has a name on the command line."""

@@ -65,6 +65,17 @@ ULTRASOUND_PALETTE: NDArray[np.uint8] = np.array(
     dtype=np.uint8,
 )
 
+SCAN_CLASSES = ("background", "lesion", "vessel")
+
+SCAN_PALETTE: NDArray[np.uint8] = np.array(
+    [
+        (98, 116, 146),  # background: slate, as in Ultrasound
+        (64, 224, 190),  # lesion: turquoise, far from the red and from all greys
+        (214, 40, 70),  # vessel: red, as in Ultrasound
+    ],
+    dtype=np.uint8,
+)
+
 VOID_COLOUR = (25, 23, 27)  # nearly black: pixels that nobody labelled
 
 _FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blindness

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from seglib import paths
-from seglib.data.base import SegmentationDataset, Transform
+from seglib.data.base import Transform
 from seglib.data.download import download as fetch
+from seglib.data.named import NamedDataset, Root
 from seglib.data.palettes import (
     STREET_CLASSES,
     STREET_PALETTE,
@@ -19,21 +15,10 @@ from seglib.data.palettes import (
     ULTRASOUND_PALETTE,
 )
 from seglib.data.sources import SOURCES, shortfalls
-from seglib.messages import did_you_mean
-
-Root = str | os.PathLike[str] | None
 
 
-class PublicDataset(SegmentationDataset):
-    """What the public data sets share: a name, splits, a licence, and where they are found."""
-
-    name: ClassVar[str]
-    splits: ClassVar[tuple[str, ...]]
-    licence: ClassVar[str]
-    attribution: ClassVar[str]
-    _classes: ClassVar[tuple[str, ...]]
-    _palette: ClassVar[NDArray[np.uint8]]
-    _label_map: ClassVar[dict[int, int]] = {}
+class PublicDataset(NamedDataset):
+    """What the public data sets share: a source from which `download=True` fetches them."""
 
     def __init__(
         self,
@@ -42,54 +27,19 @@ class PublicDataset(SegmentationDataset):
         transform: Transform | None = None,
         download: bool = False,
     ) -> None:
-        self.split, self.root = split, self._locate(split, root, download)
-        files = self._select(split)
-        super().__init__(
-            files,
-            self._classes,
-            palette=self._palette,
-            groups=[self._group(image) for image, _ in files],
-            label_map=self._label_map,
-            transform=transform,
-        )
-
-    def _select(self, split: str) -> list[tuple[Path, Path]]:
-        """The pairs of the split, sorted by name."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _group(image: Path) -> str:
-        """The group that an image belongs to."""
-        raise NotImplementedError
+        ask = partial(fetch, self.name, root) if download else None
+        super().__init__(split, root, transform, fetch=ask)
 
     @classmethod
-    def find(cls, root: Root = None) -> Path | None:
-        """The folder of the complete data set in the first root that has it, or None."""
-        source = SOURCES[cls.name]
-        return paths.find_dataset(cls.name, lambda folder: not shortfalls(folder, source), root)
+    def shortfalls(cls, folder: Path) -> list[str]:
+        """What `folder` lacks to be the whole data set; empty if nothing: quick."""
+        return shortfalls(folder, SOURCES[cls.name])
 
     @classmethod
-    def _locate(cls, split: str, root: Root, download: bool) -> Path:
-        """The folder to read `split` from, downloaded if asked for; errors name the remedies."""
-        name, source = cls.name, SOURCES[cls.name]
-        if split not in cls.splits:
-            raise ValueError(
-                f"{source.title} has no split {split!r}{did_you_mean(split, cls.splits)}"
-            )
-        folder = cls.find(root)
-        if folder is not None:
-            return folder
-        if download:
-            return fetch(name, root)
-        looked = [base / name for base in paths.data_roots(root)]
-        if root is not None:
-            looked.append(Path(root).expanduser())
-        found = "\n".join(f"  {place}: {'; '.join(shortfalls(place, source))}" for place in looked)
-        raise FileNotFoundError(
-            f"{source.title} is complete in none of the places looked at:\n{found}\n"
-            f"Run `python -m seglib download {name}` ({source.total_bytes / 1e6:.0f} MB, "
-            f"{source.licence}), pass root=… (the folder that holds {name}/), or set SEGLIB_DATA."
-        )
+    def remedy(cls) -> str:
+        """The command that fetches the data set, its size and its licence."""
+        megabytes = SOURCES[cls.name].total_bytes / 1e6
+        return f"run `python -m seglib download {cls.name}` ({megabytes:.0f} MB, {cls.licence})"
 
 
 class CamVid(PublicDataset):
@@ -106,7 +56,7 @@ class CamVid(PublicDataset):
     Raises ValueError for an unknown split, FileNotFoundError where the data are not complete.
     """
 
-    name = "camvid"
+    name, title = "camvid", SOURCES["camvid"].title
     splits = ("train", "val", "test", "dev", "fit")
     licence = SOURCES["camvid"].licence
     attribution = SOURCES["camvid"].attribution
@@ -146,7 +96,7 @@ class Ultrasound(PublicDataset):
     Raises ValueError for an unknown split, FileNotFoundError where the data are not complete.
     """
 
-    name = "ultrasound"
+    name, title = "ultrasound", SOURCES["ultrasound"].title
     splits = ("train", "val", "test", "trainval")
     licence = SOURCES["ultrasound"].licence
     attribution = SOURCES["ultrasound"].attribution
@@ -195,7 +145,3 @@ def _pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
             f"such as {min(alone)}; delete the data set's folder and download it again"
         )
     return [(images / name, masks / name) for name in sorted(names)]
-
-
-DATASETS: dict[str, type[PublicDataset]] = {"camvid": CamVid, "ultrasound": Ultrasound}
-"""Every data set that has a name on the command line."""

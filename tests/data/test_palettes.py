@@ -15,7 +15,7 @@ def smallest_distance(colours):
     return gaps[np.triu_indices(len(lab), 1)].min()
 
 
-@pytest.mark.parametrize("name, distance", [("STREET", 40), ("ULTRASOUND", 40)])
+@pytest.mark.parametrize("name, distance", [("STREET", 40), ("ULTRASOUND", 40), ("SCAN", 40)])
 def test_every_pair_is_far_apart_and_void_too(name, distance):
     classes, palette = getattr(palettes, f"{name}_CLASSES"), getattr(palettes, f"{name}_PALETTE")
     assert palette.shape == (len(classes), 3) and palette.dtype == np.uint8

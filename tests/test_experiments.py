@@ -1,0 +1,449 @@
+"""Experiments: records that are whole and not stale, runs that resume, baselines by hand."""
+
+import ast
+import functools
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from toys import Toy
+
+from seglib.transforms import eval_transform
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = sorted((ROOT / "experiments").glob("[0-9]*.py"))
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import baselines  # noqa: E402
+import fingerprints  # noqa: E402
+import records  # noqa: E402
+from records import Job, Part, Record  # noqa: E402
+
+PLAIN = {"height": 16, "width": 24, "zoom": [1.0, 1.0], "stretch": 1.0, "flip": 0.5, "colour": 0.0}
+TINY = {**PLAIN, "base_channels": 2, "batch_size": 2, "lr": 0.01, "weight_decay": 0.01,
+        "class_weights": "enet"}                                                   # fmt: skip
+
+
+@functools.cache
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def record_of(path: Path) -> dict:
+    found = records.FOLDER / f"{path.stem}.json"
+    if not found.exists():
+        pytest.skip(f"{path.name} has no record yet; `make experiments` writes it")
+    return json.loads(found.read_text(encoding="utf-8"))
+
+
+EACH = [pytest.param(script, id=script.stem) for script in SCRIPTS]
+
+
+# ---------------------------------------------------------------- what is recorded
+
+
+@pytest.mark.parametrize("script", EACH)
+def test_the_record_belongs_to_the_code_that_is_here(script):
+    record, parts = record_of(script), load(script).PARTS
+    stale = {name for name, part in record["parts"].items() for run in part["runs"]
+             if run["fingerprint"] != parts[name].mark(run["arm"])}
+    assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
+
+
+@pytest.mark.parametrize("script", EACH)
+def test_the_record_is_whole(script):
+    record, parts = record_of(script), load(script).PARTS
+    assert (record["schema"], record["experiment"]) == (1, script.stem)
+    for machine in record["machines"].values():
+        assert machine["hardware"] and machine["threads"] > 0 and machine["revision"]
+        assert {"python", "torch", "numpy", "scikit-learn"} <= set(machine["versions"])
+    assert set(record["parts"]) == set(parts)
+    for name, part in record["parts"].items():
+        assert part["settings"] == parts[name].settings and part["code"] == list(parts[name].code)
+        runs = {(run["arm"], run["seed"]) for run in part["runs"]}
+        assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= set(
+            range(parts[name].seeds))
+        for run in part["runs"]:
+            assert run["seconds"] >= 0 and run["machine"] in record["machines"]
+            for scores in (value for value in run.values() if isinstance(value, dict)):
+                if "miou" in scores:
+                    iou = [value for value in scores["iou"].values() if value is not None]
+                    assert scores["miou"] == pytest.approx(np.mean(iou), abs=1e-4)
+            if "curve" in run:
+                assert len(run["curve"]) == run["epochs"] and run["images_seen"] > 0
+
+
+def test_the_datasheet_shows_the_record():
+    script = ROOT / "experiments" / "00_data.py"
+    record, table = record_of(script), load(script).table
+    datasheet = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert "<!-- measured: begin" in datasheet, "put the block of `00_data.py --table` into it"
+    shown = datasheet.split("<!-- measured: begin")[1].split("-->\n", 1)[1]
+    assert shown.split("<!-- measured: end")[0].strip() == table(record)
+
+
+@pytest.mark.parametrize("script", EACH)
+def test_what_parts_declare_exists(script):
+    parts = load(script).PARTS.values()
+    marks = [part.mark(arm) for part in parts for arm in ("", *part.data)]
+    assert {len(mark) for mark in marks} == {16} and len(set(marks)) == len(marks)
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprints, "ROOT", tmp_path)
+    (tmp_path / "code.py").write_text('"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n')
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(b"\r\n1")
+    (tmp_path / "data" / "b.csv").write_bytes(b"1\n2\n")
+    return tmp_path
+
+
+def test_a_fingerprint_sees_what_code_does_and_not_how_it_looks(repository):
+    def mark(text):
+        (repository / "code.py").write_text(text)
+        return fingerprints.fingerprint(["code.py"], {})
+
+    first = mark('"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n')
+    assert mark('# other\ndef f(x):\n    "Adds."\n    return (x +\n        1)\ng = 2') == first
+    assert mark("def f(x):\n    return x + 2\ng = 2") != first
+    assert mark("def f(x):\n    return x + 1\ng = '2'") != first
+
+
+def test_a_fingerprint_can_name_definitions(repository):
+    def marks():
+        return [fingerprints.fingerprint([f"code.py:{names}"], {}) for names in ("f", "g", "f g")]
+
+    before = marks()
+    assert len(set(before)) == 3
+    (repository / "code.py").write_text("def new(): ...\ndef f(x):\n    return x + 1\ng = 3")
+    after = marks()
+    assert (after[0] == before[0], after[1] == before[1], after[2] == before[2]) == (
+        True, False, False)
+    with pytest.raises(ValueError, match="defines no h"):
+        fingerprints.fingerprint(["code.py:f h"], {})
+
+
+def test_a_fingerprint_sees_settings_data_and_names_of_files(repository):
+    marks = [fingerprints.fingerprint(["data"], {"lr": 1})]
+    marks.append(fingerprints.fingerprint(["data"], {"lr": 2}))
+    (repository / "data" / "b.csv").write_bytes(b"1\r\n2\r\n")       # as git on Windows writes it
+    assert fingerprints.fingerprint(["data"], {"lr": 1}) == marks[0]
+    (repository / "data" / "a.png").write_bytes(b"\n1")
+    marks.append(fingerprints.fingerprint(["data"], {"lr": 1}))
+    (repository / "data" / "a.png").rename(repository / "data" / "c.png")
+    marks.append(fingerprints.fingerprint(["data"], {"lr": 1}))
+    assert len(set(marks)) == 4
+    with pytest.raises(FileNotFoundError, match="declares nothing"):
+        fingerprints.fingerprint(["nothing/*.py"], {})
+
+
+def test_docstrings_are_told_from_strings_that_count():
+    tree = ast.parse("'doc'\nx = 'value'\ny = f'{x!r:>4}'").body
+    assert "value" in str(fingerprints._meaning(tree)) and "doc" not in str(
+        fingerprints._meaning(tree))
+
+
+# ---------------------------------------------------------------- running
+
+
+def job_in(folder, settings=None, data=None):
+    part = Part(lambda job: None, (), settings or {}, data=data or {})
+    return Job("part", part, Record(folder / "00_toy.json"))
+
+
+def test_what_is_done_is_not_done_again(tmp_path, capsys):
+    calls = []
+
+    def measure(value):
+        calls.append(value)
+        return {"test": {"miou": value}}
+
+    for value in (0.25, 0.5):
+        job_in(tmp_path).once("arm", 0, measure, value)
+    job_in(tmp_path).once("arm", 1, measure, 0.75)
+    assert calls == [0.25, 0.75]
+    said = capsys.readouterr().out
+    assert "arm, seed 0: recorded already" in said and "mIoU test 0.750" in said
+    content = json.loads((tmp_path / "00_toy.json").read_text())
+    runs = content["parts"]["part"]["runs"]
+    assert [(run["seed"], run["test"]["miou"]) for run in runs] == [(0, 0.25), (1, 0.75)]
+    assert list(content["machines"]) == [runs[0]["machine"]] == [runs[1]["machine"]]
+    assert [path.name for path in tmp_path.iterdir()] == ["00_toy.json"]    # nothing half-written
+
+
+def test_a_run_that_fails_leaves_the_others(tmp_path):
+    job = job_in(tmp_path)
+    job.once("arm", 0, lambda: {"value": 1})
+    with pytest.raises(ZeroDivisionError):
+        job.once("arm", 1, lambda: {"value": 1 / 0})
+    assert [run["seed"] for run in job.record.runs(job)] == [0]
+
+
+def test_a_changed_fingerprint_starts_the_part_anew(tmp_path):
+    for settings, seed in (({"lr": 1}, 0), ({"lr": 1}, 1), ({"lr": 2}, 0)):
+        job = job_in(tmp_path, settings)
+        job.once("arm", seed, lambda value=settings["lr"]: {"value": value})
+    content = job.record.read()["parts"]["part"]
+    assert [(run["seed"], run["value"]) for run in content["runs"]] == [(0, 2)]
+    assert content["settings"] == {"lr": 2}
+
+
+def test_changed_data_leave_the_arms_that_do_not_use_them(repository):
+    data = {"Toy": "data", "Other": "code.py"}
+    for arm in ("Toy", "Other", "both Toy and Other"):
+        job = job_in(repository, data=data)
+        job.once(arm, 0, dict)
+    (repository / "data" / "b.csv").write_bytes(b"3")
+    assert [run["arm"] for run in job_in(repository, data=data).record.runs(job)] == [
+        "Toy", "Other", "both Toy and Other"]                      # a job looks once
+    job = job_in(repository, data=data)
+    assert [run["arm"] for run in job.record.runs(job)] == ["Other", "both Toy and Other"]
+    job.once("Toy", 0, lambda: {"value": 2})
+    kept = job.record.read()["parts"]["part"]["runs"]
+    assert [(run["arm"], run.get("value")) for run in kept] == [
+        ("Other", None), ("both Toy and Other", None), ("Toy", 2)]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "00_toy.json").write_text("{")
+    with pytest.raises(ValueError, match=r"00_toy\.json is no record"):
+        job_in(tmp_path).once("arm", 0, dict)
+
+
+def test_a_missing_data_set_is_told_once_and_is_no_error(tmp_path, capsys, monkeypatch):
+    from seglib.data import CamVid
+
+    monkeypatch.setenv("SEGLIB_DATA", str(tmp_path))
+    monkeypatch.setattr("seglib.paths.data_roots", lambda root=None: [Path(root or tmp_path)])
+    job = job_in(tmp_path)
+    assert job.open(CamVid, "train") is None and job.open(CamVid, "test") is None
+    said = capsys.readouterr().out
+    assert said.count("CamVid is not here, so what needs it is left out") == 1
+    assert "python -m seglib download camvid" in said and "--root FOLDER" in said
+
+
+def test_the_command_line_chooses_parts_and_keeps_trials_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(records, "TRIALS", tmp_path / "trials")
+    seen = []
+
+    def run(job):
+        for seed in job.seeds:
+            job.once("arm", seed, lambda: {"images": job.settings["images"]})
+        seen.append((job.name, job.settings["images"], len(job.seeds), job.root))
+
+    parts = {name: Part(run, (), {"images": 8}, seeds) for name, seeds in (("a", 1), ("b", 2))}
+
+    def call(*words):
+        seen.clear()
+        records.main("experiments/00_toy.py", "Doc.", parts, str, list(words))
+        return seen
+
+    assert call() == call("all") == [("a", 8, 1, None), ("b", 8, 2, None)]
+    assert call("b", "--seeds", "1", "--root", "x") == [("b", 8, 1, "x")]
+    before = (tmp_path / "recorded" / "00_toy.json").read_text()
+    assert call("b", "--images", "4") == [("b", 4, 2, None)]
+    assert (tmp_path / "recorded" / "00_toy.json").read_text() == before
+    trial = json.loads((tmp_path / "trials" / "00_toy.json").read_text())
+    assert [run["images"] for run in trial["parts"]["b"]["runs"]] == [4, 4]
+    with pytest.raises(SystemExit):
+        call("c")
+    assert "there is no part c; choose from a, b, all" in capsys.readouterr().err
+
+
+def test_json_is_folded_where_it_is_flat():
+    content = {"curve": [1.5, 2], "iou": {"Sky": 0.5, "Car": None}, "runs": [{"seed": 0}], "e": []}
+    text = records.as_json(content)
+    assert json.loads(text) == content
+    assert '"curve": [1.5, 2]' in text and '"iou": { "Sky": 0.5, "Car": null }' in text
+
+
+# ---------------------------------------------------------------- baselines
+
+
+def test_the_location_prior_of_two_masks_by_hand():
+    first = np.array([[0, 1, 2], [255, 255, 2]], np.uint8)
+    second = np.array([[0, 0, 2], [1, 255, 1]], np.uint8)
+    # (0, 1): a tie of 0 and 1, the smaller; (1, 0): only one says; (1, 1): void in both, and 2 is
+    # the most frequent of all (3 pixels; 0 has 3, too: the smaller); (1, 2): a tie of 1 and 2
+    expected = [[0, 0, 2], [1, 0, 1]]
+    assert baselines.location_prior(np.stack([first, second]), 3).tolist() == expected
+
+
+def test_a_constant_is_scored_by_hand():
+    masks = np.array([[[0, 0, 1, 255]], [[0, 1, 1, 255]]], np.uint8)
+    scores = baselines.score(np.uint8(0), masks, 3)        # class 0: 3 of 6; class 2: absent
+    assert scores.iou[:2].tolist() == [0.5, 0.0] and np.isnan(scores.iou[2])
+    assert scores.miou == 0.25
+
+
+def test_features_of_a_pixel_by_hand():
+    images = np.zeros((2, 3, 5, 3), np.uint8)
+    images[1, 2, 4] = (255, 0, 51)
+    assert baselines.features(images, "grey")[-1] == pytest.approx([0.4])
+    assert baselines.features(images, "rgb")[-1] == pytest.approx([1, 0, 0.2])
+    rows = baselines.features(images, "rgb and position")
+    assert rows.shape == (30, 5) and rows[-1] == pytest.approx([1, 0, 0.2, 1, 1])
+    assert rows[5 + 2] == pytest.approx([0, 0, 0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("method", ["logistic regression", "balanced logistic regression", "mlp"])
+def test_a_classifier_of_pixels_learns_what_colour_tells(method):
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 3, (20, 8, 9)).astype(np.uint8)
+    images = np.eye(3, dtype=np.uint8)[masks] * 200
+    masks[:, 0] = 255
+    model = baselines.PixelClassifier(method, "rgb", 1000, seed=0).fit(images[:16], masks[:16])
+    assert baselines.score(model.predict(images[16:]), masks[16:], 3).miou == 1
+    again = baselines.PixelClassifier(method, "rgb", 1000, seed=0).fit(images[:16], masks[:16])
+    assert np.array_equal(again.predict(images), model.predict(images))
+
+
+def test_position_tells_what_colour_does_not():
+    masks = np.repeat(np.arange(2, dtype=np.uint8), 8).reshape(1, 16, 1).repeat(8, 2).repeat(6, 0)
+    images = np.full((6, 16, 8, 3), 99, np.uint8)
+    found = {kind: baselines.PixelClassifier("mlp", kind, 700, 0).fit(images, masks).predict(images)
+             for kind in ("rgb", "rgb and position")}
+    assert len(np.unique(found["rgb"])) == 1
+    assert baselines.score(found["rgb and position"], masks, 2).miou > 0.85
+
+
+# ---------------------------------------------------------------- arms
+
+
+@pytest.fixture(scope="module")
+def arms():
+    import arms
+
+    return arms
+
+
+def test_data_in_memory_equals_its_origin(arms):
+    toy = Toy(4)
+    data = arms.InMemory.copy_of(toy, arms.augmentation(PLAIN))
+    assert (len(data), data.classes, data.num_classes) == (4, toy.classes, 3)
+    for i in range(4):
+        assert all(np.array_equal(*pair) for pair in zip(data.read(i), toy.read(i), strict=True))
+    with pytest.raises(IndexError):
+        data.read(4)
+    assert data[0][0].shape == (3, 16, 24)
+
+
+def test_a_budget_of_images_is_kept_and_a_seed_repeats_itself(arms):
+    data = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
+    _, first = arms.train(data, {**TINY, "images": 13}, seed=1)
+    _, again = arms.train(data, {**TINY, "images": 13}, seed=1)
+    assert (first["epochs"], first["images_seen"], len(first["curve"])) == (2, 12, 2)
+    assert first["curve"] == again["curve"]
+
+
+def test_a_budget_of_seconds_becomes_epochs(arms, monkeypatch):
+    data = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
+    monkeypatch.setattr(arms, "speed", lambda data, settings: 10.0)
+    _, budget = arms.train(data, {**TINY, "seconds": 2}, seed=0)      # 19.4 images: 3 epochs of 6
+    assert budget["epochs"] == 3
+
+
+def test_scores_of_groups_add_up(arms):
+    from seglib.training import evaluate
+
+    data = Toy(5, eval_transform(16, 24))
+    data.groups = ("a", "b", "a", "b", "b")
+    model, _ = arms.train(arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN)),
+                          {**TINY, "images": 6}, seed=0)                           # fmt: skip
+    whole = arms.scores_on(model, data, by_group=True)
+    assert whole["images"] == 5 and set(whole["groups"]) == {"a", "b"}
+    expected = evaluate(model, arms.make_loader(data, 5))
+    assert whole["miou"] == pytest.approx(expected.miou, abs=1e-4)
+
+
+def test_scenes_are_rendered_once_for_each_renderer(arms, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "ROOT", tmp_path)
+    settings = {"first_seed": 7, "scenes": 2, "scene_size": [48, 64], "light": "day"}
+    first = arms.rendered_streets(settings, None)
+    assert first.images.shape == (2, 48, 64, 3)
+    expected = arms.RenderedStreets([7, 8], 48, 64, light="day")
+    assert all(np.array_equal(*pair) for pair in zip(first.read(1), expected.read(1), strict=True))
+    monkeypatch.setattr(arms.RenderedStreets, "read", None)          # now it must come from disk
+    assert np.array_equal(arms.rendered_streets(settings, None).masks, first.masks)
+    monkeypatch.undo()
+    monkeypatch.setattr(arms, "ROOT", tmp_path)
+    monkeypatch.setattr(arms, "fingerprint", lambda *_: "another")
+    arms.rendered_streets(settings, None)
+    names = [path.name for path in (tmp_path / "runs" / "scenes").iterdir()]
+    assert names == ["day_48x64_7_2_another.npz"]
+
+
+# ---------------------------------------------------------------- 00_data
+
+ARMS = {
+    "shares": {f"{data} {split}" for data in ("Streets", "CamVid")
+               for split in ("train", "val", "test")},
+    "baselines": {f"{data} {name}" for data in ("Streets", "CamVid") for name in (
+        "constant road", "location prior", "logistic regression on RGB",
+        "MLP on RGB and position")},
+    "same_steps": {"Streets", "CamVid"},
+    "short": {"Streets"},
+    "long": {"Streets"},
+    "transfer": {"rendered to CamVid"},
+    "scans": {"Scans logistic regression on grey", "Scans balanced logistic regression on grey",
+              "Scans U-Net", "Scans to Ultrasound"},
+}                                                                                  # fmt: skip
+
+
+def test_every_arm_of_the_data_is_recorded():
+    record = record_of(ROOT / "experiments" / "00_data.py")
+    assert {name: {run["arm"] for run in part["runs"]}
+            for name, part in record["parts"].items()} == ARMS
+
+
+@pytest.fixture(scope="module")
+def data_script():
+    return load(ROOT / "experiments" / "00_data.py")
+
+
+def test_shares_count_void_and_images(data_script, arms):
+    # Toy: 24×32, 64 void pixels, a box of 12×16 of which 32 pixels are stripe; void may hide some
+    found = data_script.count(arms.InMemory.copy_of(Toy(3)))
+    assert found["images"] == 3 and found["void"] == pytest.approx(64 / 768, abs=1e-5)
+    assert sum(found["share"].values()) + found["void"] == pytest.approx(1, abs=1e-4)
+    assert found["images_with"] == {"ground": 1.0, "box": 1.0, "stripe": 1.0}
+
+
+def test_both_data_sets_get_equally_many_steps(data_script):
+    settings = data_script.PARTS["same_steps"].settings
+    for images in (367, 240):
+        per_epoch = images // settings["batch_size"] * settings["batch_size"]
+        assert settings["images"] % per_epoch == 0
+
+
+def test_vessel_is_scored_against_all_else(data_script, monkeypatch):
+    matrix = np.array([[50, 4, 6], [3, 10, 2], [1, 7, 8]])    # rows background, nerve, vessel
+    monkeypatch.setattr(data_script, "evaluate", lambda *_: SimpleNamespace(matrix=matrix))
+    monkeypatch.setattr(data_script, "make_loader", lambda *_: None)
+    real = Toy(40)
+    real.classes = ("background", "nerve", "vessel")
+    found = data_script.on_ultrasound(lambda seed: (None, {}), real, 0)["test"]
+    assert found["iou"] == {"other": round(67 / 83, 4), "vessel": round(8 / 24, 4)}
+
+
+def test_the_table_of_an_empty_record_and_of_two_seeds(data_script, tmp_path):
+    assert "| constant road | – | – | – | – |" in data_script.table(Record(tmp_path / "x").read())
+    runs = [{"arm": "Streets", "seed": seed, "machine": "m", "images_seen": 1000,
+             "fit_seconds": 33.3, "test": {"miou": value, "iou": {"Sky": value}}}
+            for seed, value in ((0, 0.5), (1, 0.6))]                               # fmt: skip
+    machine = {"hardware": "abacus", "threads": 2, "torch": "2", "revision": "abc"}
+    text = data_script.table({"machines": {"m": machine}, "parts": {"short": {"runs": runs}}})
+    assert "33 s of training (1,000 images seen) | – | 0.550 (0.500–0.600) |" in text
+    assert "Measured on: abacus, 2 threads, torch 2. Revision: abc." in text
