@@ -63,7 +63,7 @@ class Road(NamedTuple):
         if chance[4] < 0.15:
             for s in np.linspace(-half, half, 7):
                 for lean in (3, -3):
-                    corners = s + np.array([0, 0.15, lean + 0.15, lean])
+                    corners = np.clip(s + np.array([0, 0.15, lean + 0.15, lean]), -half, half)
                     yield self.at(corners, [z, z, z + 6, z + 6])
 
 
