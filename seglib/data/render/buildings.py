@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import RandomState
 
-from seglib.data.render.canvas import Array, Canvas, Surface, facing, patches, upright, wall
+from seglib.data.render.canvas import Array, Canvas, Surface, boxes, facing, patches, upright, wall
 from seglib.data.render.things import BUILDING, SIGN, pick
 
 _WALLS = np.array([  # brick, gault brick, render, stone, concrete, timber
@@ -87,10 +87,10 @@ def _facade(
     canvas.paint(patches(quad, (0, 0.97, 1, 1)), style.wall * shade * 0.7, detail)
     length, near = float(np.hypot(*(b - a)[[0, 2]])), min(a[2], b[2]) < 35
     floors, bays = max(1, round(height / style.storey)), max(1, round(length / style.bay))
-    columns, rows = np.meshgrid((np.arange(bays) + 0.5) / bays,
-                                (np.arange(style.shop, floors) + 0.5) / floors)  # fmt: skip
+    columns, rows = np.arange(bays) + 0.5, np.arange(style.shop, floors) + 0.5
     half = np.array([style.window[0] / bays, style.window[1] / floors]) / 2
-    middle = np.stack([columns.ravel(), rows.ravel()], 1)
+    middle = np.empty((len(rows) * bays, 2))
+    middle[:, 0], middle[:, 1] = np.tile(columns / bays, len(rows)), np.repeat(rows / floors, bays)
     if len(middle):
         panes = np.hstack([middle - half, middle + half])
         margin = np.array([-0.12, -0.12, 0.12, 0.12]) / np.tile([length, height], 2)
@@ -102,9 +102,9 @@ def _facade(
         canvas.paint(patches(quad, panes[~lit]), glass[~lit], detail._replace(grain=0.05))
         canvas.paint(patches(quad, panes[lit]), (62, 56, 44), detail._replace(grain=0.05, glow=1.6))
         if style.glazing_bars and near:
-            middle_bar = np.stack([middle[:, 0] - 0.04 / length, panes[:, 1],
-                                   middle[:, 0] + 0.04 / length, panes[:, 3]], 1)  # fmt: skip
-            canvas.paint(patches(quad, middle_bar), style.wall * shade * 1.2, detail)
+            sides = middle[:, :1] + np.array([-0.04, 0.04]) / length
+            between = patches(quad, boxes(sides, panes[:, 1], panes[:, 3]))
+            canvas.paint(between, style.wall * shade * 1.2, detail)
     if style.shop:
         _shop(canvas, rng, quad, length, 1 / floors, style.front, shade, detail)
 
@@ -118,12 +118,12 @@ def _shop(
     canvas.paint(patches(quad, (0, 0, 1, top)), front * shade, detail)
     edges = np.linspace(0.03, 0.97, max(2, round(length / 2.4)) + 1)
     sides = np.stack([edges[:-1], edges[1:]], 1) + (0.012, -0.012)
-    panes = np.insert(sides, (1, 2), (top * 0.13, top * 0.72), 1)
+    panes = boxes(sides, top * 0.13, top * 0.72)
     glass = u(0.4, 2.6, (len(panes), 1)) * (44, 41, 35) * shade
     canvas.paint(patches(quad, panes), glass, detail._replace(glow=1.2))
-    goods = np.sort(u(0.04, 0.96, (2 * len(panes), 2)), 1)
+    goods: Array = np.sort(u(0.04, 0.96, (2 * len(panes), 2)), 1)
     goods[:, 1] = np.minimum(goods[:, 1], goods[:, 0] + u(0.2, 1.2, len(goods)) / length)
-    goods = np.insert(goods, (1, 2), np.sort(u(0.13, 0.6, (len(goods), 2)), 1) * top, 1)
+    goods = boxes(goods, *np.sort(u(0.13, 0.6, (len(goods), 2)), 1).T * top)
     canvas.paint(patches(quad, goods), u(15, 170, (len(goods), 1)) * shade
                  * u(0.8, 1.2, (len(goods), 3)), detail)  # fmt: skip
     if u() < 0.85:
@@ -133,6 +133,6 @@ def _shop(
         canvas.paint(patches(quad, (left, top * 0.76, right, top * 0.97)), board * shade,
                      detail._replace(label=SIGN, glow=0.4))  # fmt: skip
         edges = np.linspace(left + 0.02, right - 0.02, 9)
-        letters = np.insert(np.stack([edges[:-1], edges[:-1] + (right - left) * 0.06], 1), (1, 2),
-                            (top * 0.82, top * 0.91), 1)  # fmt: skip
+        sides = np.stack([edges[:-1], edges[:-1] + (right - left) * 0.06], 1)
+        letters = boxes(sides, top * 0.82, top * 0.91)
         canvas.paint(patches(quad, letters), 235 - board * shade, detail)

@@ -68,27 +68,34 @@ class Canvas:
         self.seen = np.zeros((SCALE * height, SCALE * width), np.int32)
         self.named, self.shadow = np.zeros_like(self.seen), np.zeros(self.seen.shape, np.uint8)
         self.surfaces = [Surface(0, (0.0, 0.0, 0.0), grain=0.0)]
-        self._colours: list[Array] = [np.zeros(3)]
+        self._colours: list[Array] = [np.zeros((1, 3))]
         self._owners, self._shades, self._sizes = [0], [0], [0]  # of each polygon
         self._points: list[Array] = []
+        self._coloured = 1  # how many colours there are
 
     def paint(self, polygons: Iterable[ArrayLike], rgb: ArrayLike | None, what: Surface) -> None:
         """Note polygons ((k, 3) each, metres) of one colour (3,), or of one each (n, 3).
 
         Without a colour they are named only: what is behind stays visible.
         """
-        corners = [np.asarray(polygon, float) for polygon in polygons]
-        self._points += corners
-        self._sizes += map(len, corners)
-        self._owners += [len(self.surfaces)] * len(corners)
+        if isinstance(polygons, np.ndarray):  # all of one length
+            self._points.append(polygons.reshape(-1, 3))
+            sizes = [polygons.shape[1]] * len(polygons)
+        else:
+            corners = [np.asarray(polygon, float) for polygon in polygons]
+            self._points += corners
+            sizes = [len(polygon) for polygon in corners]
+        self._sizes += sizes
+        self._owners += [len(self.surfaces)] * len(sizes)
         self.surfaces.append(what)
         if rgb is None:
-            self._shades += [-1] * len(corners)
+            self._shades += [-1] * len(sizes)
             return
         colours = np.asarray(rgb, float).reshape(-1, 3)
-        first, one = len(self._colours), len(colours) == 1
-        self._shades += [first] * len(corners) if one else range(first, first + len(corners))
-        self._colours += [*colours]
+        first, one = self._coloured, len(colours) == 1
+        self._coloured += len(colours)
+        self._shades += [first] * len(sizes) if one else range(first, first + len(sizes))
+        self._colours.append(colours)
 
     def solid(
         self, corners: Array, rgb: Array, shades: Sequence[float], what: Surface
@@ -96,9 +103,10 @@ class Canvas:
         """Note the visible faces of a box or frustum, corners (8, 3): bottom, then top, each from
         the front left anticlockwise as seen from above. Returns its faces as quads (4, 3) from
         lower left: front, right, back, left, top; those turned away are empty."""
-        quads = corners[_FACES]  # (5, 4, 3)
+        quads = corners.take(_FACES, 0)  # (5, 4, 3)
         across, up = quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0]
-        normals = across[:, _NEXT] * up[:, _LAST] - across[:, _LAST] * up[:, _NEXT]
+        normals = across.take(_NEXT, 1) * up.take(_LAST, 1)
+        normals -= across.take(_LAST, 1) * up.take(_NEXT, 1)
         visible = (normals * (quads[:, 0] - (0, self.camera.eye, 0))).sum(1) > 0
         self.paint(quads[visible], (rgb * np.array(shades)[:, None])[visible], what)
         return [quad if shown else quad[:0] for quad, shown in zip(quads, visible, strict=True)]
@@ -112,26 +120,29 @@ class Canvas:
         closest = np.minimum.reduceat(points[:, 2], starts)
         inside |= closest < NEAR
         inside &= np.maximum.reduceat(points[:, 2], starts) > NEAR
-        details = np.array([what.label is None for what in self.surfaces])[self._owners[1:]]
+        labels = [self.surfaces[owner].label for owner in self._owners]
+        details = np.array([label is None for label in labels[1:]])
         inside &= ~details | (high > low).all(1)  # of smaller ones, nothing would be seen
-        cut, ends = (closest < NEAR).tolist(), ends.tolist()
-        for number in np.flatnonzero(inside).tolist():
-            start, end = ends[number], ends[number + 1]
-            corners = [self._pixels(_clip(points[start:end])) if cut[number] else pixels[start:end]]
-            label = self.surfaces[self._owners[number + 1]].label
+        cut, stops, shades = (closest < NEAR).tolist(), ends.tolist(), self._shades
+        fill, seen, named = cv2.fillPoly, self.seen, self.named
+        for number in (np.flatnonzero(inside) + 1).tolist():
+            corners, label = pixels[stops[number - 1] : stops[number]], labels[number]
+            if cut[number - 1]:
+                corners = self._pixels(_clip(points[stops[number - 1] : stops[number]]))
             if label == SHADOW:
-                cv2.fillPoly(self.shadow, corners, 255, shift=4)
+                fill(self.shadow, [corners], 255, shift=4)
                 continue
-            if self._shades[number + 1] >= 0:
-                cv2.fillPoly(self.seen, corners, number + 1, shift=4)
+            if shades[number] >= 0:
+                fill(seen, [corners], number, shift=4)
             if label is not None:
-                cv2.fillPoly(self.named, corners, number + 1, shift=4)
+                fill(named, [corners], number, shift=4)
+        self.table = self._table()
 
-    def table(self) -> NDArray[np.float32]:
+    def _table(self) -> NDArray[np.float32]:
         """Label, instance, plane (a, b, c), grain, ground and glow of every polygon: (8, n)."""
         rows = [(VOID if s.label is None else s.label, s.instance, *s.plane, *s[3:])
                 for s in self.surfaces]  # fmt: skip
-        return np.array(rows, np.float32).T[:, self._owners]
+        return np.array(rows, np.float32).T.take(self._owners, 1)
 
     def owners(self) -> NDArray[np.int_]:
         """The number of every polygon's surface."""
@@ -139,7 +150,7 @@ class Canvas:
 
     def colours(self) -> NDArray[np.uint8]:
         """Red, green, blue of every polygon, and 255 for the sky: (n, 4)."""
-        rgb = np.array(self._colours)[np.maximum(self._shades, 0)]
+        rgb = np.concatenate(self._colours)[np.maximum(self._shades, 0)]
         rgba = np.zeros((len(rgb), 4), np.uint8)
         rgba[:, :3], rgba[0, 3] = np.clip(rgb, 0, 255), 255
         return rgba
@@ -151,7 +162,7 @@ class Canvas:
 
 
 _FACES = np.array([(0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7)])
-_NEXT, _LAST = [1, 2, 0], [2, 0, 1]  # of a cross product
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])  # of a cross product
 
 
 def _clip(points: Array) -> Array:
@@ -165,15 +176,22 @@ def _clip(points: Array) -> Array:
     return np.array(kept)
 
 
-def patches(quad: Array, boxes: ArrayLike) -> Array:
+def patches(quad: Array, where: ArrayLike) -> Array:
     """Rectangles on a quad (4, 3) from lower left, anticlockwise: (n, 4, 3).
 
-    `boxes` (n, 4) holds left, bottom, right, top as fractions of the quad.
+    `where` (n, 4) holds left, bottom, right, top as fractions of the quad.
     """
-    boxes = np.asarray(boxes, float).reshape(-1, 4)
-    s, t = boxes.take((0, 2, 2, 0), 1)[..., None], boxes.take((1, 1, 3, 3), 1)[..., None]
+    rows = np.asarray(where, float).reshape(-1, 4)
+    s, t = rows.take((0, 2, 2, 0), 1)[..., None], rows.take((1, 1, 3, 3), 1)[..., None]
     low = quad[0] + s * (quad[1] - quad[0])
     return np.asarray(low + t * (quad[3] + s * (quad[2] - quad[3]) - low))
+
+
+def boxes(sides: Array, low: ArrayLike, high: ArrayLike) -> Array:
+    """Rows of left, bottom, right, top (n, 4) from pairs of sides (n, 2)."""
+    rows = np.empty((len(sides), 4))
+    rows[:, ::2], rows[:, 1], rows[:, 3] = sides, low, high
+    return rows
 
 
 def upright(shape: ArrayLike, x: float, z: float, grow: float = 1.0) -> Array:

@@ -88,14 +88,13 @@ def develop(
     sensor's noise."""
     middle, size = slice(SCALE // 2, None, SCALE), (canvas.width, canvas.height)
     right, down = canvas.camera.rays(canvas.height, canvas.width)
-    a, b, c, grain, ground, glow = canvas.table()[2:].take(canvas.seen[middle, middle], 1)
+    a, b, c, grain, ground, glow = canvas.table[2:].take(canvas.seen[middle, middle], 1)
     depth = 1 / np.maximum(a * right + b * down + c, 1e-3)
 
     packed = canvas.colours().view(np.int32)[:, 0].take(canvas.seen)  # four bytes at once
     rgba = packed.view(np.uint8).reshape(*packed.shape, 4)
     area = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     albedo, sky_share = area[..., :3], area[..., 3:] / 255
-    shadow: Map = cv2.resize(canvas.shadow, size, interpolation=cv2.INTER_AREA) / np.float32(255)
 
     # Grain lives in the world, not on the screen: it shrinks with the distance.
     _, fine, smooth = _tiles()
@@ -105,7 +104,10 @@ def develop(
     texture = 0.6 * _look_up(smooth, along * 9, up * 9, shift)
     texture += 0.5 * _look_up(fine, along * 24, up * 24, shift) / (1 + depth / 12)
     shine = ground * np.minimum(depth, 60) / 30  # seen at a grazing angle, tar is bright
-    gain = np.clip(1 + grain * (texture + shine), 0.2, 2.5) * (1 - light.sun * shadow * ground)
+    gain = np.minimum(np.maximum(1 + grain * (texture + shine), 0.2), 2.5)
+    if light.sun:
+        shadow = cv2.resize(canvas.shadow, size, interpolation=cv2.INTER_AREA) / np.float32(255)
+        gain *= 1 - light.sun * shadow * ground
     lit = (light.exposure * light.tint).astype(np.float32)
     if light.exposure < 0.2:
         lit = lit + _lamp_light(lamps, right, down, x, y, depth)
@@ -172,6 +174,6 @@ def _photograph(
         picture += 0.56 * grain[..., None] if channel == 3 else 0
         if channel < 3:
             picture[..., channel] += 0.8 * grain
-    bright = np.maximum(picture - 220, 0)
-    picture = np.minimum(picture, 220) + 35 * (1 - np.exp(-bright / 35))
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    bright = picture > 220
+    picture[bright] = 255 - 35 * np.exp((220 - picture[bright]) / 35)
+    return np.rint(np.maximum(picture, 0)).astype(np.uint8)

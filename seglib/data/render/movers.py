@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
 
-from seglib.data.render.canvas import Array, Canvas, Surface, bars, facing, patches, upright
+from seglib.data.render.canvas import Array, Canvas, Surface, bars, boxes, facing, patches, upright
 from seglib.data.render.things import BICYCLIST, CAR, CIRCLE, PEDESTRIAN, pick
 
 _PAINTS = np.array([
@@ -84,9 +84,9 @@ def car(
         if len(panes[number]) and not (number and kind in ("lorry", "van")):
             cuts = np.linspace(0.05, 0.95, 2 if number == 0 else 7 if kind == "bus" else 3)
             sides = np.stack([cuts[:-1] + 0.02, cuts[1:] - 0.02], 1)
-            boxes = np.insert(sides, (1, 2), (low, 0.9), 1)
             glass = rng.uniform(0.6, 1.8) * (rng.uniform(1.5, 4) if rng.uniform() < 0.3 else 1)
-            canvas.paint(patches(panes[number], boxes), np.array([28, 32, 36]) * glass,
+            where = patches(panes[number], boxes(sides, low, 0.9))
+            canvas.paint(where, glass * np.array([28, 32, 36]),
                          detail._replace(glow=1.0 * (kind == "bus")))  # fmt: skip
     if len(faces[0]) and z < 80:
         _lamps(canvas, faces[0], oncoming, detail)

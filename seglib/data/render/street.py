@@ -82,7 +82,7 @@ def render_scene(
     image = develop(canvas, np.array(street.lamps).reshape(-1, 2), look, rng, noise)
 
     named = canvas.named[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE]
-    table = canvas.table()
+    table = canvas.table
     labels = table[0].astype(np.uint8)
     if label_noise:
         labels = _mislabel(labels, table[1].astype(int), canvas.owners(), seed, label_noise)

@@ -32,7 +32,7 @@ _POLES = {  # height from … to, half the width, metres
 def pick(rng: RandomState, rows: Array) -> Array:
     """One row of colours, a little varied."""
     row = rows[int(rng.uniform(0, len(rows)))] * rng.uniform(0.8, 1.2)
-    return np.clip(row * rng.uniform(0.96, 1.04, 3), 4, 240)
+    return np.minimum(np.maximum(row * rng.uniform(0.96, 1.04, 3), 4), 240)
 
 
 def tree(canvas: Canvas, rng: RandomState, x: float, z: float, height: float, kind: str) -> None:
@@ -98,7 +98,7 @@ def fence(canvas: Canvas, rng: RandomState, a: Array, b: Array, thin: float) -> 
     height, boards, tone = u(1.0, 2.1), u() < 0.5, u(0.4, 1.4)
     quad = np.array([a, b, b + (0, height, 0), a + (0, height, 0)])
     what = Surface(FENCE, wall(a, b), grain=0.2)
-    step = 0.5 if boards else u(0.14, 0.3) / thin
+    step = 0.5 if boards else u(0.14, 0.3) / max(thin, 0.1)
     edges = np.arange(0, 1, max(step / length, 1 / 90))
     half = (0.04 if boards else 0.025) / length
     upright_bars = np.stack([edges - half, edges * 0, edges + half, edges * 0 + 1], 1)
