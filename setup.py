@@ -25,7 +25,7 @@ class BuildWithData(build_py):
                 )
             target = Path(self.build_lib) / "seglib" / "_data" / name
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(DATA / name, target)
+            shutil.copytree(DATA / name, target, ignore=shutil.ignore_patterns(".*"))
 
 
 setup(cmdclass={"build_py": BuildWithData})

@@ -78,6 +78,8 @@ def write_split(dataset: type[EmbeddedDataset], split: str, target: Path) -> Non
             os.replace(target, old)
         os.replace(new, target)
     finally:
+        if old.exists() and not target.exists():  # interrupted between the two
+            os.replace(old, target)
         for left in (new, old):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -107,7 +109,10 @@ def check(dataset: type[EmbeddedDataset], out: Path) -> list[str]:
     """A line for each mask, and for each value of a table, that is not what its seed renders."""
     found = []
     for split in dataset.splits:
-        stored = dataset(split, root=out)
+        try:
+            stored = dataset(split, root=out)
+        except (FileNotFoundError, ValueError) as error:
+            return [str(error)]
         for i, seed in enumerate(progress(stored.seeds, desc=f"{dataset.name} {split}")):
             _, mask, row = dataset.render(seed)
             name = f"{dataset.name}/{split}/{stored.files[i][1].name}"

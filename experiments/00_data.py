@@ -41,7 +41,6 @@ from seglib.training import evaluate
 from seglib.transforms import eval_transform
 
 SPLITS = ("train", "val", "test")
-THIN = ("Pole", "Pedestrian", "Bicyclist")
 
 # ---------------------------------------------------------------- without a network
 

@@ -83,21 +83,28 @@ def scores(found: Found) -> list[str]:
                  for data in ("Streets", "CamVid") for split in ("val", "test")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     nets = (
-        ("same_steps", "U-Net base 16, {images_seen:,} images seen", ("Streets", "CamVid")),
-        ("short", "U-Net base 8, {fit_seconds:.0f} s of training ({images_seen:,} images seen)",
+        ("same_steps", "U-Net base 16, {images_seen} images seen", ("Streets", "CamVid")),
+        ("short", "U-Net base 8, {fit_seconds} s of training ({images_seen} images seen)",
          ("Streets", None)),
-        ("long", "U-Net base 8, {fit_seconds:.0f} s of training ({images_seen:,} images seen)",
+        ("long", "U-Net base 8, {fit_seconds} s of training ({images_seen} images seen)",
          ("Streets", None)),
-        ("transfer", "U-Net base 16 that has seen rendered scenes only ({images_seen:,} images)",
+        ("transfer", "U-Net base 16 that has seen rendered scenes only ({images_seen} images)",
          (None, "rendered to CamVid")),
     )                                                                              # fmt: skip
     for part, title, arms in nets:
         runs = [run for arm in arms if arm for run in found.runs(part, arm)]
         cells = [found.cell(part, arm, split, "miou") if arm else ""
                  for arm in arms for split in ("val", "test")]
-        name = title.format(**runs[0]) if runs else part
+        name = title.format(**{key: spread([run[key] for run in runs]) for key in
+                               ("images_seen", "fit_seconds")}) if runs else part  # fmt: skip
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def spread(values: list[float]) -> str:
+    """Between which whole numbers they lie."""
+    low, high = f"{min(values):,.0f}", f"{max(values):,.0f}"
+    return low if low == high else f"{low}–{high}"
 
 
 def per_class(found: Found) -> list[str]:

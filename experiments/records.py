@@ -27,6 +27,7 @@ from typing import Any
 
 from fingerprints import ROOT, fingerprint
 
+from seglib.data.embedded import EmbeddedDataset
 from seglib.paths import written_beside
 
 FOLDER = ROOT / "results" / "experiments"
@@ -48,8 +49,9 @@ class Record:
             return {"schema": SCHEMA, "experiment": self.path.stem, "machines": {}, "parts": {}}
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            assert content["schema"] == SCHEMA
-        except (ValueError, KeyError, AssertionError):
+            if content["schema"] != SCHEMA:
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
             raise ValueError(f"{self.path} is no record of schema {SCHEMA}; restore or move it "
                              "away") from None
         return content
@@ -151,7 +153,8 @@ class Job:
 
     def open(self, dataset: Any, split: str, transform: Any = None) -> Any:
         """A split of a data set, or None, with one line that says so, where it is not."""
-        root = self.root if self.root is not None and dataset.find(self.root) else None
+        embedded = issubclass(dataset, EmbeddedDataset)  # part of the course, not of the root
+        root = None if embedded else self.root
         try:
             return dataset(split, root=root, transform=transform)
         except FileNotFoundError:
@@ -194,6 +197,7 @@ def main(
     if options.table:
         print(table(record.read()))
         return
+    describe_here()  # the revision at the start, whatever is committed meanwhile
     for key, part in parts.items():
         if options.parts and not {key, "all"} & set(options.parts):
             continue

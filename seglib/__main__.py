@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="versions, device, data sets, disk: a verdict per line")
 
     download = commands.add_parser("download", help="fetch a public data set")
-    download.add_argument("data", help="camvid or ultrasound")
+    download.add_argument("data", help="camvid or ultrasound (streets and scans are here already)")
     download.add_argument("--root", help="folder to put it in (default: the course's data folder)")
 
     check = commands.add_parser("check", help="look through a folder of images and masks")

@@ -26,8 +26,9 @@ Rendered = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]
 class EmbeddedDataset(NamedDataset):
     """What the embedded data sets share: seeds, a table for each split, and how they are made.
 
-    Attributes besides those of every data set: `seeds`, the seed of each image. `SEEDS` has the
-    seeds of all splits, for whoever renders more to train on: leave these out.
+    Attributes besides those of every data set: `seeds`, the seed of each image, and `table`, the
+    split's table by column. `SEEDS` has the seeds of all splits, for whoever renders more to train
+    on: leave these out.
     """
 
     SEEDS: ClassVar[Mapping[str, range]]
@@ -62,7 +63,10 @@ class EmbeddedDataset(NamedDataset):
     @classmethod
     def remedy(cls) -> str:
         """The command that renders the data set."""
-        return f"run `python data/render.py {cls.name}` in the course's folder"
+        return (
+            f"run `python data/render.py {cls.name}` in the course's folder (--out FOLDER writes "
+            "elsewhere) or install the package again"
+        )
 
     @classmethod
     def _parts(cls) -> Iterator[tuple[str, set[str]]]:
@@ -89,11 +93,18 @@ def read_table(
 ) -> dict[str, list[Any]]:
     """The columns of a split's table by name, each with a value for each of `seeds`, in order.
 
-    Raises ValueError for other columns, other seeds, and values that are not of their type.
+    Raises ValueError for other columns, other seeds, and values that are missing or not of their
+    type.
     """
     try:
         with open(path, newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            rows = list(reader)
+        if list(reader.fieldnames or ()) != list(columns):
+            raise ValueError(f"its columns are {', '.join(reader.fieldnames or ())}")
+        for line, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise ValueError(f"line {line} has another number of values")
         table = {name: [kind(row[name]) for row in rows] for name, kind in columns.items()}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -172,7 +173,8 @@ def test_written_sets_are_read_and_incomplete_ones_are_not(few: Path) -> None:
     "old, new, message",
     [
         ("png,1,", "png,7,", r"2 lines whose seeds are not 0 to 1 in this order, as expected; run"),
-        ("mm_per_row", "mm", r"KeyError: 'mm_per_row'\); expected the columns file, seed, mm_per"),
+        ("mm_per_row", "mm", r"its columns are file, seed, mm, .*; expected the columns file"),
+        ("png,1,", "png,1\n", r"line 3 has another number of values\); expected the columns file"),
         (",0.", ",x.", r"could not convert string to float: 'x\.\d+'\); expected the columns"),
     ],
 )
@@ -182,6 +184,13 @@ def test_a_table_that_was_changed(few: Path, old: str, new: str, message: str) -
     with pytest.raises(ValueError, match=message):
         Few("train", root=few)
     assert len(Few("test", root=few)) == 2
+
+
+def test_check_of_an_absent_set_says_how_to_make_it(
+    render: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert render.main(["scans", "--out", str(tmp_path), "--check"]) == 1
+    assert "run `python data/render.py scans`" in capsys.readouterr().out
 
 
 def test_check_names_what_differs(
@@ -216,11 +225,22 @@ def test_a_split_is_replaced_as_a_whole_or_not_at_all(
     def stop(seed: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Few, "render", stop)
-    with pytest.raises(KeyboardInterrupt):
-        render.main(["scans", "--out", str(few)])
-    assert contents() == before
-    assert {path.name for path in (few / "scans").iterdir()} == {"train", "val", "test"}
+    def fail_on_the_new(source: Path, target: Path) -> None:
+        if source.name.endswith(".part"):
+            raise PermissionError(f"{target} is open in another program")
+        move(source, target)
+
+    move = os.replace
+    for what, name, instead, error in (
+        (Few, "render", stop, KeyboardInterrupt),
+        (os, "replace", fail_on_the_new, PermissionError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(what, name, instead)
+            with pytest.raises(error):
+                render.main(["scans", "--out", str(few)])
+        assert contents() == before
+        assert {path.name for path in (few / "scans").iterdir()} == {"train", "val", "test"}
 
 
 def test_void_survives_the_palette_png(render: ModuleType, tmp_path: Path) -> None:

@@ -174,6 +174,15 @@ def test_label_noise_renames_this_share_of_the_things(scenes):
     assert abs(wrong / things - 0.25) < 3.5 * np.sqrt(0.25 * 0.75 / things), (wrong, things)
 
 
+def test_all_labels_wrong(scenes):
+    """Parts of a scene are renamed, too; sky, road and void are not."""
+    mistaken = np.arange(256)
+    mistaken[[1, 2, 4, 5, 6, 7, 8, 9, 10]] = [5, 6, 3, 1, 2, 1, 1, 10, 9]
+    for seed in range(4):
+        noisy = render_scene(seed, label_noise=1.0).semantic
+        np.testing.assert_array_equal(noisy, mistaken[scenes[seed].semantic])
+
+
 def test_void_border_by_brute_force(scenes):
     for pixels in (1, 2):
         clean, found = scenes[2].semantic, render_scene(2, void_border=pixels).semantic

@@ -45,3 +45,25 @@ def test_streets_have_their_classes_and_take_knobs() -> None:
     by_day, same = RenderedStreets([4], 48, 64)[0]
     np.testing.assert_array_equal(mask, same)
     assert image.mean() < 0.8 * by_day.mean()
+
+
+def test_lane_markings_are_a_class_with_a_name_and_a_colour() -> None:
+    dataset = RenderedStreets(range(4), 96, 128, lane=True)
+    masks = np.stack([dataset.read_mask(i) for i in range(4)])
+    assert masks[masks != 255].max() == 11 == dataset.num_classes - 1
+    assert dataset.classes[11] == "LaneMarking" and len(dataset.palette) == 12
+    assert dataset.check(progress=False).statistics.pixels[11] == (masks == 11).sum() > 0
+    assert RenderedStreets([0]).classes == STREET_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"ligth": "night"}, r"there is no knob 'ligth'.*light"),
+        ({"light": "nigth"}, r"light is 'nigth'.*night"),
+        ({"height": 16}, r"height is 16; pass a whole number from 32"),
+    ],
+)
+def test_a_wrong_knob_is_named_at_once(knobs: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        RenderedStreets(range(5), **knobs)

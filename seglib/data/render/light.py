@@ -26,7 +26,7 @@ class Light(NamedTuple):
     exposure: float  # what falls on the street; 1 on a bright, overcast day
     sun: float  # 0: no shadows; 1: they are black
     haze: float  # metres after which two thirds of the contrast are gone
-    lamps: float  # strength of lamps and lit windows; headlights and street lamps from 1 on
+    lamps: float  # strength of lamps and lit windows; from 1 on they have halos
     wet: float  # reflections in the ground
     noise: float  # standard deviation of the sensor's noise, grey levels
     blur: float  # standard deviation of the lens's blur, 1/144 of the height
@@ -64,7 +64,7 @@ def draw_light(rng: RandomState, name: str, overcast: bool) -> Light:
 @lru_cache(maxsize=1)
 def _tiles() -> tuple[Map, Map, Map]:
     """Noise (256, 256) without seams, mean 0, deviation 1: white, fine, and smooth."""
-    rng = RandomState(20)  # a frozen stream, see street.py
+    rng = RandomState(20)  # a frozen stream, see layout.stream
     tiles = []
     for sigmas in ((0,), (0, 1, 2.5), (3, 7, 16)):
         tile = np.zeros((256, 256), np.float32)

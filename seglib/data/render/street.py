@@ -58,17 +58,20 @@ def render_scene(
     """Draw the street scene of `seed`; the same masks on every machine.
 
     `light`, `noise`, `label_noise`, `void_border` and `lane` leave everything in its place: the
-    same street by day and by night.
+    same street by day and by night. Meant for shapes between 3:4 and 9:16; a seed shows the same
+    street at every size of the same shape.
 
     Args:
         seed: 0 … 2³² − 1.
         height, width: of the image, 32–4096 pixels.
         light: "day" (sunny, overcast or dull), "dusk", "night" or "rain".
         clutter: multiplies the expected number of cars, people and things about, 0–5.
-        thin: multiplies the number of poles, signs and railing bars, 0–5.
+        thin: multiplies the number of poles and signs, 0–5 (of lamps from 0.3 on; 0 removes all
+            three), and of a railing's bars, which are seen but do not change its label.
         noise: multiplies the sensor's noise, 0–20.
-        label_noise: share of things (a car, a pole, a stretch of fence) whose label is another
-            class's, as a tired annotator's would be, 0–1. `instance` and `depth` stay exact.
+        label_noise: share of things whose label is another class's, as a tired annotator's
+            would be, 0–1: a car, person or cyclist as a whole, all else part by part (a wall, a
+            roof, a crown, a pavement); sky, road and void never. `instance` and `depth` stay exact.
         void_border: pixels on either side of every border between classes that become void, 0–10;
             1 imitates Pascal VOC.
         lane: whether lane markings are a class of their own, 11, instead of road.
@@ -129,7 +132,7 @@ def _mislabel(
     seed: int,
     share: float,
 ) -> NDArray[np.uint8]:
-    """Give this share of the things the label of another class, the whole thing at once."""
+    """Give this share of the things the label of another class; an instance as a whole."""
     thing = np.where(instance > 0, instance, instance.max(initial=0) + 1 + owner)
     wrong = stream(seed, "labels").uniform(0, 1, thing.max() + 2)[thing] < share
     mistaken = np.arange(256, dtype=np.uint8)
