@@ -224,6 +224,7 @@ def split_folders(options: Any, split: str) -> tuple[Path, Path]:
 def open_folder(options: Any, images: Path, masks: Path, **more: Any) -> SegmentationDataset:
     """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
     from seglib.data import FolderDataset
+    from seglib.data.palettes import read_palette
 
     label_map = read_label_map(_names(options.label_map))
     palette = read_palette(options.palette)
@@ -239,20 +240,6 @@ def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
     except ValueError:
         raise ValueError(
             f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1"
-        ) from None
-
-
-def read_palette(path: str) -> list[list[int]] | None:
-    """The colours of labels 0, 1, …: a text file with "R G B" (and perhaps a name) in each line."""
-    if not path:
-        return None
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        return [[int(value) for value in line.split()[:3]] for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(
-            f"cannot read colours from {path} ({error}); expected a text file with one line a "
-            "label: 128 64 128 road"
         ) from None
 
 

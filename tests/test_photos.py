@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Outline
 
-from seglib.data.photos import PHOTOS, photo, photo_mask, polygon_mask
+from seglib.data.photos import PHOTOS, photo, photo_mask
+from seglib.data.polygons import polygon_mask
 
 ROOT = Path(__file__).resolve().parent.parent
 SQUARE = [(1, 1), (3, 1), (3, 3), (1, 3)]

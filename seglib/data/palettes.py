@@ -19,6 +19,7 @@ which is why `seglib.plotting.overlay` also writes a class's name on its region.
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,6 +101,20 @@ def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
     if twice:
         raise ValueError(f"palette has colour {twice[0]} twice; every label needs its own colour")
     return colours.astype(np.uint8)
+
+
+def read_palette(path: str) -> list[list[int]] | None:
+    """The colours of labels 0, 1, …: a text file with "R G B" (and perhaps a name) in each line."""
+    if not path:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return [[int(value) for value in line.split()[:3]] for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(
+            f"cannot read colours from {path} ({error}); expected a text file with one line a "
+            "label: 128 64 128 road"
+        ) from None
 
 
 def default_palette(n: int) -> NDArray[np.uint8]:

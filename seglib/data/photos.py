@@ -26,8 +26,6 @@ from seglib.data.palettes import default_palette
 from seglib.data.polygons import VOID, polygon_mask
 from seglib.messages import did_you_mean
 
-__all__ = ["PHOTOS", "Photo", "PhotoMask", "photo", "photo_mask", "polygon_mask"]
-
 
 class Photo(NamedTuple):
     """A picture of scikit-image's: file name, what it shows, whose it is and its licence."""

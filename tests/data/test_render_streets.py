@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import numpy as np
@@ -222,11 +221,3 @@ def test_lane_markings_are_road_unless_asked_for(scenes):
 def test_a_wrong_knob_is_named(knobs, words):
     with pytest.raises(ValueError, match=words.replace(".", r"\.")):
         render_scene(**{"seed": 0, **knobs})
-
-
-def test_a_scene_takes_milliseconds():
-    """A guard against accidents only (the figure is measured in benchmarks/rendering.py)."""
-    start = time.process_time()
-    for seed in range(10):
-        render_scene(seed)
-    assert time.process_time() - start < 2.5

@@ -21,7 +21,7 @@ from seglib.data.render.things import (
     hedge,
     pole,
     tree,
-)  # fmt: skip
+)
 
 SIDES = {"left": -1, "right": 1}
 _PLOTS = {  # a fence, else a hedge; how far back from … to; a house; trees; in what share
@@ -37,9 +37,8 @@ _PARTS = (
 def stream(seed: int, part: str) -> RandomState:
     """Random numbers for one part of a scene, so that a knob leaves the other parts alone.
 
-    (Only a car park's `clutter` moves what stands behind it: they share a side's numbers.)
-
-    The streams of RandomState are frozen (NEP 19); those of a Generator may change with NumPy.
+    Only a car park's `clutter` moves what stands behind it: they share a side's numbers. The
+    streams of RandomState are frozen (NEP 19); those of a Generator may change with NumPy.
     """
     return RandomState(PCG64([seed, _PARTS.index(part)]))
 

@@ -24,7 +24,7 @@ from seglib.data.render.things import (
     ROAD,
     SIGN,
     TREE,
-)  # fmt: skip
+)
 from seglib.messages import did_you_mean
 
 _MISTAKEN = {  # what a tired annotator takes for what

@@ -16,7 +16,7 @@ from seglib.data.render.canvas import (
     patches,
     upright,
     wall,
-)  # fmt: skip
+)
 
 BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST, LANE = range(1, 12)
 CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.pi / 6)], 1)
