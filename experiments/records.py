@@ -6,7 +6,8 @@ it depends on (fingerprints.py says what that covers), and, in `machines`, what 
 
 Each run is stored as soon as it is done, and skipped when the experiment is started again. A run
 whose fingerprint has changed is stale: a test says so, it is measured again, and the first new run
-of its part removes the stale ones. (Two processes may work on two records, not on one.)
+of its part removes the stale ones. Several processes may run the same experiment and share its
+work: each run is claimed by a lock, which ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from fingerprints import ROOT, fingerprint
 
 from seglib.data.embedded import EmbeddedDataset
@@ -61,7 +63,18 @@ class Record:
         found = self.read()["parts"].get(job.name, {"runs": []})["runs"]
         return [run for run in found if run["fingerprint"] == job.mark(run["arm"])]
 
+    def lock(self, what: str = "writing") -> FileLock:
+        """A lock on the record, or on a run of it, between processes."""
+        name = hashlib.sha256(f"{self.path}\0{what}".encode()).hexdigest()[:16]
+        folder = TRIALS / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{self.path.stem}_{name}.lock")
+
     def add(self, job: Job, run: dict[str, Any]) -> None:
+        with self.lock():
+            self._add(job, run)
+
+    def _add(self, job: Job, run: dict[str, Any]) -> None:
         content, here = self.read(), describe_here()
         name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
         runs = [*self.runs(job), {**run, "fingerprint": job.mark(run["arm"]), "machine": name}]
@@ -140,6 +153,13 @@ class Job:
     def once(self, arm: str, seed: int, measure: Callable[..., dict[str, Any]], *args: Any) -> None:
         """Store `measure(*args)` as the run of this arm and seed, unless there is one already."""
         label = f"{self.name}: {arm}, seed {seed}"
+        try:
+            with self.record.lock(label).acquire(blocking=False):
+                self._once(label, arm, seed, measure, args)
+        except Timeout:
+            print(f"{label}: another process is at it", flush=True)
+
+    def _once(self, label: str, arm: str, seed: int, measure: Any, args: Any) -> None:
         if (arm, seed) in {(run["arm"], run["seed"]) for run in self.record.runs(self)}:
             print(f"{label}: recorded already", flush=True)
             return
@@ -169,6 +189,22 @@ def miou_of(result: Mapping[str, Any]) -> str:
     scored = {k: v for k, v in result.items() if isinstance(v, dict) and "miou" in v}
     found = [f"{name} {scores['miou']:.3f}" for name, scores in scored.items()]
     return f"; mIoU {', '.join(found)}" if found else ""
+
+
+def summary_table(content: dict[str, Any]) -> str:
+    """Of each arm: the mean of its scores over the seeds, their range, and the seconds it took."""
+    lines = []
+    for name, part in content["parts"].items():
+        total = sum(run["seconds"] for run in part["runs"])
+        lines.append(f"{name}: {len(part['runs'])} runs, {total / 60:.0f} minutes")
+        for arm in dict.fromkeys(run["arm"] for run in part["runs"]):
+            runs = [run for run in part["runs"] if run["arm"] == arm]
+            scored = [k for k, v in runs[0].items() if isinstance(v, dict) and "miou" in v]
+            found = {k: [run[k]["miou"] for run in runs] for k in scored}
+            text = ", ".join(f"{k} {sum(v) / len(v):.3f} ({min(v):.3f}–{max(v):.3f})"
+                             for k, v in found.items())                            # fmt: skip
+            lines.append(f"  {arm}: {text}; {len(runs)} seeds")
+    return "\n".join(lines)
 
 
 def main(

@@ -1,0 +1,85 @@
+"""The recorded experiments that lessons quote, and what their seeds allow to say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seglib.messages import did_you_mean
+from seglib.paths import checkout
+
+INSTALLED = Path(__file__).parent / "_data" / "experiments"
+
+
+def records_folder() -> Path:
+    """results/experiments of the checkout, or the copy that the wheel carries."""
+    here = checkout()
+    return here / "results" / "experiments" if here else INSTALLED
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """A record, results/experiments/NAME.json: {"parts": {part: {"settings", "runs"}}, …}.
+
+    Raises FileNotFoundError, naming the nearest record, if there is none of this name.
+    """
+    folder = records_folder()
+    path = folder / f"{name}.json"
+    if not path.exists():
+        known = sorted(found.stem for found in folder.glob("*.json"))
+        raise FileNotFoundError(f"there is no record {name!r} in {folder}"
+                                f"{did_you_mean(name, known)}")                    # fmt: skip
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def values(
+    record: dict[str, Any], part: str, arm: str, read: Callable[[dict[str, Any]], Any]
+) -> dict[int, Any]:
+    """What `read` finds in each run of an arm: {seed: value}, by seed.
+
+    Raises ValueError, naming the nearest arm, if the part has no run of that name.
+    """
+    runs = record["parts"][part]["runs"]
+    found = {run["seed"]: read(run) for run in runs if run["arm"] == arm}
+    if not found:
+        arms = sorted({run["arm"] for run in runs})
+        raise ValueError(f"part {part!r} has no arm {arm!r}{did_you_mean(arm, arms)}")
+    return dict(sorted(found.items()))
+
+
+class Interval(NamedTuple):
+    """A mean over seeds with its 95 % interval, and the number of seeds."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def interval(numbers: Sequence[float]) -> Interval:
+    """Mean and 95 % interval of Student's t over n ≥ 2 seeds: how sure the *mean* is."""
+    from scipy import stats
+
+    found = np.asarray(numbers, float)
+    if found.ndim != 1 or len(found) < 2:
+        raise ValueError(f"found {found.size} values, expected one for each of two or more seeds")
+    reach = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    mean = found.mean()
+    return Interval(float(mean), float(mean - reach), float(mean + reach), len(found))
+
+
+def paired_difference(first: dict[int, float], second: dict[int, float]) -> Interval:
+    """The interval of `first` − `second`, seed by seed: what both arms share cancels out.
+
+    Raises ValueError unless both have the same seeds.
+    """
+    if set(first) != set(second):
+        raise ValueError(f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
+                         "needs the same ones")                                    # fmt: skip
+    return interval([first[seed] - second[seed] for seed in sorted(first)])
