@@ -86,7 +86,7 @@ class Exercise:
 
     def use(self, answer: Any) -> Any:
         """The reader's answer if it is correct, else the solution: later cells always run."""
-        known = self._checked is answer      # by `check`, perhaps the cell before: not trained twice
+        known = self._checked is answer          # `check` has just judged it
         state = self.state if known else self.judged(answer).state
         return answer if state == CORRECT else self.answer
 
