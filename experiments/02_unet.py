@@ -4,16 +4,16 @@
     python experiments/02_unet.py tuning live         # some of them
     python experiments/02_unet.py --table             # what the record says
 
-tuning  each arm's learning rate: three of them, half the budget, scored on scenes of its own (dev)
-arms    the networks, numbers of images and augmentations below: 900 steps of four images each
-live    the network that the lesson trains itself: 360 steps
+tuning  each arm's learning rate: three of them, a third of the budget, scored on other scenes (dev)
+arms    the networks, numbers of images and augmentations below: 1,800 steps of four images each
+live    the network that the lesson trains itself: 600 steps
 
 Networks: a U-Net (base 8), the same with zeros for skips, its encoder with a bilinear enlargement.
 Images: 15 … 240 of Streets train (drawn by the seed, the same for all arms) and 960 more rendered
 ones. Augmentation: none, flips, or flips with zoom, stretch and colour. Several processes may run
 this at once and share the work: one thread each (OMP_NUM_THREADS=1) is fastest.
 
-Streets at 96×128, void dropped, one confusion matrix over the split, the last epoch's weights.
+Streets at 72×96, void dropped, one confusion matrix over the split, the last epoch's weights.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def measure(arm: tuple[str, int, str], settings: dict[str, Any], seed: int) -> d
 
 # ---------------------------------------------------------------- settings
 
-UNET = {"height": 96, "width": 128, "batch_size": 4, "weight_decay": 0.01, "class_weights": "enet",
+UNET = {"height": 72, "width": 96, "batch_size": 4, "weight_decay": 0.01, "class_weights": "enet",
         "base_channels": 8}                                                        # fmt: skip
 RATES = {"rates": [2e-3, 4e-3, 8e-3], "tuning_seed": 100}
 KEPT = {**RATES, "rings": [1, 2, 3, 5, 9, 1e9], "shown": [3, 8, 20]}
@@ -155,9 +155,9 @@ MEASURED = (*CODE, "experiments/02_unet.py:rate measure", "seglib/borders.py",
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, "experiments/02_unet.py:tuning tune"),
-                   {**UNET, **RATES, "images": 1800}),
-    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=5),
-    "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 3600}, seeds=5),
+                   {**UNET, **RATES, "images": 2400}),
+    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 2400}, seeds=5),
+    "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 7200}, seeds=5),
 }                                                                                  # fmt: skip
 
 if __name__ == "__main__":
