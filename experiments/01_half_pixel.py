@@ -104,9 +104,9 @@ CODE = (*TRAINING, *RENDERING, "experiments/nets.py:train_net",
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, "experiments/01_half_pixel.py:tuning tune"),
-                   {**SETTINGS, "images": 1800}),
+                   {**SETTINGS, "images": 1000}),
     "arms": Part(compare, (*CODE, "experiments/01_half_pixel.py:compare measure"),
-                 {**SETTINGS, "images": 3600}, seeds=5),
+                 {**SETTINGS, "images": 3000}, seeds=5),
 }                                                                                  # fmt: skip
 
 if __name__ == "__main__":
