@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from seglib.messages import did_you_mean
 from seglib.paths import checkout
@@ -83,3 +87,8 @@ def paired_difference(first: dict[int, float], second: dict[int, float]) -> Inte
         raise ValueError(f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
                          "needs the same ones")                                    # fmt: skip
     return interval([first[seed] - second[seed] for seed in sorted(first)])
+
+
+def label_map(text: str) -> NDArray[np.uint8]:
+    """A label map (H, W) that a record keeps as the base64 text of a PNG file."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))), np.uint8)

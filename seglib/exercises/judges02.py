@@ -1,0 +1,276 @@
+"""How the answers of lesson 2 are judged."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from seglib.exercises.base import NotYet, call, number, show
+from seglib.models.unet import Up
+
+# ---------------------------------------------------------------- 1: parameters
+
+
+def parameters(answer: Any) -> str:
+    found = round(number(answer, "the parameters", low=0))
+    mistakes = {
+        840: "that counts a bias for each convolution (8 + 8). Here bias=False: what could a bias "
+             "do that the norm after it does not undo?",
+        792: "those are the weights of both convolutions. BatchNorm has parameters as well: a "
+             "scale and a shift for each channel",
+        808: "both convolutions, and one of the two norms or half of each: a norm has a scale and "
+             "a shift for each of its 8 channels, and there are two norms",
+        856: "that counts the running mean and variance, too. They are buffers: no gradient "
+             "changes them",
+        232: "that is the first convolution and its norm. A second pair follows, from 8 channels "
+             "to 8",
+        464: "that is twice the first convolution with its norm. The second convolution sees 8 "
+             "channels, not 3",
+        88: "that leaves out the 3×3 window: each output channel has 9 weights for each input "
+            "channel",
+        120: "that leaves out the 3×3 window: each output channel has 9 weights for each input "
+             "channel",
+    }                                                                              # fmt: skip
+    if found in mistakes:
+        raise NotYet(f"{found} · {mistakes[found]}")
+    if found > 10_000:
+        raise NotYet(f"{found} is far too many: does it grow with the image? A convolution uses "
+                     "the same weights at every pixel")                            # fmt: skip
+    if found != 824:
+        raise NotYet(f"found {found}. Count in order: the weights of 3 → 8 channels with a 3×3 "
+                     "window, its norm, the weights of 8 → 8, its norm")           # fmt: skip
+    return "3·8·9 + 2·8 + 8·8·9 + 2·8 = 824, at any size of the image"
+
+
+# ---------------------------------------------------------------- 2: Up
+
+
+def up(answer: Any) -> str:
+    if not (isinstance(answer, type) and issubclass(answer, nn.Module)):
+        raise NotYet(f"expected the class Up itself, found {show(answer)}")
+    torch.manual_seed(0)
+    theirs = answer(8)
+    ours = Up(8)
+    try:
+        ours.load_state_dict(theirs.state_dict())
+    except RuntimeError:
+        raise NotYet("the parts of your Up differ from those of the cell's __init__: expected "
+                     "self.up (8 → 4 channels) and self.conv (8 → 4)") from None   # fmt: skip
+    for height, width in ((8, 12), (9, 12), (8, 13), (9, 13)):
+        x = torch.randn(2, 8, height // 2, width // 2)
+        skip = torch.randn(2, 4, height, width)
+        given = f"x of {height // 2}×{width // 2} and a skip of {height}×{width}"
+        found = call(theirs, x, skip, given=given)
+        if not isinstance(found, Tensor) or found.shape != skip.shape:
+            what = tuple(found.shape) if isinstance(found, Tensor) else show(found)
+            raise NotYet(f"on {given}, the result is {what}, expected {tuple(skip.shape)}: the "
+                         "skip's size. A cropped skip loses the last row of the image; enlarge x "
+                         "instead")                                                # fmt: skip
+        _compare_ups(theirs, ours, x, skip, found, given)
+    return "even and odd sizes come out at the skip's size, and nothing has moved"
+
+
+def _compare_ups(
+    theirs: Any, ours: Up, x: Tensor, skip: Tensor, found: Tensor, given: str
+) -> None:
+    """Equal to the library's Up where padding cannot reach; else say which mistake it is."""
+    inner = np.s_[:, :, : 2 * x.shape[2] - 2, : 2 * x.shape[3] - 2]
+    expected = ours(x, skip)
+    if torch.allclose(found[inner], expected[inner], atol=1e-4):
+        return
+    up = ours.up(x)
+    grown = F.pad(up, (0, skip.shape[3] - up.shape[3], 0, skip.shape[2] - up.shape[2]))
+    same = lambda other: torch.allclose(found[inner], other[inner], atol=1e-4)  # noqa: E731
+    if same(ours.conv(torch.cat([grown, skip], 1))):
+        raise NotYet(f"on {given}, you join [x, skip]; the library's order is [skip, x]. Both "
+                     "learn, but weights trained for one are useless for the other")  # fmt: skip
+    if same(ours.conv(torch.cat([grown, grown], 1))):
+        raise NotYet(f"on {given}, the skip does not arrive: the result is the same whatever it is")
+    if same(ours.conv(torch.cat([skip, skip], 1))):
+        raise NotYet(f"on {given}, x does not arrive: only the skip does")
+    if grown.shape != up.shape:
+        raise NotYet(f"on {given}, even sizes come out right, odd ones differ far from the border: "
+                     "something has moved or been stretched. Pooling 9 rows drops the last one, so "
+                     "add what is missing at the end, not at the start")           # fmt: skip
+    raise NotYet(f"on {given}, the values differ from up → join [skip, x] → conv by "
+                 f"{(found - expected).abs().max():.2g}")                          # fmt: skip
+
+
+# ---------------------------------------------------------------- 3: the training loop
+
+
+def _tiny(seed: int) -> tuple[nn.Sequential, list[tuple[Tensor, Tensor]]]:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(),
+                          nn.Conv2d(4, 3, 1))                                      # fmt: skip
+    batches = [(torch.randn(2, 3, 6, 8), torch.randint(0, 3, (2, 6, 8), dtype=torch.uint8))
+               for _ in range(4)]                                                  # fmt: skip
+    return model, batches
+
+
+def _steps(batches: Any, model: nn.Module, *, zero: bool = True, train: bool = True) -> nn.Module:
+    """The loop as it should be, or with one of the mistakes."""
+    model.train(train)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for images, target in batches:
+        if zero:
+            optimizer.zero_grad()
+        F.cross_entropy(model(images), target.long()).backward()
+        optimizer.step()
+    return model
+
+
+def train_steps(answer: Any) -> str:
+    model, batches = _tiny(0)
+    start = copy.deepcopy(model).eval()                # as an evaluation before has left it
+    mine = copy.deepcopy(start)
+    optimizer = torch.optim.SGD(mine.parameters(), lr=0.1)
+    given = "four batches whose targets are uint8 (2, 6, 8), with a model in eval mode"
+    losses = call(answer, mine, batches, nn.CrossEntropyLoss(), optimizer, given=given)
+
+    def equals(other: nn.Module) -> bool:
+        pairs = zip(mine.state_dict().values(), other.state_dict().values(), strict=True)
+        return all(torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in pairs)
+
+    if equals(start):
+        raise NotYet(f"on {given}, not one weight has changed: is there an optimizer.step() after "
+                     "each backward()?")                                           # fmt: skip
+    means = [net.get_buffer("1.running_mean") for net in (mine, start)]
+    still = torch.equal(*means)
+    if equals(_steps(batches, copy.deepcopy(start), zero=False, train=False)):
+        raise NotYet(f"on {given}, the weights are those of a loop with two faults: gradients of "
+                     "all batches add up, and BatchNorm's running mean never moved")  # fmt: skip
+    if equals(_steps(batches, copy.deepcopy(start), zero=False)):
+        raise NotYet(f"on {given}, gradients of all batches add up: the second step goes along "
+                     "the first batch's gradient, too. backward() adds to .grad; who empties it?")
+    if still:
+        raise NotYet(f"on {given}, BatchNorm's running mean never moved: the model stayed in eval "
+                     "mode. Who switches it to training?")                         # fmt: skip
+    if not equals(_steps(batches, copy.deepcopy(start))):
+        raise NotYet(f"on {given}, the weights differ from those of one step a batch: forward, "
+                     "loss, zero_grad, backward, step")                            # fmt: skip
+    kind = type(losses[0]).__name__ if isinstance(losses, list) and losses else show(losses)
+    if kind != "float" or len(losses) != 4:
+        raise NotYet(f"the weights are right; expected a list of 4 floats, found {kind}"
+                     f"{f' × {len(losses)}' if isinstance(losses, list) else ''}. A tensor would "
+                     "keep the whole graph in memory: value.item()")               # fmt: skip
+    return "the weights equal those of a loop that was written separately"
+
+
+# ---------------------------------------------------------------- 4: four error maps
+
+SHOWN = "8"                                            # of Streets test
+PANELS = {"A": "U-Net, 15 images, flips", "B": "U-Net without skips, 240 images, flips",
+          "C": "U-Net, 240 images, flips", "D": "U-Net, 240 images, flips"}        # fmt: skip
+
+
+def error_panels() -> Figure:
+    """The photo, and four error maps of it by letter; one net's predictions are shifted (D)."""
+    import matplotlib.pyplot as plt
+
+    from seglib.data import Streets
+    from seglib.plotting import error_map
+    from seglib.records import label_map, read_record, values
+    from seglib.transforms import resize_image, resize_mask
+
+    record = read_record("02_unet")
+    image, mask = Streets("test").read(int(SHOWN))
+    figure, axes = plt.subplots(1, 5, figsize=(11, 2.1), layout="constrained")
+    plt.close(figure)
+    truth = resize_mask(mask, 72, 96)
+    axes[0].imshow(resize_image(image, 72, 96))
+    axes[0].set_title("photo", fontsize=10)
+    for axis, (letter, arm) in zip(axes[1:], PANELS.items(), strict=True):
+        labels = label_map(values(record, "arms", arm, lambda run: run.get("maps"))[0][SHOWN])
+        if letter == "D":
+            labels = np.roll(labels, (3, 3), axis=(0, 1))
+        errors, share = error_map(truth, labels)
+        colours = np.array([(235, 235, 235), (106, 27, 154), (150, 150, 150)], np.uint8)
+        axis.imshow(colours[errors], interpolation="nearest")
+        axis.set_title(f"{letter}: {share:.0%} wrong", fontsize=10)
+    for axis in axes:
+        axis.axis("off")
+    figure.suptitle("Four predictions of one scene: wrong pixels violet, void grey", fontsize=11)
+    return figure
+
+
+def error_maps(answer: Any) -> str:
+    letter = str(answer).strip().upper()
+    reasons = {
+        "A": "whole regions are wrong here, far from any border: this net takes one thing for "
+             "another. Borders alone are no sign of it. It has seen 15 images only",
+        "C": "few errors, and thin ones: this net finds most borders. It has skips",
+        "D": "look at one side of each object and then at the other: the errors lie on the lower "
+             "right edges and leave a ghost of every thin thing. This is a good prediction that "
+             "was shifted by three pixels",
+    }                                                                              # fmt: skip
+    if letter in reasons:
+        raise NotYet(f"{letter} · {reasons[letter]}")
+    if letter != "B":
+        raise NotYet(f"expected a letter from A to D, found {show(answer)}")
+    return "wide, soft bands along every border on both sides, thin things gone: no skips"
+
+
+# ---------------------------------------------------------------- 5: a small net
+
+LIMIT, BAR, HIDDEN = 200_000, 0.25, (41, 42)
+
+
+def small_net(build: Any) -> str:
+    torch.manual_seed(HIDDEN[0])
+    model = call(build, 11, given="num_classes = 11")
+    if not isinstance(model, nn.Module):
+        raise NotYet(f"expected build to return a network (nn.Module), found {show(model)}")
+    count = sum(p.numel() for p in model.parameters())
+    if count > LIMIT:
+        raise NotYet(f"your net has {count:,} parameters, allowed are {LIMIT:,}. Halving all "
+                     "channels divides them by four")                              # fmt: skip
+    for height, width in ((72, 96), (75, 101)):
+        logits = call(model, torch.randn(2, 3, height, width), given=f"images of {height}×{width}")
+        if not isinstance(logits, Tensor) or logits.shape != (2, 11, height, width):
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else show(logits)
+            raise NotYet(f"on two images of {height}×{width} your net gives {shape}, expected "
+                         f"(2, 11, {height}, {width}): logits at the input's size")  # fmt: skip
+    scores = [score_after_training(build, seed) for seed in HIDDEN]
+    mean = float(np.mean(scores))
+    found = f"mIoU {mean:.3f} on 30 hidden scenes (mean of {len(HIDDEN)} seeds)"
+    if mean < BAR:
+        raise NotYet(f"{count:,} parameters, {found}; the bar is {BAR}. {_advice(model, count)}")
+    return f"{count:,} parameters, {found}; the bar is {BAR}"
+
+
+def _advice(model: nn.Module, count: int) -> str:
+    """What a net below the bar lacks: sight, or parameters."""
+    images = torch.randn(1, 3, 128, 128, requires_grad=True)
+    model.eval()(images)[0, :, 64, 64].abs().sum().backward()
+    rows = torch.nonzero(images.grad.abs().sum((0, 1, 3)))     # type: ignore[union-attr]
+    sight = int(rows.max() - rows.min()) + 1 if len(rows) else 0
+    if sight < 32:
+        return (f"Each output pixel sees {sight} rows of the image: pool or dilate, so that it "
+                "sees what stands around it")                                      # fmt: skip
+    return (f"It sees {sight} rows, and uses {count / LIMIT:.0%} of the parameters that are "
+            "allowed: are there norms, skips, enough channels?")                   # fmt: skip
+
+
+def score_after_training(build: Any, seed: int, images: int = 960) -> float:
+    """mIoU on hidden scenes after four epochs on Streets train at 72×96: lesson 2's recipe."""
+    from seglib.data import RenderedStreets, Streets, class_statistics, make_loader
+    from seglib.losses import CrossEntropyLoss, class_weights
+    from seglib.training import evaluate, fit
+    from seglib.transforms import eval_transform, train_transform
+
+    plain = train_transform(72, 96, zoom=(1, 1), stretch=1, colour=0)
+    train = Streets("train", transform=plain)
+    loss = CrossEntropyLoss(class_weights(class_statistics(train, progress=False), "enet"))
+    torch.manual_seed(seed)
+    model = build(train.num_classes)
+    loader = make_loader(train, 4, shuffle=True, seed=seed)
+    fit(model, loader, epochs=images // len(train), lr=4e-3, loss=loss, seed=seed)
+    hidden = RenderedStreets(range(6000, 6030), 144, 192, eval_transform(72, 96))
+    return evaluate(model, make_loader(hidden, 10)).miou
