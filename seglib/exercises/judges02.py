@@ -94,10 +94,16 @@ def _compare_ups(
         raise NotYet(f"on {given}, the skip does not arrive: the result is the same whatever it is")
     if same(ours.conv(torch.cat([skip, skip], 1))):
         raise NotYet(f"on {given}, x does not arrive: only the skip does")
+    missing = skip.shape[3] - up.shape[3], skip.shape[2] - up.shape[2]
+    before = ours.conv(torch.cat([skip, F.pad(up, (missing[0], 0, missing[1], 0))], 1))
+    if torch.allclose(found[:, :, 3:, 3:], before[:, :, 3:, 3:], atol=1e-4):
+        raise NotYet(f"on {given}, you add what is missing at the top or left, so that everything "
+                     "from below arrives one pixel too low or too far right. Pooling 9 rows drops "
+                     "the last one: add it at the end")                            # fmt: skip
     if grown.shape != up.shape:
         raise NotYet(f"on {given}, even sizes come out right, odd ones differ far from the border: "
-                     "something has moved or been stretched. Pooling 9 rows drops the last one, so "
-                     "add what is missing at the end, not at the start")           # fmt: skip
+                     "something has been stretched. Keep every pixel where it is and add only what "
+                     "pooling has dropped: the last row, the last column")         # fmt: skip
     raise NotYet(f"on {given}, the values differ from up → join [skip, x] → conv by "
                  f"{(found - expected).abs().max():.2g}")                          # fmt: skip
 
@@ -138,9 +144,9 @@ def train_steps(answer: Any) -> str:
         pairs = zip(mine.state_dict().values(), other.state_dict().values(), strict=True)
         return all(torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in pairs)
 
-    if equals(start):
+    if all(torch.equal(a, b) for a, b in zip(mine.parameters(), start.parameters(), strict=True)):
         raise NotYet(f"on {given}, not one weight has changed: is there an optimizer.step() after "
-                     "each backward()?")                                           # fmt: skip
+                     "each backward(), with nothing in between that empties the gradients?")
     means = [net.get_buffer("1.running_mean") for net in (mine, start)]
     still = torch.equal(*means)
     if equals(_steps(batches, copy.deepcopy(start), zero=False, train=False)):
