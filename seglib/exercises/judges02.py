@@ -252,16 +252,19 @@ def small_net(build: Any) -> str:
 
 
 def _advice(model: nn.Module, count: int) -> str:
-    """What a net below the bar lacks: sight, or parameters."""
+    """What a net below the bar lacks: sight, norms, or width."""
     images = torch.randn(1, 3, 128, 128, requires_grad=True)
     model.eval()(images)[0, :, 64, 64].abs().sum().backward()
     rows = torch.nonzero(images.grad.abs().sum((0, 1, 3)))     # type: ignore[union-attr]
     sight = int(rows.max() - rows.min()) + 1 if len(rows) else 0
-    if sight < 32:
-        return (f"Each output pixel sees {sight} rows of the image: pool or dilate, so that it "
-                "sees what stands around it")                                      # fmt: skip
-    return (f"It sees {sight} rows, and uses {count / LIMIT:.0%} of the parameters that are "
-            "allowed: are there norms, skips, enough channels?")                   # fmt: skip
+    if sight < 9:
+        return (f"Each output pixel sees {sight} row{'s' * (sight != 1)} of the image: let it see "
+                "what stands around it")                                           # fmt: skip
+    norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+    if not any(isinstance(part, norms) for part in model.modules()):
+        return "It has no normalisation: four epochs are too few for a net without"
+    return (f"It uses {count / LIMIT:.0%} of the parameters that are allowed; for as many, more "
+            "channels at the top bring more here than further levels")             # fmt: skip
 
 
 def score_after_training(build: Any, seed: int, images: int = 960) -> float:

@@ -67,6 +67,6 @@ small_net = LESSON.add(
     answer=solutions02.build,
     hints=(
         "Start from UNet(num_classes, base_channels=…, depth=…) and count its parameters.",
-        "Most parameters are at the bottom: one level less costs little where images are small.",
+        "Most parameters are at the bottom: a U-Net with one level less is four times smaller.",
     ),
 )                                                                                  # fmt: skip

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seglib.models.unet import DoubleConv, UNet
+import seglib.models
+from seglib.models.unet import DoubleConv
 
 
 class Up(nn.Module):
@@ -40,4 +41,4 @@ def train_steps(model, batches, loss, optimizer):
 
 
 def build(num_classes):
-    return UNet(num_classes, base_channels=8, depth=3)
+    return seglib.models.UNet(num_classes, base_channels=12, depth=2)

@@ -89,6 +89,6 @@ WRONG: dict[str, list[tuple[str, str]]] = {
          "returned None"),
         ("def build(num_classes):\n"
          "    return nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, num_classes, 1))",
-         "sees 1 rows"),
+         "sees 1 row of"),
     ],
 }                                                                                  # fmt: skip
