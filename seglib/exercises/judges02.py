@@ -177,30 +177,29 @@ PANELS = {"A": "U-Net, 15 images, flips", "B": "U-Net without skips, 240 images,
 
 
 def error_panels() -> Figure:
-    """The photo, and four error maps of it by letter; one net's predictions are shifted (D)."""
+    """Photo, truth, and four error maps by letter; the predictions of D are shifted."""
     import matplotlib.pyplot as plt
 
     from seglib.data import Streets
-    from seglib.plotting import error_map
+    from seglib.plotting import colorize, error_map, paint_errors
     from seglib.records import label_map, read_record, values
     from seglib.transforms import resize_image, resize_mask
 
-    record = read_record("02_unet")
-    image, mask = Streets("test").read(int(SHOWN))
-    figure, axes = plt.subplots(1, 5, figsize=(11, 2.1), layout="constrained")
-    plt.close(figure)
+    record, streets = read_record("02_unet"), Streets("test")
+    image, mask = streets.read(int(SHOWN))
     truth = resize_mask(mask, 72, 96)
-    axes[0].imshow(resize_image(image, 72, 96))
-    axes[0].set_title("photo", fontsize=10)
-    for axis, (letter, arm) in zip(axes[1:], PANELS.items(), strict=True):
+    panels = {"photo": resize_image(image, 72, 96), "truth": colorize(truth, streets.palette)}
+    for letter, arm in PANELS.items():
         labels = label_map(values(record, "arms", arm, lambda run: run.get("maps"))[0][SHOWN])
         if letter == "D":
-            labels = np.roll(labels, (3, 3), axis=(0, 1))
+            labels = np.pad(labels, ((3, 0), (3, 0)), mode="edge")[:72, :96]
         errors, share = error_map(truth, labels)
-        colours = np.array([(235, 235, 235), (106, 27, 154), (150, 150, 150)], np.uint8)
-        axis.imshow(colours[errors], interpolation="nearest")
-        axis.set_title(f"{letter}: {share:.0%} wrong", fontsize=10)
-    for axis in axes:
+        panels[f"{letter}: {share:.0%} wrong"] = paint_errors(errors)
+    figure, axes = plt.subplots(2, 3, figsize=(8.5, 4.8), layout="constrained")
+    plt.close(figure)
+    for axis, (title, picture) in zip(axes.flat, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
         axis.axis("off")
     figure.suptitle("Four predictions of one scene: wrong pixels violet, void grey", fontsize=11)
     return figure
@@ -209,8 +208,8 @@ def error_panels() -> Figure:
 def error_maps(answer: Any) -> str:
     letter = str(answer).strip().upper()
     reasons = {
-        "A": "whole regions are wrong here, far from any border: this net takes one thing for "
-             "another. Borders alone are no sign of it. It has seen 15 images only",
+        "A": "patches with fine, sharp edges are wrong, also far from any border: this net sees "
+             "detail and gives it the wrong name. It has skips, and has seen 15 images only",
         "C": "few errors, and thin ones: this net finds most borders. It has skips",
         "D": "look at one side of each object and then at the other: the errors lie on the lower "
              "right edges and leave a ghost of every thin thing. This is a good prediction that "

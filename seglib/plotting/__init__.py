@@ -4,15 +4,15 @@ Everything takes arrays, class names and a palette, and knows no other part of s
 uint8 (H, W, 3), or float tensors (3, H, W) with the `mean` and `std` that normalised them; masks
 are integer (H, W); NumPy and PyTorch both do, and nothing that is handed in gets changed.
 
-`colorize`, `overlay` and `error_map` return arrays at the mask's own size. All `show_…` and
-`plot_…` functions return a Matplotlib Figure that pyplot has already let go of: as the last
+`colorize`, `overlay`, `error_map` and `paint_errors` return arrays at the mask's own size. All
+`show_…` and `plot_…` functions return a Matplotlib Figure that pyplot has already let go of: as the last
 expression of a cell it appears once, in the middle of a cell call `display(figure)`, in a script
 `figure.savefig("name.png")`.
 """
 
 from seglib.plotting.arrays import VOID_COLOUR, as_image, colorize, error_map
 from seglib.plotting.charts import plot_class_shares, plot_confusion_matrix, plot_history
-from seglib.plotting.pictures import legend, show_predictions, show_samples
+from seglib.plotting.pictures import legend, paint_errors, show_predictions, show_samples
 from seglib.plotting.regions import Label, overlay, place_labels
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "error_map",
     "legend",
     "overlay",
+    "paint_errors",
     "place_labels",
     "plot_class_shares",
     "plot_confusion_matrix",

@@ -142,7 +142,7 @@ def show_predictions(
         for axis, mask in ((row[1], truth), (row[2], prediction)):
             axis.imshow(colorize(mask, colours, ignore_index), interpolation="nearest")
             panels.append((axis, mask))
-        row[3].imshow(_paint_errors(errors), interpolation="nearest")
+        row[3].imshow(paint_errors(errors), interpolation="nearest")
         for axis, text in zip(row, ("photo", "truth", "prediction", _wrong(share)), strict=True):
             axis.set_title(text if i == 0 or axis is row[3] else "", fontsize=9)
         row[0].set_ylabel(titles[i] if titles else "", fontsize=9)
@@ -159,7 +159,7 @@ def show_predictions(
     return figure
 
 
-def _paint_errors(errors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def paint_errors(errors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Colour an error map: (H, W) of 0, 1, 2 -> uint8 (H, W, 3)."""
     return np.array([_ERROR_COLOURS[kind] for kind in (RIGHT, WRONG, VOID)], np.uint8)[errors]
 
