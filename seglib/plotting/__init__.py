@@ -5,9 +5,9 @@ uint8 (H, W, 3), or float tensors (3, H, W) with the `mean` and `std` that norma
 are integer (H, W); NumPy and PyTorch both do, and nothing that is handed in gets changed.
 
 `colorize`, `overlay`, `error_map` and `paint_errors` return arrays at the mask's own size. All
-`show_…` and `plot_…` functions return a Matplotlib Figure that pyplot has already let go of: as the last
-expression of a cell it appears once, in the middle of a cell call `display(figure)`, in a script
-`figure.savefig("name.png")`.
+`show_…` and `plot_…` functions return a Matplotlib Figure that pyplot has already let go of: as the
+last expression of a cell it appears once, in the middle of a cell call `display(figure)`, in a
+script `figure.savefig("name.png")`.
 """
 
 from seglib.plotting.arrays import VOID_COLOUR, as_image, colorize, error_map
