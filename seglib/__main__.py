@@ -116,6 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", required=True, help="folder for the overlays and label maps")
     predict.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
     predict.add_argument("--device", default="auto")
+
+    commands.add_parser("exercises", help="list the lessons' exercises and what each tests")
     return parser
 
 

@@ -193,6 +193,13 @@ def predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def exercises(options: argparse.Namespace) -> int:
+    from seglib.exercises import table
+
+    print(table())
+    return 0
+
+
 def open_dataset(
     options: Any, split: str | None = None, transform: Any = None
 ) -> SegmentationDataset:

@@ -25,7 +25,8 @@ from bootstrap import Trouble, guarded, run  # noqa: E402
 NOTEBOOKS = ROOT / "notebooks"
 TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
 MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
-PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile"]
+# (a worker takes a file at a time, and of test_notebook_copies.py a class, that is a lesson)
+PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadscope"]
 
 
 def lessons(args: list[str]) -> list[Path]:

@@ -4,7 +4,9 @@ import ast
 import functools
 import importlib.util
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,8 +70,9 @@ def test_the_record_is_whole(script):
     for name, part in record["parts"].items():
         assert part["settings"] == parts[name].settings and part["code"] == list(parts[name].code)
         runs = {(run["arm"], run["seed"]) for run in part["runs"]}
-        assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= set(
+        seeds = {parts[name].settings["tuning_seed"]} if name == "tuning" else set(
             range(parts[name].seeds))
+        assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= seeds
         for run in part["runs"]:
             assert run["seconds"] >= 0 and run["machine"] in record["machines"]
             for scores in (value for value in run.values() if isinstance(value, dict)):
@@ -77,7 +80,16 @@ def test_the_record_is_whole(script):
                     iou = [value for value in scores["iou"].values() if value is not None]
                     assert scores["miou"] == pytest.approx(np.mean(iou), abs=1e-4)
             if "curve" in run:
-                assert len(run["curve"]) == run["epochs"] and run["images_seen"] > 0
+                assert run["images_seen"] > 0
+                assert epochs_of(run["curve"]) <= set(range(1, run["epochs"] + 1))
+                assert {1, run["epochs"]} <= epochs_of(run["curve"])
+                assert len(run["curve"]) in (run["epochs"], 12)
+
+
+def epochs_of(curve):
+    """The epochs of a curve: all of them, as a list, or some, by number."""
+    return {int(epoch) for epoch in curve} if isinstance(curve, dict) else set(
+        range(1, len(curve) + 1))
 
 
 def test_the_datasheet_shows_the_record():
@@ -94,6 +106,68 @@ def test_what_parts_declare_exists(script):
     parts = load(script).PARTS.values()
     marks = [part.mark(arm) for part in parts for arm in ("", *part.data)]
     assert {len(mark) for mark in marks} == {16} and len(set(marks)) == len(marks)
+
+
+NETS = [ROOT / "experiments" / name for name in ("01_half_pixel.py", "02_unet.py")]
+EACH_NET = [pytest.param(script, id=script.stem) for script in NETS]
+
+
+def names_of_arms(script):
+    """Part -> the arms that it must have, from what the script compares."""
+    module = load(script)
+    rates = module.PARTS["tuning"].settings["rates"]
+    if script.stem == "01_half_pixel":
+        arms, tuned = list(module.ARMS), list(module.ARMS)
+    else:
+        arms = [f"{net}, {images} images, {kind}" for net, images, kind in module.ARMS]
+        tuned = [arm for arm in arms if " 15 images" in arm or " 240 images" in arm]
+    found = {"tuning": {f"{arm}, lr {lr}" for arm in tuned for lr in rates}, "arms": set(arms)}
+    return found | ({"live": {"U-Net, 240 images, flips"}} if "live" in module.PARTS else {})
+
+
+@pytest.mark.parametrize("script", EACH_NET)
+def test_every_arm_of_the_nets_has_every_seed(script):
+    record, parts = record_of(script), load(script).PARTS
+    for name, arms in names_of_arms(script).items():
+        runs = {(run["arm"], run["seed"]) for run in record["parts"][name]["runs"]}
+        settings = parts[name].settings
+        seeds = [settings["tuning_seed"]] if name == "tuning" else range(5)
+        assert runs == {(arm, seed) for arm in arms for seed in seeds}
+        assert settings["tuning_seed"] not in range(5)
+
+
+@pytest.mark.parametrize("script", EACH_NET)
+def test_every_run_used_the_learning_rate_that_won_on_dev(script):
+    """Sizes that were not tuned took the rate of the nearer one: 15 up to 30, 240 from 60."""
+    record = record_of(script)["parts"]
+    scores = {}
+    for run in record["tuning"]["runs"]:
+        arm, _, rate = run["arm"].rpartition(", lr ")
+        assert run["lr"] == float(rate) and "test" not in run and "val" not in run
+        scores.setdefault(arm, {})[run["lr"]] = run["dev"]["miou"]
+    for name in {"arms", "live"} & set(record):
+        for run in record[name]["runs"]:
+            tuned = run["arm"]
+            if tuned not in scores:
+                images = int(tuned.split(", ")[1].split()[0])
+                near = 15 if images in (15, 30) else 240
+                tuned = tuned.replace(f" {images} images", f" {near} images")
+            of_rates = scores[tuned]
+            assert len(of_rates) == 3 and of_rates[run["lr"]] == max(of_rates.values()), run["arm"]
+            assert "dev" not in run
+
+
+@pytest.mark.parametrize("script", EACH_NET)
+def test_arms_that_are_compared_saw_equally_many_images(script):
+    for name, part in record_of(script)["parts"].items():
+        seen = {run["images_seen"] for run in part["runs"]}
+        assert min(seen) > 0.95 * max(seen), (name, seen)      # whole epochs of 12 … 960 images
+
+
+def test_scenes_to_tune_on_are_no_others():
+    module = load(NETS[0])
+    train, test, dev = (set(module.SEEDS[split]) for split in ("train", "test", "dev"))
+    assert not (train & test or train & dev or test & dev)
 
 
 # ---------------------------------------------------------------- fingerprints
@@ -155,6 +229,11 @@ def test_docstrings_are_told_from_strings_that_count():
 
 
 # ---------------------------------------------------------------- running
+
+
+@pytest.fixture(autouse=True)
+def no_locks_in_the_repository(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(records, "TRIALS", tmp_path_factory.mktemp("trials"))
 
 
 def job_in(folder, settings=None, data=None):
@@ -260,6 +339,105 @@ def test_the_command_line_chooses_parts_and_keeps_trials_apart(tmp_path, monkeyp
     with pytest.raises(SystemExit):
         call("c")
     assert "there is no part c; choose from a, b, all" in capsys.readouterr().err
+
+
+WORKER = """
+import json, pathlib, sys, time
+sys.path.insert(0, sys.argv[1])
+import records
+folder, who, mode = pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+records.TRIALS = folder / "trials"
+records.describe_here = lambda: {"hardware": "abacus", "threads": 1}
+part = records.Part(lambda job: None, (), {})
+job = records.Job("part", part, records.Record(folder / "00_toy.json"))
+
+def measure(seed):
+    with open(folder / f"{who}.txt", "a") as log:
+        log.write(f"{seed}\\n")
+    time.sleep(600 if mode == "hang" else 0.02)
+    return {"by": who}
+
+(folder / f"{who}.here").touch()
+while mode == "share" and len(list(folder.glob("*.here"))) < 2:
+    time.sleep(0.01)
+for seed in range(1 if mode == "hang" else 15):
+    job.once("arm", seed, measure, seed)
+"""
+
+
+def start(folder, who, mode):
+    words = [sys.executable, "-c", WORKER, str(ROOT / "experiments"), str(folder), who, mode]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "TRIALS", tmp_path / "trials")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_record_and_lose_no_run(locks):
+    workers = [start(locks, who, "share") for who in "ab"]
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    runs = job_in(locks).record.read()["parts"]["part"]["runs"]
+    assert sorted(run["seed"] for run in runs) == list(range(15))
+    done = {who: (locks / f"{who}.txt").read_text().split() for who in "ab"
+            if (locks / f"{who}.txt").exists()}
+    assert sorted(int(seed) for seeds in done.values() for seed in seeds) == list(range(15))
+    assert {(run["by"], str(run["seed"])) for run in runs} == {
+        (who, seed) for who, seeds in done.items() for seed in seeds}
+    assert not list(locks.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_claim_is_respected_and_ends_with_its_process(locks, capsys):
+    worker = start(locks, "a", "hang")
+    deadline = time.monotonic() + 120
+    while not (locks / "a.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    try:
+        job = job_in(locks)
+        for seed in (0, 1):
+            job.once("arm", seed, lambda: {"by": "me"})
+        said = capsys.readouterr().out.splitlines()
+        assert said[0] == "part: arm, seed 0: another process is at it"
+        assert said[1].startswith("part: arm, seed 1: ")
+        assert [run["seed"] for run in job.record.runs(job)] == [1]
+    finally:
+        worker.kill()
+        worker.wait(30)
+    job.once("arm", 0, lambda: {"by": "me"})
+    assert [(run["seed"], run["by"]) for run in job.record.runs(job)] == [(1, "me"), (0, "me")]
+
+
+def test_a_run_that_fails_frees_its_claim(locks):
+    job = job_in(locks)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            job.once("arm", 0, lambda: {"value": 1 / 0})
+    job.once("arm", 0, lambda: {"value": 1})
+    assert [run["value"] for run in job.record.runs(job)] == [1]
+
+
+def test_locks_of_runs_and_records_differ(locks):
+    names = {Record(locks / f"{record}.json").lock(what).lock_file
+             for record in ("00_a", "00_b") for what in ("writing", "part: arm, seed 0")}
+    assert len(names) == 4
+
+
+def test_the_summary_by_hand():
+    runs = [{"arm": "with", "seed": 0, "seconds": 60, "test": {"miou": 0.5}, "val": {"miou": 0.25}},
+            {"arm": "with", "seed": 1, "seconds": 90, "test": {"miou": 0.7}, "val": {"miou": 0.75}},
+            {"arm": "without", "seed": 0, "seconds": 30, "test": {"miou": 0.125}, "lr": 0.1}]
+    text = records.summary_table({"parts": {"arms": {"runs": runs}, "tuning": {"runs": []}}})
+    assert text.splitlines() == [
+        "arms: 3 runs, 3 minutes",
+        "  with: test 0.600 (0.500–0.700), val 0.500 (0.250–0.750); 2 seeds",
+        "  without: test 0.125 (0.125–0.125); 1 seeds",
+        "tuning: 0 runs, 0 minutes",
+    ]                                                                              # fmt: skip
 
 
 def test_json_is_folded_where_it_is_flat():

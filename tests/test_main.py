@@ -149,6 +149,19 @@ def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
     assert "--label_map 255:1" in capsys.readouterr().out
 
 
+def test_exercises_are_listed_with_lesson_and_outcome(capsys):
+    from seglib.exercises import lessons
+
+    assert main(["exercises"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("lesson ")] == [
+        f"lesson {lesson.number}" for lesson in lessons()]
+    for lesson in lessons():
+        for name, exercise in lesson.exercises.items():
+            at = lines.index(f"  ex.{name} ({exercise.kind}): {exercise.title}")
+            assert lines[at + 1] == f"      tests: {lesson.outcomes[exercise.outcome]}"
+
+
 def test_doctor_and_version(capsys):
     assert main(["doctor"]) == 0
     assert "torch" in capsys.readouterr().out

@@ -30,8 +30,8 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
     (tree / "data").mkdir()
     for name in ("README.md", "render.py"):
         shutil.copy(ROOT / "data" / name, tree / "data")
-    for name in ("streets", "scans"):
-        shutil.copytree(ROOT / "data" / name, tree / "data" / name)
+    for name in ("data/streets", "data/scans", "results/experiments"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns(".*"))
 
     unpacked = tmp_path / "unpacked"                   # the wheel that others build, of the sdist
     with tarfile.open(build(tree, "sdist")) as archive:
@@ -46,26 +46,31 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
         files = (path for path in (ROOT / "data" / name).rglob("*") if path.is_file())
         expected = {f"seglib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in files}
         assert expected == {file for file in names if file.startswith(f"seglib/_data/{name}/")}
+    records = {f"seglib/_data/experiments/{path.name}"
+               for path in (tree / "results" / "experiments").glob("*.json")}
+    assert "seglib/_data/experiments/00_data.json" in records
+    assert records == {file for file in names if file.startswith("seglib/_data/experiments/")}
 
     empty.mkdir()
     world = os.environ | {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     use = (
         "import seglib, torch; from seglib import paths; from seglib.models import create_model; "
-        "from seglib.data import Scans, Streets; "
+        "from seglib.data import Scans, Streets; from seglib.records import read_record; "
         "print(seglib.__file__); print(paths.checkout()); "
         "print(create_model('unet', 3, base_channels=4)(torch.zeros(2, 3, 16, 16)).shape); "
         "streets, scans = Streets('val'), Scans('train'); "
         "print(streets.root); print(*streets[0][0].shape, streets[0][1].max() > 0); "
-        "print(scans.root); print(*scans[0][0].shape, scans[0][1].max() > 0, scans.spacing.shape)"
+        "print(scans.root); print(*scans[0][0].shape, scans[0][1].max() > 0, scans.spacing.shape); "
+        "print(read_record('00_data')['experiment'])"
     )
     done = subprocess.run([sys.executable, "-c", use], cwd=empty, env=world, text=True,
                           capture_output=True, check=True)                         # fmt: skip
-    where, checkout, shape, streets, a_scene, scans, a_scan = done.stdout.splitlines()
+    where, checkout, shape, streets, a_scene, scans, a_scan, record = done.stdout.splitlines()
     assert Path(where).is_relative_to(site) and checkout == "None"
     assert shape == "torch.Size([2, 3, 16, 16])"
     assert Path(streets) == site / "seglib" / "_data" / "streets" and a_scene == "144 192 3 True"
     assert Path(scans) == site / "seglib" / "_data" / "scans"
-    assert a_scan == "128 128 3 True (160, 2)"
+    assert a_scan == "128 128 3 True (160, 2)" and record == "00_data"
     doctor = subprocess.run([sys.executable, "-m", "seglib", "doctor"], cwd=empty, env=world,
                             text=True, capture_output=True)                        # fmt: skip
     assert doctor.returncode == 0 and "download camvid" in doctor.stdout, doctor.stderr

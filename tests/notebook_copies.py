@@ -1,0 +1,98 @@
+"""Copies of a lesson, filled in as a reader would and run in a kernel of their own.
+
+The copy is made in memory and, for people to look at, written where the caller says; its working
+directory is notebooks/, so it finds pictures and data as the original does.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import commands
+import kernel_env
+import nbformat
+from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, texts
+
+
+# Other versions of the packages may warn, and print other text: then only errors count
+LOCKED = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
+
+
+def filled(page: Page, answers: Mapping[str, str]) -> Any:
+    """The notebook with `answers` (exercise -> source) in place of its placeholders, outputs empty.
+
+    What stands before the first line that begins with `ex.` is replaced.
+    """
+    notebook = copy.deepcopy(page.notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    for asked in exercise_cells(page):
+        cell = notebook.cells[asked.place]
+        rest = cell.source[len(asked.placeholder):]
+        cell.source = f"{answers[asked.name].rstrip()}\n\n{rest}"
+    return notebook
+
+
+def run(notebook: Any, kept_as: Path, **environ: str) -> list[str]:
+    """Run every cell, whatever the others do; return errors and warnings, cell by cell."""
+    from nbclient import NotebookClient
+
+    world = dict(os.environ)
+    kernel_env.apply(world, threads=1)
+    client = NotebookClient(
+        notebook, timeout=commands.TIMEOUT, kernel_name="python3", allow_errors=True,
+        coalesce_streams=True, resources={"metadata": {"path": str(commands.NOTEBOOKS)}},
+    )                                                                              # fmt: skip
+    try:
+        client.execute(env={**world, **environ})
+    finally:
+        nbformat.write(notebook, kept_as)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [f"[{n}] {text}" for n, cell in enumerate(code, 1) for kind, text in texts(cell)
+            if kind == "error" or (kind == "stderr" and LOCKED)]
+
+
+def verdicts(page: Page, ran: Any) -> dict[str, str]:
+    """What each check said: exercise -> the line with its verdict (or all that was printed)."""
+    found = {}
+    for asked in exercise_cells(page):
+        lines = "".join(t for kind, t in texts(ran.cells[asked.place]) if kind == "stdout")
+        line = re.search(r"^(correct|not yet|not attempted yet)\b.*$", lines, re.M)
+        found[asked.name] = line[0] if line else f"no verdict: {lines}"
+    return found
+
+
+def differences(page: Page, ran: Any, but: Callable[[Any], bool] = lambda cell: False) -> list[str]:
+    """Where the text of cells that are compared is not the stored one; cells `but` are left out."""
+    return [f"[{where}] stored {texts(stored)}, found {texts(ran.cells[i])}".replace("[[", "[", 1)
+            .replace("]]", "]", 1) for where, stored, i in page.code
+            if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])
+            and not but(stored)]
+
+
+def mentions_answers(page: Page) -> Callable[[Any], bool]:
+    """Whether a cell uses a name that stays as the reader bound it (without ex.NAME.use)."""
+    loose = {name for asked in exercise_cells(page) for name in loose_names(asked)}
+
+    def mentions(cell: Any) -> bool:
+        return any(isinstance(node, ast.Name) and node.id in loose
+                   for node in ast.walk(ast.parse(cell.source)))
+
+    return mentions
+
+
+def loose_names(asked: ExerciseCell) -> set[str]:
+    """The names in the argument of check that no `use` binds afterwards."""
+    names = {node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)}
+    used = {node.id for statement in ast.parse(asked.cell.source).body
+            if isinstance(statement, ast.Assign) and ".use(" in ast.unparse(statement.value)
+            for target in statement.targets for node in ast.walk(target)
+            if isinstance(node, ast.Name)}
+    return names - used
