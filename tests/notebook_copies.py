@@ -19,7 +19,6 @@ import kernel_env
 import nbformat
 from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, texts
 
-
 # Other versions of the packages may warn, and print other text: then only errors count
 LOCKED = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
 
