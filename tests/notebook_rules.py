@@ -709,7 +709,7 @@ def _options(question: str) -> list[str]:
     return []
 
 
-PLACE = r"arXiv:\d{4}\.\d{4,5}|doi:\S+|https://\S+|ISBN[\d -]+|\d+–\d+"
+PLACE = r"arXiv:\d{4}\.\d{4,5}|doi:\S+|https://\S+|ISBN[\d -]+|\d+–\d+|\d+\(\d+\)"
 
 
 def ends_as_a_lesson(page: Page) -> list[str]:
@@ -726,7 +726,7 @@ def ends_as_a_lesson(page: Page) -> list[str]:
         items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", part.text if part else "", re.M)
         found += when(not items, f"`## {title}` has no list")
         if title == "Further reading":
-            found += [f"a reference needs a year and arXiv, DOI, link or pages: {item[:60]}"
+            found += [f"a reference needs a year and arXiv, DOI, link, volume or pages: {item[:60]}"
                       for item in items if not re.search(PLACE, item)
                       or not re.search(r"\b(19|20)\d\d\b", re.sub(PLACE, "", item))]
             found += when("arXiv:" not in "".join(items), "no reference has an arXiv number")
