@@ -70,7 +70,6 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "read_labels": [
         (_read('return np.array(Image.open(path).convert("L"))'), "brightnesses"),
-        (_read("return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)"), "do not convert"),
         (_read('return np.array(Image.open(path).convert("RGB"))'), 'convert("RGB")'),
         (_read("return cv2.imread(str(path))"), "blue, green, red"),
         (_read("return np.array(Image.open(path))"), "RGB PNG of colours"),
@@ -95,7 +94,6 @@ WRONG: dict[str, list[tuple[str, str]]] = {
          "px right of the disc"),
         (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)"),
          "invents classes"),
-        (_resize(_AREA, "cv2.resize(mask, (width, height))"), "not in the original"),
         (_resize(_AREA, _EXACT, "return (image[:, ::-1], mask) if flip else (image, mask)"),
          "the photo is mirrored, the mask is not"),
         (_resize(_AREA, _EXACT, "return image, mask"), "nothing is mirrored"),
