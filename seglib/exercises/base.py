@@ -73,7 +73,7 @@ class Exercise:
                 outcome = Outcome(CORRECT, self.judge(answer) or "")
         except NotYet as reason:
             outcome = Outcome(NOT_YET, str(reason))
-        except Exception as error:           # an answer of a kind that no check foresaw
+        except (Exception, SystemExit) as error:     # an answer of a kind that no check foresaw
             outcome = Outcome(NOT_YET, f"the check stumbled over {show(answer)} with "
                                        f"{type(error).__name__}: {error}")         # fmt: skip
         return outcome
@@ -173,7 +173,7 @@ def call(function: Any, *arguments: Any, given: str) -> Any:
         raise NotYet(f"expected a function, found {show(function)}")
     try:
         result = function(*arguments)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NotYet(f"on {given}, {name} raised {type(error).__name__}: {error}") from None
     if result is None:
         raise NotYet(f"on {given}, {name} returned None; is the `return` missing?")
@@ -186,16 +186,19 @@ def number(answer: Any, what: str, low: float = -np.inf, high: float = np.inf) -
         value = float(answer)
     except (TypeError, ValueError):
         raise NotYet(f"expected a number for {what}, found {show(answer)}") from None
-    if not low <= value <= high:
+    if not (low <= value <= high and np.isfinite(value)):
         raise NotYet(f"found {value:g} for {what}, expected a number from {low:g} to {high:g}")
     return value
 
 
 def show(value: Any) -> str:
     """A value in at most sixty characters, an array by its shape."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:                        # a module without super().__init__(), for one
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
