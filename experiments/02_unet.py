@@ -6,7 +6,7 @@
 
 tuning  each arm's learning rate: three of them, a third of the budget, scored on other scenes (dev)
 arms    the networks, numbers of images and augmentations below: 1,500 steps of four images each
-live    the network that the lesson trains itself: 480 steps
+live    the network that the lesson trains itself: 360 steps
 
 Networks: a U-Net (base 8), the same with zeros for skips, its encoder with a bilinear enlargement.
 Images: 15 … 240 of Streets train (drawn by the seed, the same for all arms) and 960 more rendered
@@ -156,7 +156,7 @@ MEASURED = (*CODE, "experiments/02_unet.py:rate measure", "seglib/borders.py",
 PARTS = {
     "tuning": Part(tuning, (*CODE, "experiments/02_unet.py:tuning tune"),
                    {**UNET, **RATES, "images": 2000}),
-    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1920}, seeds=5),
+    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=5),
     "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 6000}, seeds=5),
 }                                                                                  # fmt: skip
 

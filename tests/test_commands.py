@@ -128,7 +128,7 @@ def test_kernels_world() -> None:
     assert world == {
         "HOME": "/h", "SEGLIB_PROFILE": "lite", "SEGLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_WAIT_POLICY": "PASSIVE",
-        "JUPYTER_PREFER_ENV_PATH": "1",
+        "GOMP_SPINCOUNT": "2000", "JUPYTER_PREFER_ENV_PATH": "1",
     }
     world = {"SEGLIB_DATA": "/x"}
     kernel_env.apply(world, profile="full")
