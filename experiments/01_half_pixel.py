@@ -98,7 +98,7 @@ def measure(arm: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
 
 SETTINGS = {"height": 96, "width": 128, "batch_size": 4, "weight_decay": 0.01,
             "class_weights": "enet", "base_channels": 8, "flip": 0.5, "zoom": [1.0, 1.0],
-            "stretch": 1.0, "colour": 0.0, "rates": [2e-3, 4e-3, 8e-3], "tuning_seed": 100}
+            "stretch": 1.0, "colour": 0.0, "rates": [1e-3, 2e-3, 4e-3, 8e-3], "tuning_seed": 100}
 CODE = (*TRAINING, *RENDERING, "experiments/nets.py:train_net",
         "experiments/01_half_pixel.py:SEEDS scenes rendered learn centred")        # fmt: skip
 
