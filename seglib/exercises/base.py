@@ -67,7 +67,7 @@ class Exercise:
     def judged(self, answer: Any) -> Outcome:
         """The outcome of an answer."""
         if is_placeholder(answer):
-            return Outcome(NOT_ATTEMPTED, f"hint: ex.{self.name}.hint()")
+            return Outcome(NOT_ATTEMPTED, f"{still_open(answer)}hint: ex.{self.name}.hint()")
         try:
             with untouched_randomness():
                 outcome = Outcome(CORRECT, self.judge(answer) or "")
@@ -161,6 +161,15 @@ def is_placeholder(answer: Any) -> bool:
     if isinstance(answer, type):
         return any(is_placeholder(part) for part in vars(answer).values())
     return False
+
+
+def still_open(answer: Any) -> str:
+    """Of a list or dict that is filled in partly: how much is not."""
+    parts = list(answer.values()) if isinstance(answer, dict) else answer
+    if not isinstance(parts, (tuple, list)):
+        return ""
+    left = sum(part is ... for part in parts)
+    return f"{left} of {len(parts)} still open; " if left < len(parts) else ""
 
 
 def call(function: Any, *arguments: Any, given: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seglib.exercises import judges01 as judges
 from seglib.exercises import scores01 as scores
+from seglib.exercises import shrink01 as shrink
 from seglib.exercises import solutions01 as solutions
 from seglib.exercises.base import Lesson
 from seglib.exercises.judges01 import six_pairs
@@ -36,6 +37,13 @@ read_labels = LESSON.add(
            "P is a palette PNG, L a grey one; raise ValueError for other modes, and for a JPEG."),
 )                                                                                  # fmt: skip
 
+misread = LESSON.add(
+    name="misread", title="What do the values say?", kind="interpret", outcome=1,
+    judge=judges.misread, answer=dict(judges.MISREAD), variable="misread",
+    hints=("Fractions, or whole numbers? As many values as there may be classes?",
+           "Labels may leave numbers out: a picture need not show every class."),
+)                                                                                  # fmt: skip
+
 misaligned = LESSON.add(
     name="misaligned", title="Find the misaligned pair", kind="interpret", outcome=2,
     judge=judges.misaligned, answer=("D", "crop"), variable="misaligned",
@@ -45,10 +53,10 @@ misaligned = LESSON.add(
 
 resize_pair = LESSON.add(
     name="resize_pair", title="Mend the misaligned resize_pair", kind="debug", outcome=2,
-    judge=judges.resize_pair, answer=solutions.resize_pair,
+    judge=shrink.resize_pair, answer=solutions.resize_pair,
     hints=("The flip is innocent: measure the offset without it. It only changes the side.",
-           "cv2.INTER_NEAREST reads the top-left source pixel of each cell; which flag reads the "
-           "centre?"),
+           "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
+           "nearest rule, INTER_NEAREST_EXACT; seglib has resize_mask."),
 )                                                                                  # fmt: skip
 
 by_hand = LESSON.add(
@@ -63,7 +71,8 @@ iou = LESSON.add(
     name="iou", title="IoU in code", kind="implement", outcome=3,
     judge=scores.iou, answer=solutions.iou,
     hints=("Two counts for each class, over all label maps: both, and at least one of the two.",
-           "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere?"),
+           "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere? "
+           "(np.errstate(invalid=\"ignore\") silences NumPy's warning.)"),
 )                                                                                  # fmt: skip
 
 shares = LESSON.add(
@@ -79,6 +88,13 @@ road = LESSON.add(
     hints=("If everything is called road, what is the intersection with the true road? The union?",
            "The other ten classes are in the truth and never predicted: their IoU is 0, and "
            "counts."),
+)                                                                                  # fmt: skip
+
+poles = LESSON.add(
+    name="poles", title="What would all poles bring?", kind="predict", outcome=4,
+    judge=scores.poles, answer=scores.POLES, variable="poles",
+    hints=("Accuracy: what share of the labelled pixels goes from wrong to right?",
+           "mIoU: Pole's IoU goes from 0 to 1. How many IoUs are in the mean?"),
 )                                                                                  # fmt: skip
 
 summary = LESSON.summary

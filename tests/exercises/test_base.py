@@ -154,6 +154,13 @@ def test_answers_are_no_placeholders(name):
     assert not is_placeholder(ANSWERS[name])
 
 
+def test_what_is_filled_in_partly_is_told_what_is_left(lesson):
+    exercise = add(lesson)
+    for answer in ({"a": 1, "b": ..., "c": ...}, [..., 3, ...]):
+        assert exercise.judged(answer).message.startswith("2 of 3 still open; hint: ")
+    assert exercise.judged((..., ...)).message == "hint: ex.total.hint()"
+
+
 def test_a_placeholder_is_no_fault_whatever_the_judge_does(lesson, capsys):
     exercise = add(lesson, judge=lambda answer: 1 / 0)
     exercise.check(...)

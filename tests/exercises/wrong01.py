@@ -38,9 +38,14 @@ _AREA = "cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)"
 _EXACT = "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)"
 
 
+_JOIN = """truths = np.concatenate([truth.ravel() for truth in truths])
+    predictions = np.concatenate([prediction.ravel() for prediction in predictions])"""
+
+
 def _iou(line, valid="truths != 255", empty="np.nan"):
     return f"""
 def iou(predictions, truths, num_classes):
+    {_JOIN}
     valid, found = {valid}, []
     for k in range(num_classes):
         p, t = (predictions == k) & valid, (truths == k) & valid
@@ -56,6 +61,12 @@ _RIGHT = "(p & t).sum() / (p | t).sum()"
 
 def _shares(*lines):
     return "\n    ".join(["def shares(masks, num_classes):", *lines])
+
+
+def _misread(*letters):
+    values = ("[0, 38, 75, 113]", "[0.0, 0.0039, 0.0078, 1.0]", "[0, 1, 2, 3, 254, 255]",
+              "[0, 3, 4, 5, 255]")                                                 # fmt: skip
+    return f"misread = {dict(zip(values, letters, strict=True))!r}"
 
 
 WRONG: dict[str, list[tuple[str, str]]] = {
@@ -75,6 +86,11 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_read("return np.array(Image.open(path))"), "RGB PNG of colours"),
         (_read('if Image.open(path).mode not in ("P", "L"):', '    raise ValueError("colours")',
                "return np.array(Image.open(path))"), "on a JPEG you returned"),
+        (_read('if path.suffix in (".jpg", ".jpeg") or Image.open(path).mode not in ("P", "L"):',
+               '    raise ValueError("no labels")', "return np.array(Image.open(path))"),
+         "a JPEG whose name ends in .png"),
+        (_read('if Image.open(path).mode != "P":', '    raise ValueError("no palette")',
+               "return np.array(Image.open(path))"), "this file does hold labels"),
         (_read("return to_tensor(np.array(Image.open(path)))[0]"), "divides by 255"),
         (_read("return Image.open(path)"), "expected an array"),
         (_read(*_REFUSE, "return np.array(Image.open(path)).T"), "of shape (20, 30)"),
@@ -85,25 +101,40 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ('misaligned = ("C", "padding")', "mask calls it void"),
         ('misaligned = ("B", "colour")', "a mask must not follow them"),
         ('misaligned = ("A", "flip")', "are both mirrored; follow the rims"),
-        ('misaligned = ("D", "flip")', "D is right, but"),
+        ('misaligned = ("D", "flip")', "a little beside"),
+        ('misaligned = ("D", "padding")', "no border was added"),
         ('misaligned = "D"', "expected a letter and a cause"),
         ('misaligned = ("D", "rotation")', "one of flip, crop"),
     ],
     "resize_pair": [
         (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)"),
-         "px right of the disc"),
+         "px right of the disc in your image and"),
         (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)"),
+         "that is their average"),
+        (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_CUBIC)"),
          "invents classes"),
         (_resize(_AREA, _EXACT, "return (image[:, ::-1], mask) if flip else (image, mask)"),
          "the photo is mirrored, the mask is not"),
         (_resize(_AREA, _EXACT, "return image, mask"), "nothing is mirrored"),
         (_resize("cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)",
                  "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)"),
-         "only black and white"),
+         "only the 3 colours"),
         (_resize("cv2.resize(image, (height, width), interpolation=cv2.INTER_AREA)",
                  "cv2.resize(mask, (height, width), interpolation=cv2.INTER_NEAREST_EXACT)"),
          "expected an image of shape (96, 128, 3)"),
         (_resize(_AREA, _EXACT, "return image"), "expected (image, mask)"),
+        (_resize(_AREA, _EXACT, "return (image[::-1, ::-1], mask[::-1, ::-1]) if flip else "
+                 "(image, mask)"), "stands on its head"),
+        (_resize(_AREA, _EXACT, "return (image[:, ::-1, ::-1], mask[:, ::-1]) if flip else "
+                 "(image, mask)"), "red and blue are swapped"),
+        (_resize(_AREA, "cv2.erode(" + _EXACT + ", np.ones((3, 3), np.uint8))"), "label 5 covers"),
+    ],
+    "misread": [
+        (_misread("d", "d", "c", "a"), "brightnesses of four colours"),
+        (_misread("b", "a", "c", "a"), "1 / 255 is 0.0039"),
+        (_misread("b", "d", "a", "a"), "almost 255"),
+        (_misread("b", "d", "c", "b"), "may leave numbers out"),
+        (_misread("b", "d", "c", "jpeg"), "a letter from a to d"),
     ],
     "by_hand": [
         ('by_hand = {"road": 4 / 10, "car": 3 / 9, "sky": 5 / 11}', "counted twice in the union"),
@@ -136,13 +167,29 @@ def iou(predictions, truths, num_classes):
     known = ~np.isnan(each)
     return np.where(known, each, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
 """, "mean of each image's IoU"),
-        ("""
+        (f"""
 def iou(predictions, truths, num_classes):
-    valid = truths != 255
-    return (predictions == truths)[valid].mean()
+    {_JOIN}
+    return (predictions == truths)[truths != 255].mean()
 """, "single number"),
         ("""
 def iou(predictions, truths, num_classes):
+    valid = truths != 255
+    return np.zeros(num_classes)
+""", "expected [0"),
+        (f"""
+def iou(predictions, truths, num_classes):
+    {_JOIN}
+    valid = truths != 255
+    pairs = np.bincount(truths[valid] * np.uint8(num_classes) + predictions[valid],
+                        minlength=num_classes**2)[:num_classes**2].reshape(num_classes, -1)
+    hits = np.diag(pairs)
+    with np.errstate(all="ignore"):
+        return hits / (pairs.sum(0) + pairs.sum(1) - hits)
+""", "goes over 255"),
+        (f"""
+def iou(predictions, truths, num_classes):
+    {_JOIN}
     found = []
     for k in np.unique(truths[truths != 255]):
         p, t = (predictions == k) & (truths != 255), truths == k
@@ -151,7 +198,8 @@ def iou(predictions, truths, num_classes):
 """, "of shape (5,)"),
         ("""
 def iou(predictions, truths, num_classes):
-    truths[truths == 255] = 0
+    for truth in truths:
+        truth[truth == 255] = 0
     return np.zeros(num_classes)
 """, "work on a copy"),
     ],
@@ -171,6 +219,9 @@ def iou(predictions, truths, num_classes):
         (_shares("every = np.concatenate([m.ravel() for m in masks])",
                  "_, counts = np.unique(every[every != 255], return_counts=True)",
                  "return counts / counts.sum()"), "np.unique leaves it out"),
+        (_shares("pixels = np.zeros(num_classes)", "for mask in masks:",
+                 "    pixels += np.bincount(mask.ravel())", "return pixels / pixels.sum()"),
+         "makes 256 bins"),
         (_shares("return np.mean([[(m == k).any() for k in range(4)] for m in masks], axis=0)"),
          "share of masks that contain the class"),
         (_shares("pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)",
@@ -184,5 +235,13 @@ def iou(predictions, truths, num_classes):
         ("road = 1 / 11", "would need an IoU of 1"),
         ("road = 0.5", "work out road's IoU"),
         ('road = "small"', "expected a number"),
+    ],
+    "poles": [
+        ("poles = (0.092, 0.012)", "you have swapped the two"),
+        ("poles = (0.012, 0.012)", "mIoU counts classes"),
+        ("poles = (0.09, 0.09)", "accuracy counts pixels"),
+        ("poles = (1.2, 9.2)", "fractions from 0 to 1"),
+        ("poles = (0.012, 0.5)", "one of eleven in the mean"),
+        ("poles = 0.012", "expected two numbers"),
     ],
 }
