@@ -104,7 +104,7 @@ def _judge_labels(labels: np.ndarray, cover: np.ndarray, flip: bool, given: str)
     strange = sorted(set(np.unique(labels).tolist()) - set(COLOURS))
     if strange:
         raise NotYet(f"on {given} your mask has the labels {strange[:6]}, which are not in the "
-                     f"original ({', '.join(map(str, COLOURS))}): averaging labels invents "
+                     f"original ({', '.join(map(str, COLOURS))}): averages and thresholds invent "
                      "classes; each pixel has to take one label that is there")    # fmt: skip
     if np.array_equal(labels, labels[:, ::-1]) or not (labels == 5).any():
         raise NotYet(f"on {given} the disc is missing from your mask")
