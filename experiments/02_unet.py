@@ -5,6 +5,7 @@
     python experiments/02_unet.py --table             # what the record says
 
 tuning  each arm's learning rate: three of them, a third of the budget, scored on other scenes (dev)
+edges   one rate more where the best was the lowest or the highest of the three
 arms    the networks, numbers of images and augmentations below: 1,500 steps of four images each
 live    the network that the lesson trains itself: 360 steps
 
@@ -50,6 +51,7 @@ ARMS = [
     ("U-Net", 15, "zoom and colour"), ("U-Net", 240, "zoom and colour"),
     ("U-Net", 30, "flips"), ("U-Net", 120, "flips"),
 ]                                                                                  # fmt: skip
+BEYOND = {("U-Net", 240, "zoom and colour"): 1e-3, ("U-Net without skips", 240, "flips"): 1.6e-2}
 
 
 @cache
@@ -93,6 +95,13 @@ def tuning(job: Job) -> None:
             for lr in job.settings["rates"]:
                 job.once(f"{label(arm)}, lr {lr}", job.settings["tuning_seed"], tune, arm,
                          {**job.settings, "lr": lr})                               # fmt: skip
+
+
+def edges(job: Job) -> None:
+    """Where the best of the three rates was the lowest or highest: one beyond it."""
+    for arm, lr in BEYOND.items():
+        job.once(f"{label(arm)}, lr {lr}", job.settings["tuning_seed"], tune, arm,
+                 {**job.settings, "lr": lr})                                       # fmt: skip
 
 
 def tune(arm: tuple[str, int, str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +165,8 @@ MEASURED = (*CODE, "experiments/02_unet.py:rate measure", "seglib/borders.py",
 PARTS = {
     "tuning": Part(tuning, (*CODE, "experiments/02_unet.py:tuning tune"),
                    {**UNET, **RATES, "images": 2000}),
+    "edges": Part(edges, (*CODE, "experiments/02_unet.py:BEYOND edges tune"),
+                  {**UNET, "tuning_seed": 100, "images": 2000}),
     "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=5),
     "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 6000}, seeds=5),
 }                                                                                  # fmt: skip
