@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from seglib.exercises import judges02, solutions02
+from seglib.exercises import judges02, smallnet02, solutions02
 from seglib.exercises.base import Lesson
 from seglib.exercises.judges02 import error_panels
 
-__all__ = ["LESSON", "error_maps", "error_panels", "parameters", "small_net", "summary",
+__all__ = ["LESSON", "advice", "error_maps", "error_panels", "parameters", "small_net", "summary",
            "train_steps", "up"]
 
 LESSON = Lesson(
@@ -18,7 +18,7 @@ LESSON = Lesson(
         "library's",
         "find out why a network does not learn, with a single batch",
         "say from a picture of errors what the skips bring, and what they do not",
-        "judge from recorded runs what more images, augmentation and parameters are worth",
+        "judge from recorded runs what more images and augmentation are worth",
     ),
 )
 summary = LESSON.summary
@@ -39,7 +39,8 @@ up = LESSON.add(
         "Three steps: enlarge x, make it as large as the skip, join both along the channels and "
         "convolve.",
         "F.pad(x, (left, right, top, bottom)) adds columns and rows; how many are missing?",
-        "Pooling drops the last row of an odd size: it is missing at the bottom and at the right.",
+        "Pooling drops the last row of an odd size: it is missing at the bottom and at the right. "
+        'F.pad(…, mode="replicate") repeats the last one.',
     ),
 )                                                                                  # fmt: skip
 
@@ -57,14 +58,23 @@ error_maps = LESSON.add(
     name="error_maps", title="Which net has no skips?", kind="interpret", outcome=3,
     judge=judges02.error_maps, variable="letter", answer="B",
     hints=(
-        "Without skips the decoder knows what is there, but only roughly where.",
+        "Without skips the decoder draws everything from 4×6 cells: which edges can it draw?",
         "Errors on one side of an object and errors on both sides have different causes.",
     ),
 )                                                                                  # fmt: skip
 
+advice = LESSON.add(
+    name="advice", title="What does the record advise?", kind="interpret", outcome=4,
+    judge=judges02.advice, variable="advice", answer=dict(judges02.ADVICE),
+    hints=(
+        "Compare test mIoU, not the gain over a baseline: the two tables have different ones.",
+        "Where is a gap between what was seen and test, and where is none?",
+    ),
+)                                                                                  # fmt: skip
+
 small_net = LESSON.add(
-    name="small_net", title="A net of your own", kind="design", outcome=4, judge=judges02.small_net,
-    answer=solutions02.build,
+    name="small_net", title="A net of your own", kind="design", outcome=1,
+    judge=smallnet02.small_net, answer=solutions02.build,
     hints=(
         "Start from UNet(num_classes, base_channels=…, depth=…) and count its parameters.",
         "Most parameters are at the bottom: a U-Net with one level less is four times smaller.",
