@@ -59,6 +59,9 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
     assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
 
 
+ON_DEV = ("tuning", "edges")                   # parts with one seed, scored on dev scenes
+
+
 @pytest.mark.parametrize("script", EACH)
 def test_the_record_is_whole(script):
     record, parts = record_of(script), load(script).PARTS
@@ -70,7 +73,7 @@ def test_the_record_is_whole(script):
     for name, part in record["parts"].items():
         assert part["settings"] == parts[name].settings and part["code"] == list(parts[name].code)
         runs = {(run["arm"], run["seed"]) for run in part["runs"]}
-        seeds = {parts[name].settings["tuning_seed"]} if name == "tuning" else set(
+        seeds = {parts[name].settings["tuning_seed"]} if name in ON_DEV else set(
             range(parts[name].seeds))
         assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= seeds
         for run in part["runs"]:
@@ -122,7 +125,10 @@ def names_of_arms(script):
         arms = [f"{net}, {images} images, {kind}" for net, images, kind in module.ARMS]
         tuned = [arm for arm in arms if " 15 images" in arm or " 240 images" in arm]
     found = {"tuning": {f"{arm}, lr {lr}" for arm in tuned for lr in rates}, "arms": set(arms)}
-    return found | ({"live": {"U-Net, 240 images, flips"}} if "live" in module.PARTS else {})
+    if script.stem == "02_unet":
+        found["live"] = {"U-Net, 240 images, flips"}
+        found["edges"] = {f"{module.label(arm)}, lr {lr}" for arm, lr in module.BEYOND.items()}
+    return found
 
 
 @pytest.mark.parametrize("script", EACH_NET)
@@ -131,7 +137,7 @@ def test_every_arm_of_the_nets_has_every_seed(script):
     for name, arms in names_of_arms(script).items():
         runs = {(run["arm"], run["seed"]) for run in record["parts"][name]["runs"]}
         settings = parts[name].settings
-        seeds = [settings["tuning_seed"]] if name == "tuning" else range(5)
+        seeds = [settings["tuning_seed"]] if name in ON_DEV else range(5)
         assert runs == {(arm, seed) for arm in arms for seed in seeds}
         assert settings["tuning_seed"] not in range(5)
 
@@ -140,7 +146,7 @@ def test_every_arm_of_the_nets_has_every_seed(script):
 def test_every_run_used_the_learning_rate_that_won_on_dev(script):
     """Sizes that were not tuned took the rate of the nearer one: 15 up to 30, 240 from 60."""
     record = record_of(script)["parts"]
-    scores = {}
+    rates, scores = set(load(script).PARTS["tuning"].settings["rates"]), {}
     for run in record["tuning"]["runs"]:
         arm, _, rate = run["arm"].rpartition(", lr ")
         assert run["lr"] == float(rate) and "test" not in run and "val" not in run
@@ -153,7 +159,8 @@ def test_every_run_used_the_learning_rate_that_won_on_dev(script):
                 near = 15 if images in (15, 30) else 240
                 tuned = tuned.replace(f" {images} images", f" {near} images")
             of_rates = scores[tuned]
-            assert len(of_rates) == 3 and of_rates[run["lr"]] == max(of_rates.values()), run["arm"]
+            assert set(of_rates) == rates, run["arm"]
+            assert of_rates[run["lr"]] == max(of_rates.values()), run["arm"]
             assert "dev" not in run
 
 
