@@ -481,8 +481,10 @@ def test_two_at_the_same_time_install_once(tree: Tree) -> None:
 
 
 def test_ctrl_c_is_quiet_and_the_next_call_goes_on(tree: Tree) -> None:
-    # (a trap, because a shell that is just starting a program can miss the signal)
-    tree.uv("trap 'exit 130' INT; echo ready >> \"$CALLS\"; while :; do sleep 0.05; done")
+    # (no shell: one that is just starting a program can miss the signal)
+    waiting = ("import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+               "open(os.environ['CALLS'], 'a').write('ready\\n'); time.sleep(60)")
+    tree.uv(f'exec "{sys.executable}" -c "{waiting}"')
     process = subprocess.Popen(tree.command("lab"), cwd=tree.root, env=tree.env, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                start_new_session=True)
