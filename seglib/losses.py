@@ -6,6 +6,7 @@ nor the gradient, and a batch without a valid pixel gives zero, with a gradient 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seglib.messages import did_you_mean
+from seglib.overlap import DiceLoss, LovaszSoftmaxLoss, TverskyLoss, check_weight
+from seglib.targets import (
+    check_labels,
+    check_logits_and_target,
+    check_multilabel_target,
+    full_precision,
+)
+
+__all__ = [
+    "CombinedLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszSoftmaxLoss",
+    "SigmoidFocalLoss", "TverskyLoss", "check_labels", "check_logits_and_target", "class_weights",
+]                                                                                  # fmt: skip
 
 
 class CrossEntropyLoss(nn.Module):
@@ -94,6 +107,123 @@ class CrossEntropyLoss(nn.Module):
         return self.weight[torch.where(valid, target, 0)].mul(valid).sum()
 
 
+class FocalLoss(CrossEntropyLoss):
+    """Cross-entropy in which easy pixels count less: −w·(1 − p)^γ·log p, p that of the truth.
+
+    The softmax form of Lin et al. (2017, arXiv:1708.02002), whose own has a sigmoid for each
+    class. Averaged as `CrossEntropyLoss`: over valid pixels, or Σ w·l / Σ w; with γ = 0 it *is*
+    that loss. (Dividing by Σ (1 − p)^γ instead would undo the focus.)
+
+    Args:
+        gamma: γ ≥ 0, how much less; 2 in the paper.
+        weight, ignore_index: as in `CrossEntropyLoss`.
+
+    >>> loss = FocalLoss(gamma=2.0)
+    >>> round(loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[0]]])).item(), 4)   # 0.5² · ln 2
+    0.1733
+    """
+
+    def __init__(
+        self, gamma: float = 2.0, weight: Tensor | None = None, ignore_index: int = 255
+    ) -> None:
+        if not 0 <= gamma < float("inf"):
+            raise ValueError(f"found gamma={gamma}, expected a number ≥ 0")
+        super().__init__(weight, ignore_index)
+        self.gamma = gamma
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}, {super().extra_repr()}"
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
+        check_logits_and_target(logits, target)
+        if self.weight is not None:
+            check_weight(self.weight, logits.shape[1])
+        try:
+            surprise = F.cross_entropy(
+                full_precision(logits), target, ignore_index=self.ignore_index, reduction="none"
+            )                                                      # (N, H, W): −log p, void 0
+        except IndexError:
+            check_labels(target, logits.shape[1], self.ignore_index)
+            raise
+        # 1 − p without cancellation; never quite 0, where the slope of a power below 1 is infinite
+        missing = (-torch.expm1(-surprise)).clamp(min=1e-12)
+        loss = missing**self.gamma * surprise
+        if self.weight is not None:
+            loss = loss * self.weight[torch.where(target != self.ignore_index, target, 0)]
+        mass = self.mass(target)
+        return loss.sum() / torch.where(mass > 0, mass, 1)
+
+
+class SigmoidFocalLoss(nn.Module):
+    """Focal loss with a sigmoid for each channel, as in Lin et al. (2017, arXiv:1708.02002).
+
+    For labels that may overlap, or for one channel. The mean over all valid entries of
+    −(1 − p)^γ·log p, p the probability of what the entry is; γ = 0 is binary cross-entropy.
+
+    Args:
+        gamma: γ ≥ 0.
+        alpha: factor of positive entries, 1 − alpha that of negative ones; None for 1 and 1.
+        ignore_index: the label of entries that do not count.
+    """
+
+    def __init__(
+        self, gamma: float = 2.0, alpha: float | None = None, ignore_index: int = 255
+    ) -> None:
+        super().__init__()
+        if not 0 <= gamma < float("inf") or (alpha is not None and not 0 <= alpha <= 1):
+            raise ValueError(f"found gamma={gamma}, alpha={alpha}; expected gamma ≥ 0 and alpha "
+                             "from 0 to 1 or None")                                # fmt: skip
+        self.gamma, self.alpha, self.ignore_index = gamma, alpha, ignore_index
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}, alpha={self.alpha}, ignore_index={self.ignore_index}"
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of float logits (N, C, H, W) against int64 0, 1 or `ignore_index` of that shape."""
+        target = check_multilabel_target(logits, target, self.ignore_index)
+        valid, positive = target != self.ignore_index, target == 1
+        with torch.autocast(logits.device.type, enabled=False):
+            x = full_precision(logits)
+            surprise = F.softplus(torch.where(positive, -x, x))    # −log p
+            missing = (-torch.expm1(-surprise)).clamp(min=1e-12)
+            loss = missing**self.gamma * surprise * valid
+            if self.alpha is not None:
+                loss = loss * torch.where(positive, self.alpha, 1 - self.alpha)
+            return loss.sum() / valid.sum().clamp(min=1)
+
+
+class CombinedLoss(nn.Module):
+    """A weighted sum of losses: `CombinedLoss({CrossEntropyLoss(): 1.0, DiceLoss(): 1.0})`.
+
+    Without an argument it is this very sum. `parts(logits, target)` gives the terms one by one.
+    """
+
+    def __init__(self, losses: Mapping[nn.Module, float] | None = None) -> None:
+        super().__init__()
+        losses = {CrossEntropyLoss(): 1.0, DiceLoss(): 1.0} if losses is None else losses
+        if not losses:
+            raise ValueError("found no loss to combine; pass a dict of loss: factor")
+        ignored = {loss.ignore_index for loss in losses if hasattr(loss, "ignore_index")}
+        if len(ignored) > 1:
+            raise ValueError(f"the losses ignore different labels, {ignored}; expected one")
+        self.losses = nn.ModuleList(losses)
+        self.factors = tuple(float(factor) for factor in losses.values())
+        self.ignore_index = next(iter(ignored), 255)
+
+    def extra_repr(self) -> str:
+        return f"factors={self.factors}"
+
+    def parts(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """Each loss times its factor."""
+        return [factor * loss(logits, target)
+                for factor, loss in zip(self.factors, self.losses, strict=True)]   # fmt: skip
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
+        return torch.stack(self.parts(logits, target)).sum()
+
+
 def class_weights(statistics: Any, method: str = "median") -> Tensor:
     """One loss weight a class, float32 (C,), from the counts of a data set's training split.
 
@@ -119,29 +249,3 @@ def class_weights(statistics: Any, method: str = "median") -> Tensor:
         weights[seen] = frequency.quantile(0.5) / frequency
         return weights.float()
     raise ValueError(f"there is no method {method!r}{did_you_mean(method, ['median', 'enet'])}")
-
-
-def check_logits_and_target(logits: Tensor, target: Tensor) -> None:
-    """Raise ValueError unless logits are (N, C, H, W) floats and target (N, H, W) int64."""
-    expected = (logits.shape[0], *logits.shape[2:])
-    if logits.ndim != 4 or target.shape != expected:
-        raise ValueError(
-            f"found logits {tuple(logits.shape)} and target {tuple(target.shape)}, expected "
-            "(N, C, H, W) and (N, H, W) of the same N, H and W"
-        )
-    if target.dtype != torch.int64:
-        raise ValueError(f"found a target of {target.dtype}, expected int64; use target.long()")
-
-
-def check_labels(target: Tensor, num_classes: int, ignore_index: int) -> None:
-    """Raise ValueError if a label is neither a class nor void.
-
-    A GPU would end the process with an assertion, or not notice: call it before `.to(device)`.
-    """
-    bad = (target != ignore_index) & ((target < 0) | (target >= num_classes))
-    if bad.any():
-        raise ValueError(
-            f"the target has label {int(target[bad][0])} ({int(bad.sum())} pixels outside), but "
-            f"the logits have {num_classes} classes (0–{num_classes - 1}) and ignore_index is "
-            f"{ignore_index}; remap the labels or build the model for more classes"
-        )

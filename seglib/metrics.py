@@ -1,16 +1,16 @@
-"""Scores from one confusion matrix over a whole split: the only mean that does not depend on
-how the images were batched."""
+"""One confusion matrix over a whole split, exact however the images were batched."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from seglib.scores import Scores
+
+__all__ = ["ConfusionMatrix", "Scores"]
 
 SIDE = 256      # labels are uint8 in the whole course, so a joint histogram has 256×256 cells
 
@@ -22,17 +22,25 @@ class ConfusionMatrix:
     `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Counts stay
     exact; matrices of other batches, loaders or processes are added with `+`.
 
+    With `per_image=True` the matrix of every image is kept as well, in `images`, a list of int64
+    (num_classes, num_classes) in the order of the updates: per-image means and intervals
+    (`Scores.interval`) need them.
+
     >>> cm = ConfusionMatrix(num_classes=2)
     >>> cm.update(torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 0, 1, 255]]))
     >>> cm.matrix.tolist(), cm.compute().miou
     ([[1, 1], [0, 1]], 0.5)
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+    def __init__(
+        self, num_classes: int, ignore_index: int = 255, per_image: bool = False
+    ) -> None:
         if not 1 <= num_classes < SIDE:
             raise ValueError(f"found num_classes={num_classes}, expected 1 to {SIDE - 1}")
         self.num_classes, self.ignore_index = num_classes, ignore_index
         self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.per_image = per_image
+        self.images: list[Tensor] = []
 
     def update(self, prediction: Tensor | np.ndarray, target: Tensor | np.ndarray) -> None:
         """Add a batch.
@@ -51,15 +59,23 @@ class ConfusionMatrix:
         labels = self._labels(prediction.detach(), target.shape)
         target = self._void_as_byte(target)
         _check_byte_range(target, "target")
-        joint = torch.add(labels.reshape(-1), target.reshape(-1).long(), alpha=SIDE)
-        counts = torch.bincount(joint, minlength=SIDE * SIDE).reshape(SIDE, SIDE)
+        joint = torch.add(labels, target.long(), alpha=SIDE)
+        if not self.per_image:
+            added = self._count(joint)
+        else:
+            images = [self._count(image) for image in (joint if joint.ndim > 2 else joint[None])]
+            self.images += [image.cpu() for image in images]
+            added = torch.stack(images).sum(0) if images else torch.zeros_like(self.matrix)
+        self.matrix = self.matrix.to(added.device) + added
+
+    def _count(self, joint: Tensor) -> Tensor:
+        """The matrix of joint labels truth·256 + prediction."""
+        counts = torch.bincount(joint.reshape(-1), minlength=SIDE * SIDE).reshape(SIDE, SIDE)
         counts[self.ignore_index if 0 <= self.ignore_index < SIDE else SIDE - 1] = 0
         inside = counts[: self.num_classes, : self.num_classes]
         if int(inside.sum()) != int(counts.sum()):
             self._explain(counts)
-        if self.matrix.device != inside.device:
-            self.matrix = self.matrix.to(inside.device)
-        self.matrix += inside
+        return inside
 
     def _labels(self, prediction: Tensor, shape: torch.Size) -> Tensor:
         """The prediction as int64 labels of the target's `shape`."""
@@ -112,133 +128,37 @@ class ConfusionMatrix:
 
     def __add__(self, other: ConfusionMatrix) -> ConfusionMatrix:
         """A new matrix that has seen the pixels of both."""
-        if (self.num_classes, self.ignore_index) != (other.num_classes, other.ignore_index):
+        mine, theirs = ((m.num_classes, m.ignore_index, m.per_image) for m in (self, other))
+        if mine != theirs:
             raise ValueError(
-                f"found matrices of {self.num_classes} classes (ignoring {self.ignore_index}) "
-                f"and {other.num_classes} (ignoring {other.ignore_index}); only equal ones add"
+                f"found matrices of (num_classes, ignore_index, per_image) = {mine} and {theirs}; "
+                "only equal ones add"
             )
-        total = ConfusionMatrix(self.num_classes, self.ignore_index)
+        total = ConfusionMatrix(self.num_classes, self.ignore_index, self.per_image)
         total.matrix = self.matrix + other.matrix.to(self.matrix.device)
+        total.images = self.images + other.images
+        return total
+
+    def all_reduce(self) -> ConfusionMatrix:
+        """A new matrix that has seen the pixels of all processes; without any, an equal one.
+
+        Exact, if each image went to one process only; `DistributedSampler` pads and hands some
+        out twice. Images come process by process.
+        """
+        total = ConfusionMatrix(self.num_classes, self.ignore_index, self.per_image)
+        total.matrix, total.images = self.matrix.clone(), list(self.images)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total.matrix)
+            if self.per_image:
+                gathered: list = [None] * torch.distributed.get_world_size()
+                torch.distributed.all_gather_object(gathered, self.images)
+                total.images = [image for images in gathered for image in images]
         return total
 
     def compute(self, classes: Sequence[str] | None = None) -> Scores:
         """The scores of everything counted so far; `classes` names the rows of their table."""
-        return Scores(self.matrix.cpu().numpy().copy(), tuple(classes or ()))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Segmentation scores, fractions 0…1, from a confusion matrix (rows truth, columns prediction).
-
-    Per-class arrays are float64 (C,). A class that is neither in the truth nor predicted is
-    *absent*: NaN, and left out of every mean. A class that is predicted but not in the truth
-    has IoU 0, counted. Without one valid pixel every mean is NaN.
-    """
-
-    matrix: np.ndarray
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.classes and len(self.classes) != len(self.matrix):
-            raise ValueError(
-                f"found {len(self.classes)} class names for {len(self.matrix)} classes; "
-                "pass one name a class"
-            )
-
-    @cached_property
-    def _hits(self) -> np.ndarray:
-        return np.diag(self.matrix).astype(np.float64)
-
-    @cached_property
-    def support(self) -> np.ndarray:
-        """Pixels of each class in the truth, int64 (C,)."""
-        return self.matrix.sum(axis=1)
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        """Pixels predicted as each class, int64 (C,)."""
-        return self.matrix.sum(axis=0)
-
-    @cached_property
-    def iou(self) -> np.ndarray:
-        """Intersection over union (Jaccard index)."""
-        return _ratio(self._hits, self.support + self.predicted - self._hits)
-
-    @cached_property
-    def dice(self) -> np.ndarray:
-        """2·|A∩B| / (|A|+|B|), also called F1; per class it is 2·IoU / (1 + IoU)."""
-        return _ratio(2 * self._hits, self.support + self.predicted)
-
-    @cached_property
-    def precision(self) -> np.ndarray:
-        """Share of the pixels predicted as a class that are of it; NaN where none was."""
-        return _ratio(self._hits, self.predicted)
-
-    @cached_property
-    def recall(self) -> np.ndarray:
-        """Share of a class's pixels that were found; NaN where the truth has none."""
-        return _ratio(self._hits, self.support)
-
-    @property
-    def miou(self) -> float:
-        """Mean IoU over the classes that are not absent."""
-        return _mean(self.iou)
-
-    @property
-    def pixel_accuracy(self) -> float:
-        """Share of the valid pixels that are right."""
-        return float(_ratio(self._hits.sum(), self.matrix.sum()))
-
-    @property
-    def class_accuracy(self) -> float:
-        """Mean recall over the classes that the truth has."""
-        return _mean(self.recall)
-
-    @property
-    def frequency_weighted_iou(self) -> float:
-        """IoU averaged with each class's share of the truth as weight."""
-        return float(_ratio(np.nansum(self.support * self.iou), self.matrix.sum()))
-
-    def table(self) -> str:
-        """A text table: a line per class, then the means.
-
-        >>> print(Scores(np.array([[3, 1], [0, 4]]), ("road", "car")).table())
-        class   IoU    Dice   precision  recall  pixels
-        road    0.750  0.857      1.000   0.750       4
-        car     0.800  0.889      0.800   1.000       4
-        mean    0.775  0.873      0.900   0.875       8
-        pixel accuracy 0.875 · frequency-weighted IoU 0.775
-        """
-        names = self.classes or tuple(str(i) for i in range(len(self.matrix)))
-        columns = (self.iou, self.dice, self.precision, self.recall)
-        wide = max(len("class"), *(len(name) for name in names)) + 2
-        total = int(self.matrix.sum())
-        digits = max(len("pixels"), len(str(total))) + 1
-
-        def line(name: str, values: list[float], pixels: int) -> str:
-            cells = " ".join(_cell(v, w) for v, w in zip(values, (6, 6, 10, 7), strict=True))
-            return f"{name:<{wide}}{cells} {pixels:>{digits}}"
-
-        lines = [f"{'class':<{wide}} IoU    Dice   precision  recall {'pixels':>{digits}}"]
-        for i, name in enumerate(names):
-            lines.append(line(name, [float(c[i]) for c in columns], int(self.support[i])))
-        lines.append(line("mean", [_mean(c) for c in columns], total))
-        lines.append(
-            f"pixel accuracy {self.pixel_accuracy:.3f} · "
-            f"frequency-weighted IoU {self.frequency_weighted_iou:.3f}"
-        )
-        return "\n".join(lines)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON: miou, per-class iou and dice (None = absent), accuracies."""
-        return {
-            "miou": _plain(self.miou),
-            "iou": [_plain(v) for v in self.iou],
-            "dice": [_plain(v) for v in self.dice],
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "class_accuracy": _plain(self.class_accuracy),
-            "support": self.support.tolist(),
-        }
+        images = np.stack([image.numpy() for image in self.images]) if self.images else None
+        return Scores(self.matrix.cpu().numpy().copy(), tuple(classes or ()), images)
 
 
 def _check_byte_range(labels: Tensor, which: str) -> None:
@@ -252,21 +172,3 @@ def _check_byte_range(labels: Tensor, which: str) -> None:
             f"the {which} has label {low if low < 0 else high}, but labels are 0 to {SIDE - 1}; "
             "remap it, or name the label of void pixels with ignore_index"
         )
-
-
-def _ratio(part: Any, whole: Any) -> Any:
-    part, whole = np.broadcast_arrays(np.float64(part), np.float64(whole))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-
-
-def _mean(values: np.ndarray) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
-
-
-def _cell(value: float, width: int) -> str:
-    return f"{'–':>{width}}" if np.isnan(value) else f"{value:>{width}.3f}"
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

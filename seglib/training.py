@@ -162,17 +162,21 @@ def train_epoch(
     return total / (mass or 1), seen
 
 
-def evaluate(model: nn.Module, loader: Any, ignore_index: int = 255) -> Scores:
+def evaluate(
+    model: nn.Module, loader: Any, ignore_index: int = 255, per_image: bool = False
+) -> Scores:
     """Scores of `model` over everything in `loader`: one confusion matrix, void dropped.
 
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
+    With `per_image` the images are kept apart, for `scores.interval(groups=dataset.groups)`.
     """
-    return run_evaluation(model, loader, ignore_index)[0]
+    return run_evaluation(model, loader, ignore_index, per_image=per_image)[0]
 
 
 def run_evaluation(
-    model: nn.Module, loader: Any, ignore_index: int = 255, loss: nn.Module | None = None
-) -> tuple[Scores, float]:
+    model: nn.Module, loader: Any, ignore_index: int = 255, loss: nn.Module | None = None,
+    per_image: bool = False,
+) -> tuple[Scores, float]:                                                         # fmt: skip
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
     device = next(model.parameters()).device
     dataset = getattr(loader, "dataset", None)
@@ -183,7 +187,7 @@ def run_evaluation(
             logits = model(images.to(device))                       # (N, C, H, W)
             if matrix is None:
                 checks.check_batch(logits, target, dataset)
-                matrix = ConfusionMatrix(logits.shape[1], ignore_index)
+                matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
             if device.type != "cpu":
                 check_labels(target, logits.shape[1], ignore_index)
             target = target.to(device)                              # (N, H, W)

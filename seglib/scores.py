@@ -1,0 +1,202 @@
+"""Scores from one confusion matrix: per class, their means, and how sure one can be of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A score, the ends of its 95 % interval, and how many groups it rests on."""
+
+    value: float
+    low: float
+    high: float
+    groups: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Segmentation scores, fractions 0…1, from a confusion matrix (rows truth, columns prediction).
+
+    `images`, int64 (M, C, C), holds the matrix of each image if they were kept apart.
+    Per-class arrays are float64 (C,). A class that is neither in the truth nor predicted is
+    *absent*: NaN, and left out of every mean. A class that is predicted but not in the truth
+    has IoU 0, counted. Without one valid pixel every mean is NaN.
+    """
+
+    matrix: np.ndarray
+    classes: tuple[str, ...] = ()
+    images: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.classes and len(self.classes) != len(self.matrix):
+            raise ValueError(
+                f"found {len(self.classes)} class names for {len(self.matrix)} classes; "
+                "pass one name a class"
+            )
+
+    @cached_property
+    def _hits(self) -> np.ndarray:
+        return np.diag(self.matrix).astype(np.float64)
+
+    @cached_property
+    def support(self) -> np.ndarray:
+        """Pixels of each class in the truth, int64 (C,)."""
+        return self.matrix.sum(axis=1)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Pixels predicted as each class, int64 (C,)."""
+        return self.matrix.sum(axis=0)
+
+    @cached_property
+    def iou(self) -> np.ndarray:
+        """Intersection over union (Jaccard index)."""
+        return ratio(self._hits, self.support + self.predicted - self._hits)
+
+    @cached_property
+    def dice(self) -> np.ndarray:
+        """2·|A∩B| / (|A|+|B|), also called F1; per class it is 2·IoU / (1 + IoU)."""
+        return ratio(2 * self._hits, self.support + self.predicted)
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """Share of the pixels predicted as a class that are of it; NaN where none was."""
+        return ratio(self._hits, self.predicted)
+
+    @cached_property
+    def recall(self) -> np.ndarray:
+        """Share of a class's pixels that were found; NaN where the truth has none."""
+        return ratio(self._hits, self.support)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that are not absent."""
+        return mean_of(self.iou)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the valid pixels that are right."""
+        return float(ratio(self._hits.sum(), self.matrix.sum()))
+
+    @property
+    def class_accuracy(self) -> float:
+        """Mean recall over the classes that the truth has."""
+        return mean_of(self.recall)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """IoU averaged with each class's share of the truth as weight."""
+        return float(ratio(np.nansum(self.support * self.iou), self.matrix.sum()))
+
+    def per_image(self) -> list[Scores]:
+        """The scores of each image. ValueError if they were not kept apart."""
+        if self.images is None:
+            raise ValueError("the images were not kept apart; count with "
+                             "ConfusionMatrix(…, per_image=True) or evaluate(…, per_image=True)")
+        return [Scores(matrix, self.classes) for matrix in self.images]
+
+    def interval(
+        self,
+        score: str = "miou",
+        groups: Sequence[Any] | None = None,
+        draws: int = 2000,
+        seed: int = 0,
+    ) -> Interval:
+        """A score and its 95 % bootstrap interval over groups of images (drives, patients).
+
+        Groups are drawn with replacement, as many as there are, their matrices added up and
+        scored; the interval holds the middle 95 % of the draws (Efron & Tibshirani, 1993,
+        percentile method). Without `groups` every image is one, which takes neighbouring
+        frames for independent and makes the interval too narrow.
+
+        Args:
+            score: the name of a score that is one number: "miou", "pixel_accuracy", …
+            groups: the group of each image, in the order of the updates (`dataset.groups`).
+
+        Raises ValueError without images, for groups of another number, and for fewer than two
+        groups, of which nothing can be said.
+        """
+        images = np.stack([scores.matrix for scores in self.per_image()])
+        names = list(range(len(images))) if groups is None else list(groups)
+        if len(names) != len(images):
+            raise ValueError(f"found {len(names)} groups for {len(images)} images; pass one group "
+                             "an image")                                           # fmt: skip
+        order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        if len(order) < 2:
+            raise ValueError("found one group only; an interval needs two or more")
+        sums = np.zeros((len(order), *self.matrix.shape), np.int64)
+        np.add.at(sums, [order[name] for name in names], images)
+        rng = np.random.default_rng(seed)
+        times = rng.multinomial(len(order), [1 / len(order)] * len(order), size=draws)
+        drawn = np.tensordot(times, sums, axes=1)                  # (draws, C, C)
+        values = [getattr(Scores(matrix), score) for matrix in drawn]
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        return Interval(float(getattr(self, score)), float(low), float(high), len(order))
+
+    def table(self) -> str:
+        """A text table: a line per class, then the means.
+
+        >>> print(Scores(np.array([[3, 1], [0, 4]]), ("road", "car")).table())
+        class   IoU    Dice   precision  recall  pixels
+        road    0.750  0.857      1.000   0.750       4
+        car     0.800  0.889      0.800   1.000       4
+        mean    0.775  0.873      0.900   0.875       8
+        pixel accuracy 0.875 · frequency-weighted IoU 0.775
+        """
+        names = self.classes or tuple(str(i) for i in range(len(self.matrix)))
+        columns = (self.iou, self.dice, self.precision, self.recall)
+        wide = max(len("class"), *(len(name) for name in names)) + 2
+        total = int(self.matrix.sum())
+        digits = max(len("pixels"), len(str(total))) + 1
+
+        def line(name: str, values: list[float], pixels: int) -> str:
+            cells = " ".join(_cell(v, w) for v, w in zip(values, (6, 6, 10, 7), strict=True))
+            return f"{name:<{wide}}{cells} {pixels:>{digits}}"
+
+        lines = [f"{'class':<{wide}} IoU    Dice   precision  recall {'pixels':>{digits}}"]
+        for i, name in enumerate(names):
+            lines.append(line(name, [float(c[i]) for c in columns], int(self.support[i])))
+        lines.append(line("mean", [mean_of(c) for c in columns], total))
+        lines.append(
+            f"pixel accuracy {self.pixel_accuracy:.3f} · "
+            f"frequency-weighted IoU {self.frequency_weighted_iou:.3f}"
+        )
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON: miou, per-class iou and dice (None = absent), accuracies."""
+        return {
+            "miou": _plain(self.miou),
+            "iou": [_plain(v) for v in self.iou],
+            "dice": [_plain(v) for v in self.dice],
+            "pixel_accuracy": _plain(self.pixel_accuracy),
+            "class_accuracy": _plain(self.class_accuracy),
+            "support": self.support.tolist(),
+        }
+
+
+def ratio(part: Any, whole: Any) -> Any:
+    part, whole = np.broadcast_arrays(np.float64(part), np.float64(whole))
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def mean_of(values: np.ndarray) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else float("nan")
+
+
+def _cell(value: float, width: int) -> str:
+    return f"{'–':>{width}}" if np.isnan(value) else f"{value:>{width}.3f}"
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
