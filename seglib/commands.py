@@ -50,7 +50,7 @@ def train(options: argparse.Namespace) -> int:
     import torch
 
     from seglib.data import make_loader
-    from seglib.losses import CrossEntropyLoss
+    from seglib.losses import create_loss
     from seglib.models import create_model
     from seglib.settings import read_settings
     from seglib.training import fit
@@ -66,6 +66,7 @@ def train(options: argparse.Namespace) -> int:
     train_set = open_dataset(s, s.train_split, augment)
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
     weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
+    loss = create_loss(s.loss, weights, s.label_smoothing)
     torch.manual_seed(s.seed)                              # the first weights
     model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
     parameters = sum(p.numel() for p in model.parameters())
@@ -79,7 +80,7 @@ def train(options: argparse.Namespace) -> int:
         make_loader(val_set, s.batch_size, workers=s.workers),
         epochs=s.epochs,
         lr=s.lr,
-        loss=CrossEntropyLoss(weights, label_smoothing=s.label_smoothing),
+        loss=loss,
         weight_decay=s.weight_decay,
         schedule=s.schedule,
         clip=s.clip or None,

@@ -25,6 +25,7 @@ from seglib.targets import (
 __all__ = [
     "CombinedLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszSoftmaxLoss",
     "SigmoidFocalLoss", "TverskyLoss", "check_labels", "check_logits_and_target", "class_weights",
+    "create_loss",
 ]                                                                                  # fmt: skip
 
 
@@ -222,6 +223,33 @@ class CombinedLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         return torch.stack(self.parts(logits, target)).sum()
+
+
+def create_loss(
+    name: str, weight: Tensor | None = None, label_smoothing: float = 0.0
+) -> nn.Module:
+    """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
+
+    `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
+    unknown name, and for smoothing without cross-entropy.
+    """
+    makers = {
+        "cross-entropy": lambda: CrossEntropyLoss(weight, label_smoothing=label_smoothing),
+        "focal": lambda: FocalLoss(weight=weight),
+        "dice": lambda: DiceLoss(weight),
+        "tversky": lambda: TverskyLoss(weight=weight),
+        "lovasz": lambda: LovaszSoftmaxLoss(weight),
+    }
+    names = name.split("+")
+    for part in names:
+        if part not in makers:
+            raise ValueError(f"there is no loss {part!r}{did_you_mean(part, makers)}; several are "
+                             "joined by +")                                        # fmt: skip
+    if label_smoothing and "cross-entropy" not in names:
+        raise ValueError(f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
+                         "cross-entropy has it")                                   # fmt: skip
+    losses = [makers[part]() for part in names]
+    return losses[0] if len(losses) == 1 else CombinedLoss(dict.fromkeys(losses, 1.0))
 
 
 def class_weights(statistics: Any, method: str = "median") -> Tensor:

@@ -38,6 +38,7 @@ class TrainSettings:
     schedule: str = "onecycle"
     clip: float = 0.0                 # bound of the gradient's norm; 0: none
     patience: int = 0                 # epochs without a better one before stopping; 0: never
+    loss: str = "cross-entropy"       # focal, dice, tversky, lovasz, or cross-entropy+dice, …
     class_weights: str = "none"       # of the loss: none, median or enet
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
@@ -51,7 +52,8 @@ class TrainSettings:
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        elsewhere = ("root", "workers", "device", "options")
+        # (of the loss, `fit` keeps what it says of itself)
+        elsewhere = ("root", "workers", "device", "options", "loss")
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 

@@ -58,6 +58,18 @@ def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+def test_train_with_another_loss_and_resumes_with_the_same_only(folder, tmp_path, capsys):
+    out = str(tmp_path / "dice")
+    dice = flags(folder, loss="cross-entropy+dice", epochs=1)
+    assert main(["train", *dice, "--out", out]) == 0
+    assert main(["train", *dice, "--out", out, "--resume"]) == 0
+    capsys.readouterr()
+    assert main(["train", *flags(folder, epochs=1), "--out", out, "--resume"]) == 1
+    assert "loss" in capsys.readouterr().err
+    assert main(["train", *flags(folder, loss="dise"), "--out", str(tmp_path / "no")]) == 1
+    assert "did you mean 'dice'" in capsys.readouterr().err
+
+
 def test_a_recipe_and_flags_mean_the_same(folder, tmp_path):
     recipe = tmp_path / "toy.toml"
     recipe.write_text('epochs = 7\nlr = 1e-2\nzoom = [0.5, 2]\nbase_channels = 8\nmodel = "unet"\n')

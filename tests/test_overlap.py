@@ -19,6 +19,7 @@ from seglib.losses import (
     LovaszSoftmaxLoss,
     SigmoidFocalLoss,
     TverskyLoss,
+    create_loss,
 )
 from seglib.overlap import largest_first
 
@@ -253,3 +254,23 @@ def test_multilabel_targets_that_do_not_fit():
         for loss in (DiceLoss(multilabel=True), SigmoidFocalLoss()):
             with pytest.raises(ValueError, match=message):
                 loss(x, target)
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("cross-entropy", CrossEntropyLoss), ("focal", FocalLoss), ("dice", DiceLoss),
+    ("tversky", TverskyLoss), ("lovasz", LovaszSoftmaxLoss)])                      # fmt: skip
+def test_a_loss_by_name(name, kind):
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    loss = create_loss(name, weight)
+    assert type(loss) is kind and torch.equal(loss.weight, weight)
+
+
+def test_a_sum_of_losses_by_name_and_what_has_none():
+    logits, target = case(6)
+    parts = CrossEntropyLoss(label_smoothing=0.1)(logits, target) + DiceLoss()(logits, target)
+    loss = create_loss("cross-entropy+dice", label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, target), parts)
+    with pytest.raises(ValueError, match=r"no loss 'dise'.*dice"):
+        create_loss("cross-entropy+dise")
+    with pytest.raises(ValueError, match="only cross-entropy has it"):
+        create_loss("dice", label_smoothing=0.1)
