@@ -39,7 +39,7 @@ class TrainSettings:
     clip: float = 0.0                 # bound of the gradient's norm; 0: none
     patience: int = 0                 # epochs without a better one before stopping; 0: never
     loss: str = "cross-entropy"       # focal, dice, tversky, lovasz, or cross-entropy+dice, …
-    class_weights: str = "none"       # of the loss: none, median or enet
+    class_weights: str = "none"       # none, median, enet, inverse or effective
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
     stretch: float = 1.2

@@ -106,6 +106,16 @@ def test_one_valid_pixel():
     assert CrossEntropyLoss()(torch.zeros(1, 4, 2, 2), target).item() == pytest.approx(math.log(4))
 
 
+def test_inverse_and_effective_weights_by_hand():
+    """Of 10 images; the effective number of n is (1 − 0.9ⁿ) / 0.1: 6.513, 4.095, 1."""
+    counts = SimpleNamespace(pixels=[60, 30, 10, 0], images=[10, 5, 1, 0], total_images=10)
+    inverse = torch.tensor([1 / 3, 2 / 3, 2.0, 0])
+    torch.testing.assert_close(class_weights(counts, "inverse"), inverse)
+    raw = torch.tensor([1 / 6.5132156, 1 / 4.0951, 1.0])
+    effective = torch.cat([raw / raw.mean(), torch.zeros(1)])
+    torch.testing.assert_close(class_weights(counts, "effective"), effective)
+
+
 def test_class_weights_by_hand():
     # three images of 100 valid pixels: class 1 is in two of them, class 2 in one, class 3 nowhere
     counts = SimpleNamespace(pixels=[240, 40, 20, 0], image_pixels=[300, 200, 100, 0])
