@@ -26,7 +26,7 @@ from records import FOLDER, Record, as_json, revision
 
 from seglib.paths import written_beside
 
-VARY = {"seconds", "load", "machine", "fingerprint", "fit_seconds"}
+VARY = {"seconds", "load", "machine", "fingerprint", "fit_seconds", "images_per_second"}
 
 
 def trial(tree: Path, name: str, arguments: list[str]) -> dict[str, Any]:
