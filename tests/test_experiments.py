@@ -59,7 +59,7 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
     assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
 
 
-ON_DEV = ("tuning", "edges")                   # parts with one seed, scored on dev scenes
+ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets")   # one seed, scored on dev
 
 
 @pytest.mark.parametrize("script", EACH)
@@ -169,6 +169,80 @@ def test_arms_that_are_compared_saw_equally_many_images(script):
     for name, part in record_of(script)["parts"].items():
         seen = {run["images_seen"] for run in part["runs"]}
         assert min(seen) > 0.95 * max(seen), (name, seen)      # whole epochs of 12 … 960 images
+
+
+LOSSES = ROOT / "experiments" / "03_losses.py"
+TUNED_IN = {"lesions": "tuning_lesions", "live": "tuning_lesions", "streets": "tuning_streets"}
+
+
+def test_every_loss_has_every_seed():
+    record, script = record_of(LOSSES)["parts"], load(LOSSES)
+    lesions = {f"lesions of {share:g} %, {loss}" for share in (4, 1, 0.3, 0.1)
+               for loss in ("cross-entropy", "cross-entropy, median weights", "Dice")}
+    trade = {f"lesions of 1 %, {loss}" for loss in script.TRADE}
+    arms = {"lesions": lesions | trade, "live": {"lesions of 4 %, cross-entropy"},
+            "streets": set(script.LOSSES)}
+    for name, expected in arms.items():
+        runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
+        assert runs == {(arm, seed) for arm in expected for seed in range(5)}, name
+    rates = script.PARTS["tuning_streets"].settings["rates"]
+    for name, expected in (("tuning_lesions", lesions), ("tuning_streets", set(script.LOSSES))):
+        runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
+        assert runs == {(f"{arm}, lr {lr}", 100) for arm in expected for lr in rates}, name
+
+
+def test_every_loss_used_the_learning_rate_that_won_on_dev():
+    """Tversky's losses on lesions took that of Dice, which the lesson says."""
+    record = record_of(LOSSES)["parts"]
+    for name, tuning in TUNED_IN.items():
+        scores = {}
+        for run in record[tuning]["runs"]:
+            arm, _, lr = run["arm"].rpartition(", lr ")
+            assert run["lr"] == float(lr) and "test" not in run
+            scores.setdefault(arm, {})[run["lr"]] = run["dev"]["miou"]
+        for run in record[name]["runs"]:
+            arm = run["arm"]
+            if name != "streets" and "Tversky" in arm:
+                arm = "lesions of 1 %, Dice"
+            assert scores[arm][run["lr"]] == max(scores[arm].values()), run["arm"]
+
+
+@pytest.mark.parametrize("path", [LOSSES, ROOT / "experiments" / "04_metrics.py"],
+                         ids=lambda path: path.stem)
+def test_what_was_watched_belongs_to_the_run(path):
+    for part in record_of(path)["parts"].values():
+        for run in part["runs"]:
+            if "watched" in run:
+                steps = [found["step"] for found in run["watched"]]
+                assert len(steps) == run["epochs"] and steps == sorted(set(steps))
+                assert steps[-1] * 4 == run["images_seen"]
+
+
+def test_samples_of_scenes_by_hand():
+    """Two kinds of images, one right and one wrong: what is known of such samples."""
+    script = load(ROOT / "experiments" / "04_metrics.py")
+    right, wrong = np.array([[1, 0], [0, 1]]), np.array([[0, 1], [1, 0]])
+    matrices = np.stack([right] * 50 + [wrong] * 50)[:, None]        # accuracy 1/2, mIoU 1/3
+    settings = {"samples": 200, "draws": 200}
+    found = script.how_sure(matrices, 100, settings, {"frame"})
+    low, high = (a / (2 - a) for a in (0.5 - 0.098, 0.5 + 0.098))    # 0.5 ± 1.96 · √(0.25 / 100)
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.02)
+    assert found["frame_width"] == pytest.approx(high - low, abs=0.02)
+    assert 0.9 <= found["frame_holds"] <= 0.99
+    # drives of eight equal frames: the width by frame is √8 times too small
+    drives = np.repeat(matrices, 8, axis=1)
+    by = script.how_sure(drives, 100, settings, {"frame", "drive"})
+    assert by["drive_width"] / by["frame_width"] == pytest.approx(8**0.5, rel=0.1)
+    assert by["drive_holds"] >= 0.9 and by["frame_holds"] < 0.7
+
+
+def test_an_area_by_hand():
+    import torch
+
+    script = load(ROOT / "experiments" / "04_metrics.py")
+    labels = torch.tensor([[[1, 1, 0], [2, 1, 0]], [[0, 0, 0], [0, 2, 1]]])
+    spacing = np.array([[0.5, 0.25], [1.0, 2.0]])                    # mm per row, per column
+    assert script.area(labels, spacing).tolist() == [3 * 0.125, 2.0]
 
 
 def test_scenes_to_tune_on_are_no_others():

@@ -1,0 +1,190 @@
+"""Mean IoU as other libraries have it, each called as its documentation says, void being 255.
+
+A metric takes batches of (labels, truth), both (N, H, W), and the number of classes. Where a
+library names no label to ignore, void is kept out of its input by what its input format allows
+(`VOID` tells how), and only where there is some, so that it checks other labels itself. What
+such a library would do to the target is then not asked.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seglib.metrics import ConfusionMatrix
+
+Batches = list[tuple[Tensor, Tensor]]
+Metric = Callable[[Batches, int], float]
+PACKAGES = {"torchmetrics": "torchmetrics", "smp": "segmentation-models-pytorch",
+            "MONAI": "monai", "kornia": "kornia", "scikit-learn": "scikit-learn",
+            "torch": "torch"}                                                      # fmt: skip
+
+VOID = {
+    "torchmetrics MulticlassJaccardIndex": "ignore_index=255",
+    "torchmetrics MeanIoU": "no ignore_index, and label 255 raises; both one-hot masks 0 there",
+    "smp macro": "ignore_index=255",
+    "smp micro": "ignore_index=255",
+    "smp macro-imagewise": "ignore_index=255",
+    "MONAI MeanIoU": "ignore_index=255, and the truth's one-hot mask 0 there",
+    "MONAI MeanIoU, ignore_empty=False": "ignore_index=255, and the truth's one-hot mask 0 there",
+    "kornia mean_iou, averaged": "no ignore_index, and label 255 raises; a further class in truth "
+    "and prediction, then left out",
+    "kornia confusion_matrix, summed": "as for its mean_iou",
+}
+
+# What is no defect, but defined in another way
+OTHERWISE = {
+    "torchmetrics MeanIoU": "mean over all pairs of an image and a class that the image's truth "
+    "or prediction has; images with more classes weigh more",
+    "smp macro": "an absent class scores 1 (zero_division=1.0)",
+    "smp micro": "one ratio of all classes' hits to all classes' unions, so large classes weigh "
+    "more",
+    "smp macro-imagewise": "mean over images and classes; a class that is absent from an image "
+    "scores 1 there (zero_division=1.0)",
+    "MONAI MeanIoU": "mean over the classes that an image's truth has, then over images; a class "
+    "that is only predicted is left out (ignore_empty=True)",
+    "MONAI MeanIoU, ignore_empty=False": "mean over classes, then over images; a class that is "
+    "absent from an image scores 1 there",
+    "kornia mean_iou, averaged": "it returns the IoU of every class in every image, a class that "
+    "is absent from an image 1, and averages nothing; its documentation says to sum its "
+    "confusion_matrix for a whole data set and to exclude absent classes",
+}
+
+NOT_MEASURED = {
+    "Hugging Face evaluate mean_iou": "evaluate.load fetches the metric's code from the hub; the "
+    "package does not hold it. tests/test_metrics.py holds ours to its documented example.",
+}
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(package) for name, package in PACKAGES.items()}
+
+
+def installed() -> bool:
+    names = {"scikit-learn": "sklearn"}
+    return all(importlib.util.find_spec(names.get(package, package.replace("-", "_")))
+               for package in PACKAGES.values())                                   # fmt: skip
+
+
+def metrics() -> dict[str, Metric]:
+    """Library and definition -> the metric."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import kornia.metrics
+        import monai.metrics
+        import monai.transforms
+        import segmentation_models_pytorch.metrics as smp
+        import torchmetrics.classification
+        import torchmetrics.segmentation
+    return {
+        "seglib": ours,
+        "torchmetrics MulticlassJaccardIndex": jaccard(torchmetrics),
+        "torchmetrics MeanIoU": pairs(torchmetrics),
+        "smp macro": stats(smp, "macro"),
+        "smp micro": stats(smp, "micro"),
+        "smp macro-imagewise": stats(smp, "macro-imagewise"),
+        "MONAI MeanIoU": one_hot(monai, ignore_empty=True),
+        "MONAI MeanIoU, ignore_empty=False": one_hot(monai, ignore_empty=False),
+        "kornia mean_iou, averaged": averaged(kornia.metrics),
+        "kornia confusion_matrix, summed": summed(kornia.metrics),
+    }
+
+
+def ours(batches: Batches, classes: int) -> float:
+    matrix = ConfusionMatrix(classes)
+    for labels, truth in batches:
+        matrix.update(labels, truth)
+    return matrix.compute().miou
+
+
+def has_void(batches: Batches) -> bool:
+    return any(bool((truth == 255).any()) for _, truth in batches)
+
+
+def masks(labels: Tensor, classes: int) -> Tensor:
+    """Boolean (N, C, H, W), nowhere true where the label is 255."""
+    void = labels == 255
+    planes = torch.nn.functional.one_hot(torch.where(void, 0, labels), classes)
+    return (planes.bool() & ~void[..., None]).movedim(-1, 1)
+
+
+def jaccard(torchmetrics: Any) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        score = torchmetrics.classification.MulticlassJaccardIndex(classes, ignore_index=255)
+        for labels, truth in batches:
+            score.update(labels, truth)
+        return float(score.compute())
+
+    return metric
+
+
+def pairs(torchmetrics: Any) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        void = has_void(batches)
+        score = torchmetrics.segmentation.MeanIoU(
+            classes, input_format="one-hot" if void else "index"
+        )
+        for labels, truth in batches:
+            if void:
+                labels = torch.where(truth == 255, 255, labels)
+                score.update(masks(labels, classes), masks(truth, classes))
+            else:
+                score.update(labels, truth)
+        return float(score.compute())
+
+    return metric
+
+
+def stats(smp: Any, reduction: str) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        counts = [smp.get_stats(labels, truth, "multiclass", ignore_index=255, num_classes=classes)
+                  for labels, truth in batches]                                    # fmt: skip
+        whole = [torch.cat(parts) for parts in zip(*counts, strict=True)]
+        return float(smp.iou_score(*whole, reduction=reduction))
+
+    return metric
+
+
+def one_hot(monai: Any, ignore_empty: bool) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        planes = monai.transforms.AsDiscrete(to_onehot=classes)
+        score = monai.metrics.MeanIoU(ignore_empty=ignore_empty, ignore_index=255)
+        for labels, truth in batches:
+            score([planes(image[None]) for image in labels], list(masks(truth, classes).float()))
+        return float(score.aggregate())
+
+    return metric
+
+
+def apart(batches: Batches, classes: int) -> tuple[Batches, int]:
+    """Void as a further class of both, where there is void."""
+    if not has_void(batches):
+        return batches, classes
+    return [(torch.where(truth == 255, classes, labels), torch.where(truth == 255, classes, truth))
+            for labels, truth in batches], classes + 1                             # fmt: skip
+
+
+def averaged(kornia: Any) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        rest, total = apart(batches, classes)
+        each = [kornia.mean_iou(labels, truth, total)[:, :classes] for labels, truth in rest]
+        return float(torch.cat(each).mean())
+
+    return metric
+
+
+def summed(kornia: Any) -> Metric:
+    def metric(batches: Batches, classes: int) -> float:
+        rest, total = apart(batches, classes)
+        each = [kornia.confusion_matrix(labels, truth, total).sum(0) for labels, truth in rest]
+        matrix = torch.stack(each).sum(0)[:classes, :classes]
+        hits = matrix.diagonal()
+        return float((hits / (matrix.sum(0) + matrix.sum(1) - hits)).nanmean())
+
+    return metric
