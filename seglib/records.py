@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from PIL import Image
 
 from seglib.messages import did_you_mean
 from seglib.paths import checkout
+from seglib.scores import Interval
 
 INSTALLED = Path(__file__).parent / "_data" / "experiments"
 
@@ -52,18 +53,6 @@ def values(
         arms = sorted({run["arm"] for run in runs})
         raise ValueError(f"part {part!r} has no arm {arm!r}{did_you_mean(arm, arms)}")
     return dict(sorted(found.items()))
-
-
-class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval, and the number of seeds."""
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def interval(numbers: Sequence[float]) -> Interval:

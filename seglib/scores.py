@@ -11,12 +11,12 @@ import numpy as np
 
 
 class Interval(NamedTuple):
-    """A score, the ends of its 95 % interval, and how many groups it rests on."""
+    """A value, the ends of its 95 % interval, and how many groups or seeds it rests on."""
 
     value: float
     low: float
     high: float
-    groups: int
+    units: int
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

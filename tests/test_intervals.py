@@ -74,7 +74,7 @@ def test_an_interval_is_that_of_all_draws():
              for draw in itertools.product(range(3), repeat=3)]
     found = scores.interval(groups=groups, draws=20_000)
     # each draw has a chance of 1/27 = 3.7 %, so the least and the greatest are the ends
-    assert found.value == scores.miou and found.groups == 3
+    assert found.value == scores.miou and found.units == 3
     assert found.low == pytest.approx(min(exact)) and found.high == pytest.approx(max(exact))
     assert scores.interval(groups=groups, draws=20_000) == found           # seeded
 

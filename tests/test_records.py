@@ -24,10 +24,10 @@ def test_an_interval_has_the_t_value_of_the_tables(freedom):
     numbers = [0.7 + (-1) ** i for i in range(n - n % 2)] + [0.7] * (n % 2)
     deviation = math.sqrt((n - n % 2) / freedom)
     found = interval(numbers)
-    assert found.mean == pytest.approx(0.7) and found.seeds == n
-    assert found.high - found.mean == pytest.approx(TABLE[freedom] * deviation / math.sqrt(n),
+    assert found.value == pytest.approx(0.7) and found.units == n
+    assert found.high - found.value == pytest.approx(TABLE[freedom] * deviation / math.sqrt(n),
                                                     rel=2e-4)                      # fmt: skip
-    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    assert found.value - found.low == pytest.approx(found.high - found.value)
 
 
 def test_an_interval_by_hand():
@@ -62,7 +62,7 @@ def test_a_paired_difference_by_hand():
     second = {0: 0.40, 1: 0.50, 2: 0.30, 3: 0.45}
     first = {3: 0.47, 2: 0.33, 1: 0.52, 0: 0.41}                # in whatever order
     found = paired_difference(first, second)
-    assert found.mean == pytest.approx(0.02) and found.seeds == 4
+    assert found.value == pytest.approx(0.02) and found.units == 4
     assert found.low == pytest.approx(0.007008, abs=1e-6)
     assert found.high == pytest.approx(0.032992, abs=1e-6)
     back = paired_difference(second, first)
