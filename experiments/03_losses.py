@@ -8,8 +8,10 @@ tuning   each arm's learning rate: three of them at the full budget, scored on o
 lesions  slices of 64×64 with a lesion of 4, 1, 0.3 or 0.1 % of the pixels, 1,000 steps of four
          at a constant rate: what of the lesions is found after every 40 steps; at 1 % also
          Tversky losses, at the learning rate of Dice
+longer   cross-entropy on lesions of 0.1 % for 3,000 steps, at two rates: does it start at all?
 streets  nine losses on Streets at 72×96, 720 steps of four, one-cycle
-live     what the lesson trains itself: cross-entropy on lesions of 4 %, 200 steps
+live     what the lesson trains itself: cross-entropy on lesions of 4 %, 200 steps, at the lowest
+         of the three rates, where runs differ least
 
 A U-Net (base 8) each time, flips, the last epoch's weights; void dropped, one confusion matrix
 over the split. Lesions stand out (contrast 3), so that how rare they are decides and not how hard
@@ -162,11 +164,18 @@ def lesions(job: Job) -> None:
                      {**job.settings, "lr": lr}, seed)                             # fmt: skip
 
 
+def longer(job: Job) -> None:
+    arm = ("cross-entropy", SHARES[-1])
+    for seed in job.seeds:
+        for lr in job.settings["rates"]:
+            job.once(f"{label(arm)}, lr {lr}", seed, watch_lesions, arm,
+                     {**job.settings, "lr": lr}, seed)                             # fmt: skip
+
+
 def live(job: Job) -> None:
     arm = ("cross-entropy", SHARES[0])
     for seed in job.seeds:
-        lr = rate(job, "tuning_lesions", label(arm))
-        job.once(label(arm), seed, watch_lesions, arm, {**job.settings, "lr": lr}, seed)
+        job.once(label(arm), seed, watch_lesions, arm, job.settings, seed)
 
 
 def watch_lesions(arm: tuple[str, float], settings: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -230,8 +239,10 @@ PARTS = {
                            {**SLICES, "images": 4000}),
     "lesions": Part(lesions, (*ON_SLICES, HERE + "lesions rate watch_lesions"),
                     {**SLICES, "images": 4000}, seeds=5),
-    "live": Part(live, (*ON_SLICES, HERE + "live rate watch_lesions"),
-                 {**SLICES, "images": 800}, seeds=5),
+    "longer": Part(longer, (*ON_SLICES, HERE + "longer watch_lesions"),
+                   {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000}, seeds=5),
+    "live": Part(live, (*ON_SLICES, HERE + "live watch_lesions"),
+                 {**SLICES, "lr": 2e-3, "images": 800}, seeds=5),
     "tuning_streets": Part(tuning_streets, (*ON_SCENES, HERE + "tuning_streets tune_streets"),
                            {**SCENES, "images": 2880}),
     "streets": Part(compare_streets, (*ON_SCENES, HERE + "compare_streets rate measure_streets",

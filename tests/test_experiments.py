@@ -172,7 +172,7 @@ def test_arms_that_are_compared_saw_equally_many_images(script):
 
 
 LOSSES = ROOT / "experiments" / "03_losses.py"
-TUNED_IN = {"lesions": "tuning_lesions", "live": "tuning_lesions", "streets": "tuning_streets"}
+TUNED_IN = {"lesions": "tuning_lesions", "streets": "tuning_streets"}
 
 
 def test_every_loss_has_every_seed():
@@ -181,6 +181,7 @@ def test_every_loss_has_every_seed():
                for loss in ("cross-entropy", "cross-entropy, median weights", "Dice")}
     trade = {f"lesions of 1 %, {loss}" for loss in script.TRADE}
     arms = {"lesions": lesions | trade, "live": {"lesions of 4 %, cross-entropy"},
+            "longer": {f"lesions of 0.1 %, cross-entropy, lr {lr}" for lr in (0.002, 0.005)},
             "streets": set(script.LOSSES)}
     for name, expected in arms.items():
         runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
