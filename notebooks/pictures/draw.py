@@ -7,8 +7,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
-from seglib.data import Streets
+from seglib.data import RenderedScans, Streets
+from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
+from seglib.metrics import ConfusionMatrix
 from seglib.plotting import colorize, legend, show_predictions
 from seglib.records import label_map, read_record, values
 from seglib.transforms import resize_mask
@@ -44,6 +47,67 @@ def lesson_02():
         axis.axis("off")
     present = set(np.unique(mask)) - {255}
     legend(figure, test.classes, test.palette, present, void=True)
+    return figure
+
+
+def lesson_03():
+    """A scan with its lesion, a prediction beside it, and where four losses push that."""
+    truth = RenderedScans([2000], 64, 64, lesion=True, lesion_size=0.04, contrast=3.0).read(0)
+    image, lesion = truth[0] // 16 * 16 + 8, torch.from_numpy(truth[1] == 1).long()
+    row, column = (part.float().mean() for part in lesion.nonzero(as_tuple=True))
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    away = ((rows - row) ** 2 + (columns - column - 6) ** 2).sqrt()
+    logit = (1.2 * ((lesion.sum() / torch.pi).sqrt() - away)).clamp(min=-5)
+    logits = torch.stack([torch.zeros_like(logit), logit])[None]
+    figure, axes = plt.subplots(1, 6, figsize=(12, 2.3), layout="constrained")
+    axes[0].imshow(image, interpolation="nearest")
+    axes[1].imshow(logits.softmax(1)[0, 1], cmap="gray", interpolation="nearest")
+    for axis, (name, loss) in zip(axes[2:], {
+        "cross-entropy": CrossEntropyLoss(), "focal": FocalLoss(), "Dice": DiceLoss(),
+        "Lovász": LovaszSoftmaxLoss(),
+    }.items(), strict=True):                                                       # fmt: skip
+        x = logits.clone().requires_grad_()
+        loss(x, lesion[None]).backward()
+        push = -x.grad[0, 1]
+        axis.imshow(push / push.abs().max(), cmap="RdBu", vmin=-1, vmax=1,
+                    interpolation="nearest")                                       # fmt: skip
+        axis.set_title(name, fontsize=11)
+    for axis, title in zip(axes, ("scan and lesion", "a prediction"), strict=False):
+        axis.set_title(title, fontsize=11)
+    for axis in axes:
+        axis.contour(lesion, [0.5], colors="#f0e442" if axis is axes[0] else "#009e73",
+                     linewidths=1.2)                                               # fmt: skip
+        axis.set(xlim=(12, 63), ylim=(36, 0), xticks=[], yticks=[])
+    return figure
+
+
+def lesson_04():
+    """One recorded prediction of a street, and what definitions of mIoU make of all 60."""
+    record, test = read_record("04_metrics"), Streets("test")
+    kept = values(record, "checkpoint", "240 images", lambda run: run.get("maps"))[0]
+    labels = [label_map(kept[str(i)]) for i in range(len(test))]
+    truths = [resize_mask(test.read_mask(i), 72, 96) for i in range(len(test))]
+    counted = ConfusionMatrix(test.num_classes, per_image=True)
+    counted.update(np.stack(labels), np.stack(truths))
+    scores = counted.compute()
+    each = np.stack([one.iou for one in scores.per_image()])
+    hits = np.trace(scores.matrix)
+    found = {"one matrix": scores.miou, "image by image": np.nanmean(np.nanmean(each, axis=1)),
+             "absent counts 1": np.nan_to_num(each, nan=1.0).mean(),
+             "all pixels in one pot": hits / (2 * scores.matrix.sum() - hits)}
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained",
+                                gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})      # fmt: skip
+    panels = {"photo": test.read(8)[0], "truth": colorize(truths[8], test.palette),
+              "prediction": colorize(labels[8], test.palette)}
+    for axis, (title, picture) in zip(axes, panels.items(), strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    bars = axes[3].barh(list(found)[::-1], list(found.values())[::-1], color="#0072b2")
+    axes[3].bar_label(bars, fmt="%.2f", padding=3)
+    axes[3].set(xlim=(0, 1), xticks=[])
+    axes[3].set_title("“mIoU” of these predictions", fontsize=11)
+    axes[3].spines[["top", "right", "bottom"]].set_visible(False)
     return figure
 
 
