@@ -25,8 +25,8 @@ from bootstrap import Trouble, guarded, run  # noqa: E402
 NOTEBOOKS = ROOT / "notebooks"
 TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
 MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
-# (a worker takes a file at a time, and of test_notebook_copies.py a class, that is a lesson)
-PYTEST = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadscope"]
+PYTEST = [sys.executable, "-m", "pytest", "-n", "2"]
+BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]   # a notebook has one kernel
 
 
 def lessons(args: list[str]) -> list[Path]:
@@ -160,7 +160,7 @@ def reset(args: list[str]) -> int:
 def check_command(loosely: bool) -> list[str]:
     """Every notebook against its stored outputs, one thread each (two run at a time)."""
     kernel_env.apply(threads=1)
-    return [*PYTEST, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
+    return [*PYTEST, *BY_FILE, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
             f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full",
             "--ignore-glob=*_mine*.ipynb", "notebooks"]
 
@@ -183,10 +183,11 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
     locked = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
     lint = [[python, "-m", "ruff", "check", "."], [python, "-m", "mypy"]] if locked else []
     if command == "test":
-        unit = [*PYTEST, "-m", "not soak", "--cov=seglib", "--cov-report=term:skip-covered", *args]
+        unit = [*PYTEST, *BY_TEST, "-m", "not soak", "--cov=seglib",
+                "--cov-report=term:skip-covered", *args]                           # fmt: skip
         return [*lint, unit, check_command(loosely=not locked)]
     if command == "test-fast":
-        return [*lint, [*PYTEST, "-m", "not slow and not soak", *args]]
+        return [*lint, [*PYTEST, *BY_TEST, "-m", "not slow and not soak", *args]]
     if command == "soak":
         return [[python, "-m", "pytest", "-m", "soak", *args]]
     if command == "lab":
