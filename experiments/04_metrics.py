@@ -204,7 +204,7 @@ def area(labels: Tensor, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
 # ---------------------------------------------------------------- settings
 
 UNET = {"height": 72, "width": 96, "batch_size": 4, "weight_decay": 0.01, "base_channels": 8,
-        "lr": 4e-3, "schedule": "constant", "images": 4800}                        # fmt: skip
+        "lr": 4e-3, "schedule": "constant", "images": 3600}                        # fmt: skip
 HERE = "experiments/04_metrics.py:"
 CODE = (*(entry for entry in TRAINING if not entry.startswith(("experiments/", "seglib/losses"))),
         "seglib/losses.py:CrossEntropyLoss", "experiments/arms.py:InMemory augmentation",
