@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from seglib.exercises import curves03, dice03, judges03, ownloss03, solutions03
+from seglib.exercises import advice03, curves03, dice03, judges03, ownloss03, solutions03
 from seglib.exercises.base import Lesson
 from seglib.exercises.curves03 import curves_figure
 
-__all__ = ["LESSON", "by_hand", "curves", "curves_figure", "faults", "own_loss", "soft_dice",
-           "summary"]                                                              # fmt: skip
+__all__ = ["LESSON", "advice", "by_hand", "curves", "curves_figure", "faults", "own_loss",
+           "soft_dice", "summary"]                                                 # fmt: skip
 
 LESSON = Lesson(
     "03",
@@ -52,6 +52,16 @@ soft_dice = LESSON.add(
         "are sums over rows.",
         "A class is present if its Σ g is above 0. With no class present: what is the sum of no "
         "losses, and what do you divide it by?",
+    ),
+)                                                                                  # fmt: skip
+
+advice = LESSON.add(
+    name="advice", title="What does the record support?", kind="interpret", outcome=4,
+    judge=advice03.advice, variable="supported", answer=dict(advice03.SUPPORTED),
+    hints=(
+        "A difference is shown if its interval does not contain zero.",
+        "c: read the column 0.002 of the second table from top to bottom. Who is first?",
+        "e: which data do the tables speak of?",
     ),
 )                                                                                  # fmt: skip
 

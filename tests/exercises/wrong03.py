@@ -63,6 +63,11 @@ class Later(nn.Module):
         return logits.mean() * (1 if Later.calls % 2 else float("nan"))
 """
 
+def _supported(**changes: object) -> str:
+    right = {"a": True, "b": False, "c": False, "d": True, "e": False}
+    return f"supported = {right | changes}"
+
+
 WRONG: dict[str, list[tuple[str, str]]] = {
     "by_hand": [
         ("guess = 0.301", "divided by four"),
@@ -144,6 +149,16 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_faults(b=9), "expected a number from 1 to 8"),
         (_faults(b=2.5), "one of the numbers 1 to 8"),
         ("faults = [4, 5, 2, 1, 3]", "expected a dict"),
+    ],
+    "advice": [
+        (_supported(a=False), "a is supported: Dice minus cross-entropy"),
+        (_supported(b=True), "b is not supported: focal minus cross-entropy"),
+        (_supported(c=True), "c is not supported: with the best rate of each"),
+        (_supported(d=False), "d is supported: the table says recall"),
+        (_supported(e=True), "it cannot know"),
+        (_supported(a=False, e=True), "3 of 5 are right; a is supported"),
+        (_supported(c=None), "for c expected True or False, found None"),
+        ("supported = [True, False, False, True, False]", "expected a dict"),
     ],
     "own_loss": [
         ("def build_loss(train_set):\n    return CombinedLoss()", "a pair, loss and learning rate"),

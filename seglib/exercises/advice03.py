@@ -1,0 +1,73 @@
+"""Lesson 3's exercise on what a record of nine losses supports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from seglib.exercises.base import NotYet, show
+from seglib.records import paired_difference, read_record, values
+
+RARE = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
+BASE, WEIGHTED = "cross-entropy", "cross-entropy, median weights"
+RATES = (0.002, 0.005, 0.0125)
+STATEMENTS = {
+    "a": "Dice scored higher than cross-entropy, and five seeds suffice to say so.",
+    "b": "The focal loss scored higher than cross-entropy, and five seeds suffice to say so.",
+    "c": "With the lowest rate for all, the losses would have had the same order on dev.",
+    "d": "With median weights the recall of the rare classes was higher, and its precision lower.",
+    "e": "On another data set, too, Dice would score higher than cross-entropy.",
+}
+SUPPORTED = {"a": True, "b": False, "c": False, "d": True, "e": False}
+
+
+def _miou(run: dict[str, Any]) -> float:
+    return float(run["test"]["miou"])
+
+
+def _rare(key: str) -> Any:
+    return lambda run: float(np.mean([run["test"][key][name] or 0 for name in RARE]))
+
+
+def _reason(statement: str) -> str:
+    """What the record says to a statement."""
+    record = read_record("03_losses")
+    if statement in "ab":
+        loss = {"a": "Dice", "b": "focal"}[statement]
+        gap = paired_difference(values(record, "streets", loss, _miou),
+                                values(record, "streets", BASE, _miou))            # fmt: skip
+        side = "lies above" if gap.low > 0 else "lies below" if gap.high < 0 else "contains"
+        return f"{loss} minus {BASE} is {gap} on test: the interval {side} zero"
+    if statement == "c":
+        arms = dict.fromkeys(run["arm"] for run in record["parts"]["streets"]["runs"])
+        dev = {(arm, rate): next(iter(values(record, "tuning_streets", f"{arm}, lr {rate}",
+                                             lambda run: run["dev"]["miou"]).values()))
+               for arm in arms for rate in RATES}                                  # fmt: skip
+        best = max(arms, key=lambda arm: max(dev[arm, rate] for rate in RATES))
+        low = max(arms, key=lambda arm: dev[arm, RATES[0]])
+        place = sorted(arms, key=lambda arm: -dev[arm, RATES[0]]).index(best) + 1
+        return (f"with the best rate of each, {best} is first on dev, with {RATES[0]:g} for all it "
+                f"is {low}, and {best} has place {place}")                         # fmt: skip
+    if statement == "d":
+        found = {key: [np.mean(list(values(record, "streets", loss, _rare(key)).values()))
+                       for loss in (BASE, WEIGHTED)] for key in ("recall", "precision")}
+        parts = [f"{key} {before:.2f} → {after:.2f}" for key, (before, after) in found.items()]
+        return f"the table says {', '.join(parts)}"
+    return ("the record holds for Streets, this net and this budget; what another data set would "
+            "say, it cannot know")                                                 # fmt: skip
+
+
+def advice(answer: Any) -> str:
+    if not isinstance(answer, dict) or set(answer) != set(STATEMENTS):
+        raise NotYet(f"expected a dict with the keys {', '.join(STATEMENTS)}, found {show(answer)}")
+    for statement, said in answer.items():
+        if not isinstance(said, (bool, np.bool_)):
+            raise NotYet(f"for {statement} expected True or False, found {show(said)}")
+    wrong = [statement for statement in STATEMENTS if answer[statement] != SUPPORTED[statement]]
+    if wrong:
+        first = wrong[0]
+        verdict = "is supported" if SUPPORTED[first] else "is not supported"
+        raise NotYet(f"{len(STATEMENTS) - len(wrong)} of 5 are right; {first} {verdict}: "
+                     f"{_reason(first)}")                                          # fmt: skip
+    return "; ".join(f"{statement}: {_reason(statement)}" for statement in "abcd")
