@@ -109,8 +109,8 @@ def _shown(letter: str, fault: int) -> str:
     loss, full = f"loss_{letter}", _sure(FULL)
     if fault == 1:
         return (f"for unsure logits (all 0) {loss} gives {_says(letter, 0 * full, FULL)}, and "
-                f"{_says(letter, 0 * full, HALF)} with the second of two images void: void in the "
-                "divisor halves it")
+                f"{_says(letter, 0 * full, HALF)} with the second of two images void (void in the "
+                "divisor would halve it)")
     if fault == 2:
         other = _sure([[[0, 1, 2]], [[0, 0, 0]]])
         return (f"for logits that are right, with the second image void, {loss} gives "
@@ -137,7 +137,8 @@ def _shown(letter: str, fault: int) -> str:
             labels[image][0][0] = 1
             pair.append(_says(letter, _sure(labels), [[[0, 1, 2]], [[0, 255, 255]]]))
         return (f"one wrong pixel costs {pair[0]} in an image of three valid pixels and {pair[1]} "
-                f"in one of a single valid pixel: {loss} treats both alike")       # fmt: skip
+                "in one of a single valid pixel; a mean over images would make the second cost "
+                "more")                                                            # fmt: skip
     many = torch.zeros(1, 3, 360, 480)
     zeros = torch.zeros(1, 360, 480, dtype=torch.int64)
     half, single = (LOSSES[letter](x, zeros).item() for x in (many.half(), many))

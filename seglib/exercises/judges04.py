@@ -24,7 +24,11 @@ _OTHERS = {                       # of [[1, 0, 1], [0, 3, 0], [0, 3, 2]], [[4, 0
     0.755: "that is Dice per image with absent left out; IoU divides by row + column − diagonal",
     0.772: "that is Dice per image with absent as 1; IoU divides by row + column − diagonal",
     0.750: "15 of 20 pixels are right: that is the accuracy",
-    0.598: "that weights each class by its share of the truth; in mIoU all classes weigh the same",
+    0.600: "that is micro: all classes' hits (15) over all unions (25). Here each class has its "
+           "own IoU first",
+    0.593: "that is the mean over the five pairs of image and class. Per image, each image has one "
+           "mean, and both weigh the same",
+    0.5981: "that weights each class by its share of the truth; in mIoU all classes weigh the same",
     0.707: "that is the mean recall, diagonal / row; the union also holds what was predicted "
            "wrongly",
     0.742: "that is the mean precision, diagonal / column; the union also holds what was missed",
@@ -68,10 +72,10 @@ def _sentence(text: str) -> str:
 def _which_mean(key: str, value: float) -> str:
     """What a wrong value is."""
     for other, right in MEANS.items():
-        if other != key and abs(value - right) <= 0.004:
+        if other != key and abs(value - right) <= 0.0051:
             return f"That is the mean {other!r}. Here: {_HOW[key]}"
     nearest = min(_OTHERS, key=lambda known: abs(known - value))
-    if abs(nearest - value) <= 0.004:
+    if abs(nearest - value) <= 0.0051:
         return _sentence(_OTHERS[nearest])
     return f"How it goes: {_HOW[key]}"
 
@@ -84,6 +88,8 @@ MEAN = ("you average the frames' own mIoUs, expected the mIoU of their matrices'
         "without a rare class hides its errors")                                   # fmt: skip
 SPREAD = "mean ± one standard deviation holds about 68 % of the draws, expected the middle 95 %"
 NINETY = "the 5th and 95th percentile hold 90 % of the draws, expected the middle 95 %"
+ONCE = ("a group that is drawn twice must count twice; np.isin (or a set) counts it once, and the "
+        "draws differ too little")                                                 # fmt: skip
 
 _TOO_MANY = ("each draw holds as many groups as there are frames, expected as many as there are "
              "groups: more than you have make it too narrow")                      # fmt: skip
@@ -191,8 +197,12 @@ def interval(answer: Any) -> str:
 
     fault, near, width = min(_mistakes(), key=lambda row: far(row[1], row[2]))
     if far(near, width) < 0.25:
-        if fault in (UNIT, _TOO_MANY):                 # equally narrow
-            fault = UNIT if _draws_frames(answer) else _TOO_MANY
+        if fault in ("", UNIT, _TOO_MANY) and _draws_frames(answer):
+            fault = UNIT
+        elif fault == UNIT:                            # as narrow as too many groups
+            fault = _TOO_MANY
+        if fault == NINETY and _counts_once(answer):   # a set of groups, and a narrower interval
+            fault = ONCE
         if fault:
             raise NotYet(f"{said}, {expected}: {fault}")
         if constant:
@@ -204,10 +214,26 @@ def interval(answer: Any) -> str:
     if ratio < 0.1:
         hint = ("it is far too narrow: the spread of the draws is the answer already, do not "
                 "divide it by the root of their number")                           # fmt: skip
+    elif 0.9 < ratio < 1.1:
+        hint = ("as wide, and in another place: mean ± 1.96 standard deviations, or percentiles "
+                "reversed around the score, are intervals of another kind; expected the 2.5th and "
+                "the 97.5th percentile of the draws")                              # fmt: skip
     else:
         hint = (f"its width is {ratio:.0%} of that. One draw: as many groups as there are, with "
                 "replacement; the sum of all their matrices; one mIoU")            # fmt: skip
     raise NotYet(f"{said}, {expected}: {hint}")
+
+
+def _counts_once(answer: Any) -> bool:
+    """Whether a group that is drawn twice counts once: with three groups, no draw is 2·A + B."""
+    frames = np.array([[[90, 10], [0, 1]], [[1, 0], [60, 40]], [[5, 5], [30, 60]]])
+    twice = [_miou(2 * frames[i] + frames[j]) for i in range(3) for j in range(3) if i != j]
+    seen = []
+    for seed in range(40):
+        found = exactly(call(answer, frames.copy(), [*"ABC"], 1, seed, given="three groups"), (2,),
+                        "three groups", "two numbers (low, high)")                 # fmt: skip
+        seen.append(float(found[0]))
+    return not np.isclose(np.subtract.outer(seen, twice), 0, atol=1e-9).any()
 
 
 def _draws_frames(answer: Any) -> bool:

@@ -42,6 +42,7 @@ def matrix(answer: Any) -> str:
         _types(answer)
         _states(answer)
         _streams(answer)
+        _all_void(answer)
         _out_of_range(answer)
     return ("arrays and tensors, void and absent classes; it keeps "
             "C·C numbers however many pixels come, and refuses labels that are no class")
@@ -240,6 +241,14 @@ def _states(answer: Any) -> None:
                      "a score must not change the counts")                         # fmt: skip
 
 
+def _all_void(answer: Any) -> None:
+    void = np.zeros((1, 3, 4), np.uint8), np.full((1, 3, 4), VOID, np.uint8)
+    given = "a batch without any valid pixel (reductions such as max fail on nothing)"
+    made = fed(answer, CLASSES, [void], given)
+    if counts_of(made, CLASSES, given).any():
+        raise NotYet("a batch without any valid pixel must change nothing")
+
+
 def _streams(answer: Any) -> None:
     batches = make_batches([(2, 24, 24)] * 40, seed=9)
     made = fed(answer, CLASSES, batches, "40 batches of 2 × 24 × 24 pixels")
@@ -266,10 +275,10 @@ def _size(value: Any, depth: int = 0) -> int:
 
 def _out_of_range(answer: Any) -> None:
     rest = np.array([[0, 1, 2], [3, 4, 4]])
-    for truth, predicted in ((0, 5), (1, -1), (4, VOID), (7, 2)):
+    for truth, predicted in ((0, 5), (1, -1), (4, VOID), (7, 2), (-1, 3)):
         prediction, target = rest.copy(), rest.copy()
         prediction[0, 0], target[0, 0] = predicted, truth
-        given = (f"a truth of {truth}, no class and not void," if truth == 7 else
+        given = (f"a truth of {truth}, no class and not void," if truth in (7, -1) else
                  f"a prediction of {predicted} where the truth is class {truth}")
         made = call(answer, CLASSES, given="Matrix(5)")
         try:

@@ -10,7 +10,7 @@ import numpy as np
 from seglib.exercises.base import NotYet, number, show
 from seglib.records import read_record, values
 
-WIDTH, NEAR = 0.02, 1.25                               # of the interval; a quarter more or less
+WIDTH = 0.02                                           # of the interval
 UNITS = {"scenes": ("frame_width", 60), "drives": ("drive_width", 24)}   # from this size on
 SIZE = {"scenes": 350, "drives": 90}                   # about
 
@@ -33,22 +33,27 @@ def size(answer: Any) -> str:
         raise NotYet(f"expected a dict with the keys {list(UNITS)}, found {show(answer)}")
     for unit in UNITS:
         found = number(answer[unit], unit, low=0)
-        if not 1 / NEAR <= found / needed(unit) <= NEAR:
+        if not _near(found, needed(unit)):
             raise NotYet(_mistake(unit, found))
     drives = round(needed("drives"))
     return (f"about {round(needed('scenes'), -1):.0f} scenes or {drives} drives, that is "
             f"{8 * drives} frames: neighbours in a drive count for little")        # fmt: skip
 
 
+def _near(found: float, value: float) -> bool:
+    """A quarter more or less."""
+    return 0.75 <= found / max(value, 1e-9) <= 1.25
+
+
 def _mistake(unit: str, found: float) -> str:
     rows, right = recorded(unit), needed(unit)
-    near = lambda value: 1 / NEAR <= found / max(value, 1e-9) <= NEAR  # noqa: E731
+    near = lambda value: _near(found, value)  # noqa: E731
     start = f"{unit} {found:g} · "
     other = next(name for name in UNITS if name != unit)
-    if near(needed(other)):
-        return start + f"that is the answer for {other}: look at the other table"
     if near(8 * right) and unit == "drives":
         return start + "that counts frames; asked are drives, of eight frames each"
+    if near(needed(other)):
+        return start + f"that is near the answer for {other}: did you look at the other table?"
     if near(4 * right):
         return start + ("that gives ± 0.5 points. From the lower to the upper end the interval may "
                         "measure 0.02, ± 1 point")                                 # fmt: skip

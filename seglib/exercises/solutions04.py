@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import cv2
 import numpy as np
 
@@ -42,8 +44,6 @@ class Matrix:
 
 def split(frames):
     """(train, val): indices of whole drives, the first choice that has all classes in both."""
-    from itertools import combinations
-
     drives = sorted({frame.drive for frame in frames})
     classes = set().union(*(frame.classes for frame in frames))
     for count in range(1, len(drives)):

@@ -57,7 +57,7 @@ def made_up_record():
     rows = [{"step": 40 * i, "recall": 0.1 * i, "precision": None if i < 3 else 0.8}
             for i in range(1, 6)]                                                  # fmt: skip
     runs = [{"arm": arm, "seed": seed, "watched": rows}
-            for arm in curves03.ARMS.values() for seed in (1, 0)]
+            for arm in curves03.ARMS.values() for seed in (curves03.SEED, 0)]
     return {"parts": {"lesions": {"settings": {}, "runs": runs}}}
 
 

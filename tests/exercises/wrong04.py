@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 PRELUDE = """
+from itertools import combinations
 import cv2
 import numpy as np
 import torch
@@ -127,6 +128,16 @@ def interval(matrices, groups, draws=500, seed=0):
     return np.mean(scores) - np.std(scores), np.mean(scores) + np.std(scores)
 """
 
+_ISIN = """
+def interval(matrices, groups, draws=500, seed=0):
+    rng, names = np.random.default_rng(seed), sorted(set(groups))
+    scores = []
+    for _ in range(draws):
+        drawn = rng.choice(names, len(names))
+        scores.append(miou(matrices[np.isin(groups, drawn)].sum(0)))
+    return np.percentile(scores, [2.5, 97.5])
+"""
+
 # Frames' own scores, of groups drawn.
 _OF_GROUPS = ("np.mean([each[i] for k in drawn for i in range(len(groups))"
               " if groups[i] == names[k]])")                                       # fmt: skip
@@ -151,6 +162,11 @@ def _masks(*body: str) -> str:
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "matrix": [
+        (_matrix(*_LONG, "if prediction.max() >= n or target.max() >= n or prediction.min() < 0:",
+                 "    raise ValueError('labels')", _COUNT, _ADD), "reductions such as max fail"),
+        (_matrix(*_LONG, "if ((prediction < 0) | (prediction >= n) | (target >= n)).any():",
+                 "    raise ValueError('labels')", "target = target % n", _COUNT, _ADD),
+         "a truth of -1, no class and not void,"),
         (_matrix(*_LONG, *_RANGE,
                  "counts = np.bincount(prediction * n + target, minlength=n * n).reshape(n, n)",
                  _ADD), "rows and columns are swapped"),
@@ -217,6 +233,8 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("def Matrix(num_classes):\n    return num_classes", "expected the class Matrix itself"),
     ],
     "means": [
+        (_guess(0.600, 0.631, 0.661), "is micro: all classes"),
+        (_guess(0.571, 0.593, 0.661), "mean over the five pairs"),
         (_guess(0.661, 0.631, 0.571), "swapped"),
         (_guess(0.711, 0.755, 0.772), "Dice from the pooled counts"),
         (_guess(0.571, 0.755, 0.772), "Dice per image with absent left out"),
@@ -261,6 +279,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_by_drive('{"F"}'), "val is empty"),
     ],
     "bootstrap": [
+        (_ISIN, "a group that is drawn twice must count twice"),
         (_AS_SHOWN,
          "you draw frames, expected groups: frames of one drive are nearly one observation; and "
          "you average the frames' own mIoUs, expected the mIoU of their matrices' sum: a frame "
