@@ -44,7 +44,7 @@ def curves_figure() -> Figure:
     from seglib.records import read_record, values
 
     record = read_record("03_losses")
-    figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.2), sharex=True, sharey=True,
+    figure, axes = plt.subplots(2, 2, figsize=(8.5, 5.2), dpi=80, sharex=True, sharey=True,
                                 layout="constrained")                              # fmt: skip
     plt.close(figure)
     for axis, (letter, arm) in zip(axes.flat, ARMS.items(), strict=True):
