@@ -12,7 +12,7 @@ from seglib.records import read_record, values
 
 WIDTH = 0.02                                           # of the interval
 UNITS = {"scenes": ("frame_width", 60), "drives": ("drive_width", 24)}   # from this size on
-SIZE = {"scenes": 350, "drives": 90}                   # about
+SIZE = {"scenes": 90, "drives": 90}                    # about
 
 
 def recorded(unit: str) -> dict[int, float]:

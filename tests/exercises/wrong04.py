@@ -308,6 +308,15 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_interval(*_GROUPED, end="np.percentile(scores, [2.5, 97.5])"), "returned None"),
         (_interval(*_GROUPED, end="return np.mean(scores)"), "two numbers (low, high)"),
     ],
+    "size": [
+        ('size_needed = {"scenes": 360, "drives": 90}', "± 0.5 points"),
+        ('size_needed = {"scenes": 22, "drives": 90}', "± 2 points"),
+        ('size_needed = {"scenes": 150, "drives": 90}', "scales the number with the width"),
+        ('size_needed = {"scenes": 90, "drives": 720}', "counts frames"),
+        ('size_needed = {"scenes": 1000, "drives": 90}', "you need fewer than 1000"),
+        ('size_needed = {"scenes": "many", "drives": 90}', "expected a number for scenes"),
+        ("size_needed = 90", "expected a dict"),
+    ],
     "two_masks": [
         (_RIM.format(body="fewer, more = 98, 102"), "the rule speaks of mm²"),
         (_RIM.format(body="fewer, more = n - 30, n + 100"), "Dices differ by"),
