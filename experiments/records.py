@@ -135,10 +135,13 @@ class Part:
     seeds: int = 1
     data: dict[str, str] = field(default_factory=dict)
 
+    def data_of(self, arm: str) -> tuple[str, ...]:
+        """What an arm's runs depend on besides the part's code."""
+        return tuple(entry for start, entry in self.data.items() if arm.startswith(start))
+
     def mark(self, arm: str) -> str:
         """The fingerprint of an arm's runs."""
-        extra = [entry for start, entry in self.data.items() if arm.startswith(start)]
-        return fingerprint([*self.code, *extra], self.settings)
+        return fingerprint([*self.code, *self.data_of(arm)], self.settings)
 
 
 class Job:
