@@ -55,8 +55,10 @@ class TrainSettings:
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        # (of the loss, `fit` keeps what it says of itself)
-        elsewhere = ("root", "workers", "device", "options", "loss")
+        # (`fit` itself compares the model's options, what the loss says of itself, and these rates)
+        elsewhere = ["root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs"]
+        if self.pretrained == "none":
+            elsewhere.append("pretrained")             # as in runs from before there was a choice
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
