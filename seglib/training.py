@@ -79,9 +79,8 @@ def fit(
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
     """
-    checks.check_settings(
-        epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs
-    )
+    checks.check_settings(epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs)
+    backbone = backbone_of(model) if freeze_epochs else model
     device = next(model.parameters()).device
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(device)
     checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
@@ -112,7 +111,7 @@ def fit(
             break
         start = time.perf_counter()
         row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        resting = frozen(backbone_of(model)) if epoch < freeze_epochs else nullcontext()
+        resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
         with epoch_randomness(seed, epoch, device), resting:
             if hasattr(train_loader.sampler, "set_epoch"):
                 train_loader.sampler.set_epoch(epoch)

@@ -16,7 +16,8 @@ class DeepLabV3(nn.Module):
     The paper's rates are (6, 12, 18) at output stride 16 and twice of them at 8, for images of
     513×513; small images need small ones (see `seglib.models.aspp.valid_taps`). Takes images
     (N, 3, H, W) of any size, returns logits (N, num_classes, H, W); built with `aux=True`,
-    `model(images, return_aux=True)` also gives those of a small head on the stage before.
+    `model(images, return_aux=True)` also gives those of a small head on the stage before (for a
+    loop of your own: `fit` trains the logits alone).
 
     The parameters are named as in torchvision, whose weights therefore fit.
     """

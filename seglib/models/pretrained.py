@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def read_weights(url: str) -> Mapping[str, Tensor]:
             torch.hub.download_url_to_file(
                 url, str(path), digest.group(1) if digest else None, progress=shown()
             )
-        except (OSError, RuntimeError) as error:           # RuntimeError: another file than hoped
+        except (OSError, HTTPException, RuntimeError) as error:     # (the last: another content)
             raise OSError(
                 f"{name} could not be fetched ({error}); download {url} where there is a network "
                 f"and put it into {path.parent}, or leave pretrained out"
