@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from seglib.machine import describe_machine
-from seglib.models import available_models, create_model
+from seglib.models import create_model, is_model
 from seglib.paths import free_bytes, written_beside
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -113,7 +113,7 @@ def load_checkpoint(
     """
     content = read_content(path, device)
     if model is None:
-        if content["model"] not in available_models():
+        if not is_model(content["model"]):
             raise ValueError(
                 f"{path} holds a {content['model']}, which is not one of this library's models; "
                 "build it yourself and pass it: load_checkpoint(path, model=…)"

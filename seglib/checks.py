@@ -15,14 +15,18 @@ from seglib.schedules import SCHEDULES
 
 
 def check_settings(
-    epochs: int, lr: float, schedule: str, clip: float | None, patience: int | None, seed: int
-) -> None:
+    epochs: int, lr: float, schedule: str, clip: float | None, patience: int | None, seed: int,
+    backbone_lr: float | None = None, freeze_epochs: int = 0,
+) -> None:                                                                         # fmt: skip
     """Raise ValueError, naming the setting, if one of them cannot be meant."""
-    for name, value in (("epochs", epochs), ("lr", lr), ("clip", clip), ("patience", patience)):
+    positive = {"epochs": epochs, "lr": lr, "clip": clip, "patience": patience,
+                "backbone_lr": backbone_lr}                                        # fmt: skip
+    for name, value in positive.items():
         if value is not None and not value > 0:
             raise ValueError(f"found {name}={value}, expected a number above 0")
-    if seed < 0:
-        raise ValueError(f"found seed={seed}, expected a whole number from 0 up")
+    for name, number in (("seed", seed), ("freeze_epochs", freeze_epochs)):
+        if number < 0:
+            raise ValueError(f"found {name}={number}, expected a whole number from 0 up")
     if schedule not in SCHEDULES:
         raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
 

@@ -68,7 +68,11 @@ def train(options: argparse.Namespace) -> int:
     weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
     loss = create_loss(s.loss, weights, s.label_smoothing)
     torch.manual_seed(s.seed)                              # the first weights
-    model = create_model(s.model, train_set.num_classes, **s.options).to(device_of(s.device))
+    going_on = options.resume and (Path(options.out) / "last.pt").exists()
+    skip = s.pretrained == "none" or (going_on and s.pretrained != "streets")   # (to be replaced)
+    pretrained = False if skip else s.pretrained
+    model = create_model(s.model, train_set.num_classes, pretrained, **s.options)
+    model = model.to(device_of(s.device))
     parameters = sum(p.numel() for p in model.parameters())
     print(
         f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
@@ -78,18 +82,11 @@ def train(options: argparse.Namespace) -> int:
         model,
         make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers),
         make_loader(val_set, s.batch_size, workers=s.workers),
-        epochs=s.epochs,
-        lr=s.lr,
-        loss=loss,
-        weight_decay=s.weight_decay,
-        schedule=s.schedule,
-        clip=s.clip or None,
-        patience=s.patience or None,
-        seed=s.seed,
-        out=options.out,
-        resume=options.resume,
-        config=s.compared(),
-    )
+        epochs=s.epochs, lr=s.lr, loss=loss, weight_decay=s.weight_decay, schedule=s.schedule,
+        clip=s.clip or None, patience=s.patience or None,
+        backbone_lr=s.backbone_lr or None, freeze_epochs=s.freeze_epochs,
+        seed=s.seed, out=options.out, resume=options.resume, config=s.compared(),
+    )                                                                              # fmt: skip
     print(history.table())
     best = history.best
     print(

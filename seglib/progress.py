@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 
+def shown() -> bool:
+    """Whether progress is to be shown (not with SEGLIB_PROGRESS=0)."""
+    return os.environ.get("SEGLIB_PROGRESS") != "0"
+
+
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
     """A tqdm bar over `iterable` (or a manual one with `total=`), silent if SEGLIB_PROGRESS=0.
 
@@ -17,5 +22,5 @@ def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
 
     options.setdefault("leave", False)
     options.setdefault("dynamic_ncols", True)
-    options.setdefault("disable", os.environ.get("SEGLIB_PROGRESS") == "0")
+    options.setdefault("disable", not shown())
     return tqdm(iterable, **options)

@@ -31,9 +31,12 @@ class TrainSettings:
     height: int = 96
     width: int = 128
     model: str = "unet"
+    pretrained: str = "none"          # backbone (ImageNet), coco or streets
     epochs: int = 20
     batch_size: int = 8
     lr: float = 2e-3
+    backbone_lr: float = 0.0          # 0: as lr
+    freeze_epochs: int = 0            # first epochs in which the backbone rests
     weight_decay: float = 0.01
     schedule: str = "onecycle"
     clip: float = 0.0                 # bound of the gradient's norm; 0: none
@@ -52,8 +55,10 @@ class TrainSettings:
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        # (of the loss, `fit` keeps what it says of itself)
-        elsewhere = ("root", "workers", "device", "options", "loss")
+        # (`fit` itself compares the model's options, what the loss says of itself, and these rates)
+        elsewhere = ["root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs"]
+        if self.pretrained == "none":
+            elsewhere.append("pretrained")             # as in runs from before there was a choice
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
@@ -96,16 +101,19 @@ def _build(values: dict[str, Any], model_defaults: dict[str, Any]) -> TrainSetti
 def convert(key: str, value: Any, default: Any) -> Any:
     """`value`, from TOML or as a flag's text, as the type of `default`.
 
-    >>> convert("zoom", "0.5,2", (1.0,)), convert("epochs", "12", 20)
-    ((0.5, 2.0), 12)
+    >>> convert("zoom", "0.5,2", (1.0,)), convert("epochs", "12", 20), convert("aux", "true", False)
+    ((0.5, 2.0), 12, True)
     """
     if isinstance(default, tuple):
         parts = value.split(",") if isinstance(value, str) else list(value)
-        if default and isinstance(default[0], float):
-            return tuple(convert(key, part, 0.0) for part in parts)
+        if default and isinstance(default[0], float | int):
+            return tuple(convert(key, part, default[0]) for part in parts)
         return tuple(str(part).strip() for part in parts)
     kind = type(default)
-    if isinstance(value, str) and kind is not str:
+    if kind is bool and isinstance(value, str):
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+    elif isinstance(value, str) and kind is not str:
         try:
             return kind(value)
         except ValueError:
@@ -114,5 +122,5 @@ def convert(key: str, value: Any, default: Any) -> Any:
         return float(value)
     elif type(value) is kind:
         return value
-    what = {int: "a whole number", float: "a number", str: "text"}[kind]
+    what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
     raise ValueError(f"found {key} = {value!r}, expected {what} such as {default!r}")

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from seglib.history import History
 from seglib.losses import CrossEntropyLoss, check_labels
 from seglib.machine import describe_machine
 from seglib.metrics import ConfusionMatrix, Scores
+from seglib.models.freezing import backbone_of, frozen, parameter_groups
 from seglib.models.modes import eval_mode
 from seglib.progress import progress
 from seglib.schedules import PER_STEP, make_scheduler
@@ -50,6 +51,8 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     config: dict[str, Any] | None = None,
+    backbone_lr: float | None = None,
+    freeze_epochs: int = 0,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
 
@@ -68,12 +71,16 @@ def fit(
         out: folder for last.pt, best.pt, history.csv and history.png.
         resume: go on from `out`/last.pt; without one, start anew.
         config: further settings of the caller, kept in the checkpoint and compared on resume.
+        backbone_lr: learning rate of `model.backbone`, lower than `lr` if it is pretrained; the
+            schedule scales both. None: `lr` for all.
+        freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
 
     Raises ValueError for settings or batches that do not fit (also on resume, naming the key
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
     """
-    checks.check_settings(epochs, lr, schedule, clip, patience, seed)
+    checks.check_settings(epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs)
+    backbone = backbone_of(model) if freeze_epochs else model
     device = next(model.parameters()).device
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(device)
     checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
@@ -84,12 +91,16 @@ def fit(
         **_model_settings(model), "epochs": epochs, "lr": lr, "loss": repr(loss),
         "weight_decay": weight_decay, "schedule": schedule, "clip": clip, "patience": patience,
         "seed": seed, "ignore_index": ignore_index, "validation": val_loader is not None,
+        "backbone_lr": backbone_lr, "freeze_epochs": freeze_epochs or None,
         **checks.loader_settings(train_loader), **(config or {}),
     }                                                                              # fmt: skip
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    groups: Any = model.parameters() if backbone_lr is None else \
+        parameter_groups(model, lr, backbone_lr)                                   # fmt: skip
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    rates: Any = lr if backbone_lr is None else [lr, backbone_lr]          # (one, or one a group)
     history = History(best_key="val_miou" if val_loader is not None else "train_loss")
     scheduler = make_scheduler(
-        schedule, optimizer, lr, epochs, len(train_loader), history.best_key
+        schedule, optimizer, rates, epochs, len(train_loader), history.best_key
     )
     out = None if out is None else Path(out)
     if out is not None:
@@ -100,7 +111,8 @@ def fit(
             break
         start = time.perf_counter()
         row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        with epoch_randomness(seed, epoch, device):
+        resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
+        with epoch_randomness(seed, epoch, device), resting:
             if hasattr(train_loader.sampler, "set_epoch"):
                 train_loader.sampler.set_epoch(epoch)
             row["train_loss"], images = train_epoch(

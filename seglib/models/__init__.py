@@ -3,35 +3,73 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from seglib.messages import did_you_mean
+from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
+from seglib.models.fcn import FCN8s, FCN16s, FCN32s
+from seglib.models.freezing import freeze, parameter_groups, unfreeze
+from seglib.models.hub import SMPModel
+from seglib.models.lraspp import LRASPP
+from seglib.models.pretrained import KINDS, fill, load_pretrained, load_streets
+from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
+from seglib.models.wrapped import ARCHITECTURES, TorchvisionModel
 
-__all__ = ["UNet", "available_models", "create_model", "model_options"]
+__all__ = [
+    "LRASPP", "DeepLabV3", "DeepLabV3Plus", "FCN8s", "FCN16s", "FCN32s", "SMPModel", "SegNet",
+    "TorchvisionModel", "UNet", "available_models", "create_model", "freeze", "is_model",
+    "model_options", "parameter_groups", "unfreeze",
+]                                                                                  # fmt: skip
 
-_MODELS = {"unet": UNet}
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "fcn32s": FCN32s,
+    "fcn16s": FCN16s,
+    "fcn8s": FCN8s,
+    "segnet": SegNet,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
+    "lraspp": LRASPP,
+    **{f"torchvision:{name}": partial(TorchvisionModel, name) for name in ARCHITECTURES},
+}
 
 
 def available_models() -> list[str]:
-    """The names that `create_model` knows."""
+    """The names that `create_model` knows; it also takes smp:DECODER/ENCODER (extra "hub")."""
     return sorted(_MODELS)
+
+
+def is_model(name: str) -> bool:
+    """Whether `create_model` can build a model of this name."""
+    return name in _MODELS or name.startswith("smp:")
 
 
 def model_options(name: str) -> dict[str, Any]:
     """The options that the model `name` takes besides the number of classes, with defaults."""
-    if name not in _MODELS:
-        raise ValueError(f"there is no model {name!r}{did_you_mean(name, _MODELS)}")
-    parameters = list(inspect.signature(_MODELS[name]).parameters.values())[1:]
+    parameters = list(inspect.signature(_builder(name)).parameters.values())[1:]
     return {parameter.name: parameter.default for parameter in parameters}
 
 
 def create_model(
-    name: str, num_classes: int, pretrained: bool = False, **options: Any
+    name: str, num_classes: int, pretrained: bool | str = False, **options: Any
 ) -> nn.Module:
     """Build the network `name` for `num_classes` classes; `options` are its own arguments.
+
+    Args:
+        pretrained: False: random weights, and no network access, ever.
+            "backbone": ImageNet's weights in the backbone, a new head.
+            "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC, with a new
+            last layer if `num_classes` is another number.
+            "streets": the checkpoint that the course carries, with the options that it was
+            trained with, and with a new last layer if `num_classes` differs.
+
+    Raises ValueError for an unknown name, option or combination; OSError (FileNotFoundError for
+    "streets") if the weights are neither here nor can be fetched, naming the file and its place.
 
     >>> model = create_model("unet", num_classes=11, base_channels=16)
     >>> sum(p.numel() for p in model.parameters())
@@ -41,6 +79,36 @@ def create_model(
     for option in options:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
-    if pretrained:
-        raise ValueError(f"there are no pretrained weights for {name!r} yet; leave pretrained out")
-    return _MODELS[name](num_classes, **options)
+    if num_classes < 1:
+        raise ValueError(f"found num_classes={num_classes}, expected a number from 1 up")
+    if pretrained is not False and pretrained not in KINDS:
+        kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+        raise ValueError(f"found pretrained={pretrained!r}, expected False, {kinds}")
+    if pretrained == "streets":
+        return _carried(name, num_classes, options)
+    model = _builder(name)(num_classes, **options)
+    if isinstance(pretrained, str):
+        load_pretrained(model, pretrained)
+    return model
+
+
+def _carried(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    content = load_streets(name)
+    for option, value in options.items():
+        trained = content["options"].get(option)
+        if value != trained:
+            raise ValueError(
+                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
+                f"with {trained!r}; leave {option} out"
+            )
+    model = _builder(name)(num_classes, **content["options"])
+    fill(model, content["state"], replaced_classes=content["num_classes"])
+    return model
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    if name.startswith("smp:"):
+        return partial(SMPModel, name.removeprefix("smp:"))
+    if name not in _MODELS:
+        raise ValueError(f"there is no model {name!r}{did_you_mean(name, _MODELS)}")
+    return _MODELS[name]

@@ -1,0 +1,164 @@
+"""Pretrained weights: ImageNet for a backbone, COCO for a whole network, the course's own.
+
+Files are looked for in torch.hub's folder (~/.cache/torch/hub/checkpoints unless TORCH_HOME says
+otherwise) and fetched only if they are not there. They are read with `weights_only=True`: a file
+from a stranger cannot run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seglib.paths import data_roots, find_dataset
+from seglib.progress import shown
+
+KINDS = ("backbone", "coco", "streets")
+
+
+def load_pretrained(model: nn.Module, kind: str) -> None:
+    """Fill `model` with the weights of `kind`, "backbone" or "coco".
+
+    ValueError if there are none for this model, OSError, naming the file and where to put it, if
+    they cannot be fetched.
+    """
+    if getattr(model, "options", {}).get("norm", "batch") != "batch":
+        raise ValueError(
+            f"pretrained={kind!r} needs norm=\"batch\": the weights were trained with BatchNorm"
+        )
+    if kind == "backbone":
+        _load_backbone(model)
+    else:
+        _load_coco(model)
+
+
+def _load_backbone(model: Any) -> None:
+    """torchvision's ImageNet weights (V1, on which its segmentation networks were built)."""
+    if hasattr(model, "load_backbone"):                    # smp's fetch their own
+        model.load_backbone()
+        return
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        raise ValueError(f"{model.name} has no backbone of a classifier; leave pretrained out")
+    state = read_weights(weights_url(backbone.name, "IMAGENET1K_V1"))
+    state = {key.removeprefix("features."): value for key, value in state.items()
+             if not key.startswith(("fc.", "classifier."))}                        # fmt: skip
+    fill(backbone, state)
+
+
+def _load_coco(model: Any) -> None:
+    """torchvision's weights for COCO with the 21 classes of Pascal VOC, the head included."""
+    architecture = coco_architecture(model)
+    state = read_weights(weights_url(architecture, "COCO_WITH_VOC_LABELS_V1"))
+    if getattr(model, "aux_classifier", None) is None:
+        state = {key: value for key, value in state.items() if not key.startswith("aux_")}
+    fill(model, state, replaced_classes=21)
+
+
+def coco_architecture(model: Any) -> str:
+    """The torchvision network whose COCO weights fit `model`. ValueError if there is none."""
+    if model.name.startswith("torchvision:"):
+        return model.name.removeprefix("torchvision:")
+    if model.name == "deeplabv3" and model.options["backbone"] in ("resnet50", "resnet101"):
+        if model.options["channels"] != 256 or len(model.options["atrous_rates"]) != 3:
+            raise ValueError(
+                f"found channels={model.options['channels']} and atrous_rates="
+                f"{model.options['atrous_rates']}, but COCO's weights are for 256 channels and "
+                "three rates"
+            )
+        return f"deeplabv3_{model.options['backbone']}"
+    # (own MobileNets keep the rate of the convolution that loses its stride, torchvision's do not)
+    raise ValueError(
+        f"there are no COCO weights for {model.name} on {model.options.get('backbone', 'its own')}"
+        "; there are for deeplabv3 on resnet50 and resnet101 and for all models that begin with "
+        "torchvision:"
+    )
+
+
+def load_streets(name: str) -> dict[str, Any]:
+    """The checkpoint of the model `name` that the repository carries, as a dict.
+
+    FileNotFoundError if there is none.
+    """
+    file = f"streets_{name}.pt"
+    folder = find_dataset("weights", lambda folder: (folder / file).is_file())
+    if folder is None:
+        looked = ", ".join(str(root / "weights") for root in data_roots())
+        raise FileNotFoundError(
+            f"there are no weights {file} for {name!r} trained on Streets; looked in {looked}; "
+            "train them with `python -m seglib train --data streets`, or leave pretrained out"
+        )
+    content = read_file(folder / file)
+    lacking = {"model", "num_classes", "options", "state"} - content.keys()
+    if lacking:
+        raise ValueError(f"{folder / file} is no checkpoint: it lacks {', '.join(sorted(lacking))}")
+    return dict(content)
+
+
+def weights_url(name: str, version: str) -> str:
+    """Where torchvision publishes the weights of its model `name`."""
+    from torchvision.models import get_model_weights
+
+    return str(get_model_weights(name)[version].url)
+
+
+def read_weights(url: str) -> Mapping[str, Tensor]:
+    """The state dict published at `url`, from torch.hub's folder or else from the network."""
+    name = url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        digest = re.search(r"-([0-9a-f]{8,})\.", name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(
+                url, str(path), digest.group(1) if digest else None, progress=shown()
+            )
+        except (OSError, HTTPException, RuntimeError) as error:     # (the last: another content)
+            raise OSError(
+                f"{name} could not be fetched ({error}); download {url} where there is a network "
+                f"and put it into {path.parent}, or leave pretrained out"
+            ) from error
+    return read_file(path)
+
+
+def read_file(path: Path) -> Mapping[str, Any]:
+    """What torch saved in `path`, weights and plain values only. ValueError if it is damaged."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise ValueError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read: {reason}; delete it, so that "
+            "it is fetched again"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of weights")
+    return content
+
+
+def fill(
+    module: nn.Module, state: Mapping[str, Tensor], replaced_classes: int | None = None
+) -> list[str]:
+    """Copy `state` into `module`; every tensor must have its counterpart, of the same shape.
+
+    With `replaced_classes`, tensors with so many rows may differ in just that number: these are
+    the head's, which keeps its random weights. Returns their names.
+    """
+    own = module.state_dict()
+    differ = [k for k in state if k in own and own[k].shape != state[k].shape]
+    kept = [k for k in differ if state[k].shape == (replaced_classes, *own[k].shape[1:])]
+    wrong = [k for k in differ if k not in kept] + sorted(own.keys() ^ state.keys())
+    if wrong:
+        raise ValueError(
+            f"the weights do not fit: {len(wrong)} tensors are missing, left over or of another "
+            f"shape, such as {wrong[0]}; is this the right file?"
+        )
+    module.load_state_dict({**state, **{key: own[key] for key in kept}})
+    return kept

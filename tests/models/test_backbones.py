@@ -1,0 +1,161 @@
+"""Backbones: torchvision's own features as oracle, and the identity behind dilation."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as zoo
+from torchvision.ops import SqueezeExcitation
+
+from seglib.models.backbones import BACKBONES, Backbone, dilate
+
+CHANNELS = {
+    "resnet18": [64, 128, 256, 512],
+    "resnet34": [64, 128, 256, 512],
+    "resnet50": [256, 512, 1024, 2048],
+    "resnet101": [256, 512, 1024, 2048],
+    "mobilenet_v3_small": [16, 24, 48, 576],
+    "mobilenet_v3_large": [24, 40, 112, 960],
+}
+
+
+def random_statistics(module: nn.Module) -> nn.Module:
+    """Give BatchNorm numbers that are not 0 and 1, so that a mix-up would show."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, 0, 0.2)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+    return module.eval()
+
+
+def twins(name: str, output_stride: int) -> tuple[Backbone, Backbone]:
+    """The same weights at output stride 32 and at another."""
+    torch.manual_seed(0)
+    plain, large = Backbone(name), Backbone(name, output_stride)
+    random_statistics(plain)
+    large.load_state_dict(plain.state_dict())
+    return plain, large.eval()
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_sizes_and_channels(name, output_stride):
+    with torch.device("meta"):                             # shapes alone: nothing is computed
+        features = Backbone(name, output_stride).eval()(torch.zeros(2, 3, 65, 96))
+    strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
+    assert [tuple(f.shape) for f in features] == [
+        (2, c, -(-65 // s), 96 // s) for c, s in zip(CHANNELS[name], strides, strict=True)
+    ]
+
+
+def test_features_are_those_of_the_classifier():
+    torch.manual_seed(0)
+    classifier = random_statistics(zoo.resnet18())
+    backbone = Backbone("resnet18").eval()
+    state = classifier.state_dict()
+    backbone.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    images = torch.randn(1, 3, 40, 56)
+    features = backbone(images)
+    torch.testing.assert_close(classifier.fc(features[-1].mean((2, 3))), classifier(images))
+    x = classifier.maxpool(classifier.relu(classifier.bn1(classifier.conv1(images))))
+    torch.testing.assert_close(features[1], classifier.layer2(classifier.layer1(x)))
+
+
+def test_mobilenets_features_are_those_of_the_classifier():
+    torch.manual_seed(0)
+    classifier = random_statistics(zoo.mobilenet_v3_small())
+    backbone = Backbone("mobilenet_v3_small").eval()
+    backbone.load_state_dict(classifier.features.state_dict())
+    images = torch.randn(1, 3, 40, 56)
+    torch.testing.assert_close(backbone(images)[-1], classifier.features(images))
+    torch.testing.assert_close(backbone(images)[1], classifier.features[:4](images))
+
+
+def test_dilated_resnet50_is_torchvisions():
+    torch.manual_seed(0)
+    theirs = random_statistics(zoo.resnet50(replace_stride_with_dilation=[False, True, True]))
+    ours = Backbone("resnet50", 8).eval()
+    state = theirs.state_dict()
+    ours.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+    images = torch.randn(1, 3, 33, 48)
+    seen = []
+    theirs.layer4.register_forward_hook(lambda module, args, output: seen.append(output))
+    theirs(images)
+    torch.testing.assert_close(ours(images)[-1], seen[0])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenet_v3_small"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_dilated_backbone_computes_the_old_values_and_those_in_between(name, output_stride):
+    plain, large = twins(name, output_stride)
+    if name.startswith("mobilenet"):
+        # squeeze-and-excitation averages over the whole map, which now has other values as well
+        for backbone in (plain, large):
+            for block in backbone.modules():
+                for key, child in block.named_children():
+                    if isinstance(child, SqueezeExcitation):
+                        setattr(block, key, nn.Identity())
+    images = torch.randn(1, 3, 75, 98).double()
+    pairs = zip(plain.double()(images), large.double()(images), strict=True)
+    for stride, (small, big) in zip((4, 8, 16, 32), pairs, strict=True):
+        step = max(1, stride // output_stride)
+        torch.testing.assert_close(big[..., ::step, ::step], small)        # borders included
+
+
+def test_without_dilation_the_values_would_be_others():
+    plain, _ = twins("resnet18", 32)
+    naive = Backbone("resnet18")
+    naive.load_state_dict(plain.state_dict())
+    naive["layer4"][0].conv1.stride = naive["layer4"][0].downsample[0].stride = (1, 1)
+    images = torch.randn(1, 3, 64, 64)
+    difference = naive.eval()(images)[-1][..., ::2, ::2] - plain(images)[-1]
+    assert difference.abs().max() > 0.01
+
+
+def test_dilations_one_by_one():
+    layer = Backbone("resnet18")["layer3"]
+    assert dilate(layer, 2) == 4
+    first, second = layer
+    found = [conv.dilation[0] for conv in (first.conv1, first.conv2, second.conv1, second.conv2)]
+    assert found == [2, 4, 4, 4]
+    assert first.conv1.stride == first.downsample[0].stride == (1, 1)
+    assert [first.conv1.padding, first.conv2.padding] == [(2, 2), (4, 4)]
+
+
+def test_dilation_changes_no_weight_and_no_name():
+    shapes = [{k: v.shape for k, v in Backbone("mobilenet_v3_large", s).state_dict().items()}
+              for s in (8, 16, 32)]                                                # fmt: skip
+    assert all(a == b for a, b in pairwise(shapes))
+    assert shapes[0].keys() == zoo.mobilenet_v3_large().features.state_dict().keys()
+
+
+def test_group_norm_in_place_of_every_batch_norm():
+    backbone = Backbone("resnet18", norm="group")
+    kinds = {type(m) for m in backbone.modules()}
+    assert nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    assert sum(p.numel() for p in backbone.parameters()) == sum(
+        p.numel() for p in Backbone("resnet18").parameters()
+    )
+    assert backbone(torch.randn(1, 3, 32, 32))[-1].shape == (1, 512, 1, 1)   # in training, too
+
+
+def test_one_value_per_channel_is_explained():
+    backbone = Backbone("resnet18")
+    with pytest.raises(ValueError, match=r'one image of 32×20 pixels .* stride 32 .*norm="group"'):
+        backbone(torch.zeros(1, 3, 32, 20))
+    backbone(torch.randn(1, 3, 32, 40))
+    assert backbone.eval()(torch.zeros(1, 3, 32, 20))[-1].shape == (1, 512, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnet52"}, r"no backbone 'resnet52'; did you mean 'resnet50'"),
+        ({"name": "resnet18", "output_stride": 4}, "output_stride=4, expected 8, 16 or 32"),
+        ({"name": "resnet18", "norm": "none"}, 'norm=\'none\', expected "batch" or "group"'),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Backbone(**arguments)

@@ -1,0 +1,320 @@
+"""What every model of the family must hold: sizes, gradients, options, one image, conversions."""
+
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as zoo
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from seglib.checkpoints import load_model, save_checkpoint
+from seglib.models import (
+    LRASPP,
+    DeepLabV3,
+    DeepLabV3Plus,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    SegNet,
+    available_models,
+    create_model,
+    is_model,
+    model_options,
+)  # fmt: skip
+from seglib.models.norms import to_group_norm
+
+pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
+
+SMALL = {
+    "fcn32s": {"backbone": "mobilenet_v3_small"},
+    "fcn16s": {"backbone": "mobilenet_v3_small"},
+    "fcn8s": {"backbone": "resnet18"},
+    "segnet": {"base_channels": 4, "depth": 4},
+    "deeplabv3": {"backbone": "resnet18", "atrous_rates": (1, 2), "channels": 16, "aux": True},
+    "deeplabv3plus": {"backbone": "mobilenet_v3_small", "atrous_rates": (1, 2, 3), "channels": 32,
+                      "low_channels": 8, "aux": True},
+    "lraspp": {"backbone": "mobilenet_v3_small", "channels": 16},
+    "torchvision:lraspp_mobilenet_v3_large": {},
+    "torchvision:deeplabv3_mobilenet_v3_large": {"aux": True},
+}                                                                                  # fmt: skip
+OWN = [name for name in SMALL if ":" not in name]
+PUBLISHED = {                                # by torchvision, with the auxiliary head if there is
+    "lraspp_mobilenet_v3_large": 3_221_538,
+    "deeplabv3_mobilenet_v3_large": 11_029_328,
+    "fcn_resnet50": 35_322_218,
+    "fcn_resnet101": 54_314_346,
+    "deeplabv3_resnet50": 42_004_074,
+    "deeplabv3_resnet101": 60_996_202,
+}
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def build(name, num_classes=5, **more):
+    torch.manual_seed(0)
+    return create_model(name, num_classes, **{**SMALL[name], **more})
+
+
+def outputs(model, images):
+    """The logits, and the auxiliary ones where the model has a head for them."""
+    if getattr(model, "aux_classifier", None) is None:
+        return [model(images)]
+    return list(model(images, return_aux=True))
+
+
+@pytest.mark.parametrize("architecture", PUBLISHED)
+def test_parameters_of_wrapped_models_are_the_published_ones(architecture):
+    options = {} if architecture.startswith("lraspp") else {"aux": True}
+    with torch.device("meta"):
+        model = create_model(f"torchvision:{architecture}", 21, **options)
+    assert count(model) == PUBLISHED[architecture]
+
+
+@pytest.mark.parametrize(("name", "options", "published"), [
+    ("deeplabv3", {"backbone": "resnet50", "aux": True}, 42_004_074),
+    ("deeplabv3", {"backbone": "resnet101", "aux": True, "output_stride": 8}, 60_996_202),
+    ("lraspp", {"backbone": "mobilenet_v3_large"}, 3_221_538),
+])                                                                                 # fmt: skip
+def test_our_own_have_as_many(name, options, published):
+    with torch.device("meta"):
+        assert count(create_model(name, 21, **options)) == published
+
+
+def test_parameters_by_hand():
+    with torch.device("meta"):
+        vgg, resnet = count(zoo.vgg16_bn().features), count(zoo.resnet18()) - 512_000 - 1000
+        segnet = create_model("segnet", 7)
+        assert count(segnet.encoder) == vgg - sum(2 * [64, 128] + 3 * [256] + 6 * [512])  # biases
+        norms = 2 * (3 * 512 + 512 + 512 + 256 + 256 + 256 + 128 + 128 + 64 + 64)
+        convs = count(segnet.encoder) - 2 * sum(2 * [64, 128] + 3 * [256] + 6 * [512])
+        assert count(segnet.decoder) == convs - 9 * 3 * 64 + norms         # the mirror image
+        for name, widths in (("fcn32s", 512), ("fcn16s", 512 + 256), ("fcn8s", 512 + 256 + 128)):
+            model = create_model(name, 11, backbone="resnet18")
+            assert count(model) == resnet + 11 * widths + 11 * len(model.scores)
+        plus = create_model("deeplabv3plus", 11, backbone="resnet18", channels=10, low_channels=4)
+    conv = lambda i, o: i * o + 2 * o                                          # noqa: E731
+    separable = lambda i, o: 9 * i + 2 * i + conv(i, o)                        # noqa: E731
+    aspp = 2 * conv(512, 10) + 3 * separable(512, 10) + conv(50, 10)
+    decoder = conv(64, 4) + separable(14, 10) + separable(10, 10) + 11 * 10 + 11
+    assert count(plus) == resnet + aspp + decoder
+
+
+def test_the_small_checkpoint_fits_the_repository():
+    with torch.device("meta"):
+        model = create_model("deeplabv3plus", 8, backbone="mobilenet_v3_small", channels=128)
+    assert 2 * sum(t.numel() for t in model.state_dict().values()) < 8e6       # in half precision
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("name", SMALL)
+def test_odd_sizes_and_gradients_everywhere(name, norm):
+    if norm == "group" and ":" in name:
+        pytest.skip("torchvision's own have BatchNorm")
+    model = build(name, **({"norm": norm} if norm == "group" else {}))
+    images = torch.randn(2, 3, 65, 51)
+    found = outputs(model, images)
+    assert all(logits.shape == (2, 5, 65, 51) for logits in found)
+    sum(logits.square().mean() for logits in found).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
+        assert parameter.grad.abs().sum() > 0, key
+    with torch.no_grad():
+        assert model.eval()(images[:1, :, :33, :40]).shape == (1, 5, 33, 40)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_image_is_enough_for_training(name):
+    model = build(name)
+    for logits in outputs(model, torch.randn(1, 3, 64, 48)):
+        assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_checkpoint_builds_the_same_net_again_without_the_network(name, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a network access that nobody asked for")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    model = build(name).eval()
+    save_checkpoint(tmp_path / "a.pt", model)
+    twin = load_model(tmp_path / "a.pt")
+    assert twin.name == model.name == name and twin.options == model.options
+    assert set(model.options) == set(model_options(name))
+    images = torch.randn(1, 3, 40, 33)
+    with torch.no_grad():
+        torch.testing.assert_close(twin(images), model(images))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_synchronised_batch_norm(name):
+    """convert_sync_batchnorm takes every model; its layers compute the same in evaluation."""
+    model = build(name).eval()
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    twin = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model)).eval()
+    assert sum(isinstance(m, nn.SyncBatchNorm) for m in twin.modules()) == norms > 0
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    images = torch.randn(1, 3, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(twin(images), model(images))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_group_norm_conversion_of_a_whole_model(name):
+    model = to_group_norm(build(name))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    assert outputs(model, torch.randn(1, 3, 32, 32))[0].shape == (1, 5, 32, 32)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus", "lraspp"])
+def test_output_stride_by_the_size_of_the_features(name, output_stride):
+    model = build(name, output_stride=output_stride).eval()
+    sizes = []
+    model.backbone.register_forward_hook(lambda m, a, features: sizes.append(features[-1].shape))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 96))
+    assert sizes[0][2:] == (64 // output_stride, 96 // output_stride)
+
+
+def random_statistics(module):
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.running_mean, 0, 0.1)
+            nn.init.uniform_(part.running_var, 0.8, 1.5)
+
+
+def test_deeplabv3_equals_torchvisions():
+    torch.manual_seed(0)
+    theirs = zoo.segmentation.deeplabv3_resnet50(
+        weights=None, weights_backbone=None, num_classes=4, aux_loss=True
+    ).eval()
+    random_statistics(theirs)
+    assert isinstance(theirs.classifier, DeepLabHead)
+    with torch.device("meta"):
+        options = {"output_stride": 8, "atrous_rates": (12, 24, 36), "aux": True}
+        ours = create_model("deeplabv3", 4, **options)
+        wrapped = create_model("torchvision:deeplabv3_resnet50", 4, aux=True)
+    images = torch.randn(1, 3, 41, 56)
+    with torch.no_grad():
+        expected = theirs(images)
+        for model in (ours, wrapped):
+            model.load_state_dict(theirs.state_dict(), assign=True)
+            logits, aux = model.eval()(images, return_aux=True)
+            torch.testing.assert_close(logits, expected["out"])
+            torch.testing.assert_close(aux, expected["aux"])
+            torch.testing.assert_close(model(images), logits)
+
+
+def test_lraspp_equals_torchvisions_head():
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.segmentation.lraspp import LRASPP as Theirs
+
+    torch.manual_seed(0)
+    features = zoo.mobilenet_v3_small().features           # not dilated; last layer of each stage
+    backbone = IntermediateLayerGetter(features, {"3": "low", "12": "high"})
+    theirs = Theirs(backbone, 24, 576, num_classes=4).eval()
+    random_statistics(theirs)
+    ours = create_model("lraspp", 4, backbone="mobilenet_v3_small", output_stride=32).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 50, 66)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images)["out"])
+
+
+def test_fcn_by_hand():
+    """Scores, enlarged and added; from zero, so that the first prediction is the coarse one."""
+    torch.manual_seed(0)
+    model = create_model("fcn8s", 3, backbone="resnet18").eval()
+    images = torch.randn(1, 3, 50, 70)
+    grow = lambda x, size: nn.functional.interpolate(x, size, mode="bilinear")     # noqa: E731
+    with torch.no_grad():
+        _, c3, c4, c5 = model.backbone(images)
+        s5, s4, s3 = model.scores
+        assert s3(c3).abs().max() == s4(c4).abs().max() == 0
+        coarse = grow(grow(grow(s5(c5), c4.shape[2:]), c3.shape[2:]), (50, 70))
+        torch.testing.assert_close(model(images), coarse)
+        for score in (s4, s3):
+            nn.init.normal_(score.weight)
+            nn.init.normal_(score.bias)
+        x = grow(s5(c5), c4.shape[2:]) + s4(c4)
+        x = grow(x, c3.shape[2:]) + s3(c3)
+        torch.testing.assert_close(model(images), grow(x, (50, 70)))
+
+
+@pytest.mark.parametrize(("kind", "name"), [
+    (FCN32s, "fcn32s"), (FCN16s, "fcn16s"), (FCN8s, "fcn8s"), (SegNet, "segnet"),
+    (DeepLabV3, "deeplabv3"), (DeepLabV3Plus, "deeplabv3plus"), (LRASPP, "lraspp"),
+])                                                                                 # fmt: skip
+def test_names(kind, name):
+    assert kind.name == name and name in available_models() and is_model(name)
+    assert type(build(name)) is kind
+
+
+def test_wrapped_models_are_listed():
+    assert {f"torchvision:{name}" for name in PUBLISHED} <= set(available_models())
+    assert is_model("smp:unet/resnet34") and not is_model("Sequential")
+
+
+def test_torchvisions_rates_bring_the_warning():
+    model = build("torchvision:deeplabv3_mobilenet_v3_large").eval()
+    with pytest.warns(UserWarning, match=r"map of 6×8 .* rate 12, 24, 36 have 1\.0, 1\.0, 1\.0"):
+        model(torch.zeros(1, 3, 96, 128))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build("torchvision:lraspp_mobilenet_v3_large").eval()(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_classes_learn_something():
+    """A few steps on one batch: the loss falls well below that of guessing."""
+    model = build("deeplabv3plus", 3, aux=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    images = torch.randn(2, 3, 32, 32)
+    target = (images.mean(1) > 0).long() + (torch.arange(32) > 20)
+    for _ in range(25):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), target)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.75 * math.log(3)
+
+
+BAD = [
+    (("deeplab", 3), {}, r"no model 'deeplab'; did you mean 'deeplabv3'"),
+    (("deeplabv3", 0), {}, "num_classes=0"),
+    (("deeplabv3", 3), {"atrous_rate": 6}, "no option 'atrous_rate'; did you mean 'atrous_rates'"),
+    (("deeplabv3", 3), {"atrous_rates": (0,)}, r"found atrous_rates=\(0,\)"),
+    (("deeplabv3plus", 3), {"output_stride": 4}, "output_stride=4, expected 8, 16 or 32"),
+    (("fcn8s", 3), {"backbone": "vgg16"}, "no backbone 'vgg16'"),
+    (("lraspp", 3), {"norm": "layer"}, "norm='layer'"),
+    (("segnet", 3), {"norm": "layer"}, "norm='layer'"),
+    (("segnet", 3), {"depth": 6}, "depth=6; expected .* 1 to 5"),
+    (("torchvision:fcn_resnet5", 3), {}, "did you mean 'torchvision:fcn_resnet50'"),
+    (("torchvision:lraspp_mobilenet_v3_large", 3), {"aux": True}, "no auxiliary head; leave aux"),
+    (("smp:unet", 3), {}, "found 'smp:unet', expected smp:DECODER/ENCODER"),
+    (("unet", 3), {"pretrained": True}, 'pretrained=True, expected False, "backbone", "coco"'),
+    (("unet", 3), {"pretrained": "imagenet"}, "pretrained='imagenet'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "options", "message"), BAD)
+def test_bad_arguments(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(*arguments, **options)
+
+
+def test_a_missing_auxiliary_head_is_explained():
+    for name in ("deeplabv3", "deeplabv3plus", "torchvision:deeplabv3_mobilenet_v3_large"):
+        model = build(name, aux=False).eval()
+        with pytest.raises(ValueError, match="no auxiliary head; build it with aux=True"):
+            model(torch.zeros(1, 3, 32, 32), return_aux=True)
+
+
+def test_segnet_says_how_large_images_must_be():
+    with pytest.raises(ValueError, match=r"8×40 pixels, but a SegNet of depth 4 needs 16"):
+        build("segnet")(torch.zeros(1, 3, 8, 40))

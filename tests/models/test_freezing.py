@@ -1,0 +1,274 @@
+"""Freezing that stays, learning rates of the backbone, and both in runs that are resumed."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from toys import Toy, tiny_run
+
+from seglib.checkpoints import load_checkpoint
+from seglib.data.loader import make_loader
+from seglib.models import create_model, freeze, parameter_groups, unfreeze
+from seglib.models.freezing import frozen, is_frozen
+from seglib.training import evaluate, fit
+from seglib.transforms import eval_transform
+
+
+class Small(nn.Module):
+    """A backbone and a head with all that has state or chance."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3),
+            nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+        )                                                                          # fmt: skip
+        self.head = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
+
+    def forward(self, x):
+        return self.head(self.backbone(x))
+
+
+def small():
+    torch.manual_seed(7)
+    return Small()
+
+
+def three_steps(model):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    for step in range(3):
+        model.train()                                      # as every loop does
+        torch.manual_seed(step)
+        model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+
+
+def state(module):
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_frozen_is_frozen_through_three_steps():
+    model = small()
+    freeze(model.backbone)
+    before, head = state(model.backbone), state(model.head)
+    three_steps(model)
+    assert same(before, state(model.backbone))             # weights and running statistics
+    assert not any(torch.equal(v, model.head.state_dict()[k]) for k, v in head.items())
+    assert model.training and model.head.training
+    assert not any(part.training for part in model.backbone.modules())
+
+
+def test_what_requires_grad_and_eval_alone_do_not_hold():
+    """The reason for `freeze`: each alone lets BatchNorm's statistics move."""
+    model = small()
+    model.backbone.requires_grad_(False)
+    before = state(model.backbone)
+    three_steps(model)
+    moved = {key for key, value in model.backbone.state_dict().items()
+             if not torch.equal(value, before[key])}                               # fmt: skip
+    assert moved == {f"{i}.{name}" for i in ("1", "4.1")
+                     for name in ("running_mean", "running_var", "num_batches_tracked")}
+
+
+def test_unfreeze():
+    model = small()
+    freeze(model)
+    unfreeze(model)
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(is_frozen(part) for part in model.modules())
+    before = state(model)
+    three_steps(model)
+    assert all(part.training for part in model.modules())
+    assert not any(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+
+
+def test_a_part_of_something_frozen_can_be_woken():
+    model = small()
+    freeze(model.backbone)
+    unfreeze(model.backbone[4])
+    model.train()
+    assert model.backbone[4].training and model.backbone[4][1].training
+    assert not model.backbone.training and not model.backbone[1].training
+    before = state(model.backbone)
+    three_steps(model)
+    after = state(model.backbone)
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {
+        k for k in before if k.startswith("4.")
+    }
+
+
+def test_copies_stay_frozen_and_are_their_own():
+    model = small()
+    freeze(model.backbone)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin.train()
+        assert not twin.backbone[1].training and twin.head.training
+        unfreeze(twin)
+        twin.train()
+        assert twin.backbone[1].training
+        model.train()
+        assert not model.backbone[1].training
+
+
+def test_freezing_leaves_no_trace_in_the_state_dict():
+    model = small()
+    before = model.state_dict().keys()
+    freeze(model)
+    assert model.state_dict().keys() == before
+
+
+def test_frozen_restores_what_was():
+    model = small()
+    freeze(model.backbone[4])
+    model.backbone[1].bias.requires_grad_(False)
+    model.train()
+    was = [(p.requires_grad) for p in model.parameters()], [m.training for m in model.modules()]
+    with pytest.raises(KeyError), frozen(model.backbone):
+        model.train()
+        assert not any(p.requires_grad for p in model.backbone.parameters())
+        assert not model.backbone[1].training and model.head.training
+        raise KeyError
+    assert was == ([p.requires_grad for p in model.parameters()],
+                   [m.training for m in model.modules()])                          # fmt: skip
+    assert is_frozen(model.backbone[4]) and not is_frozen(model.backbone[1])
+
+
+def test_an_evaluation_does_not_wake_what_is_frozen():
+    model = small().train()
+    freeze(model.backbone)
+    evaluate(model, make_loader(Toy(2, eval_transform(8, 8)), 2))
+    assert not any(part.training for part in model.backbone.modules()) and model.head.training
+
+
+def test_parameter_groups_cover_everything_once():
+    model = create_model("deeplabv3plus", 3, backbone="mobilenet_v3_small", channels=8)
+    head, backbone = parameter_groups(model, lr=0.01)
+    assert (head["lr"], backbone["lr"]) == (0.01, 0.001)
+    assert parameter_groups(model, 0.01, backbone_lr=0.004)[1]["lr"] == 0.004
+    ids = [id(p) for group in (head, backbone) for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in model.parameters())
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
+
+
+@pytest.mark.parametrize("use", [
+    lambda model: parameter_groups(model, 0.1),
+    lambda model: fit(model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1,
+                      freeze_epochs=1),
+    lambda model: fit(model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1,
+                      backbone_lr=0.1),
+])                                                                                 # fmt: skip
+def test_a_model_without_a_backbone(use):
+    with pytest.raises(ValueError, match=r"unet has no backbone to freeze .* deeplabv3plus"):
+        use(create_model("unet", 3, base_channels=2, depth=1))
+
+
+@pytest.mark.parametrize("bad", [{"freeze_epochs": -1}, {"backbone_lr": 0.0}, {"backbone_lr": -1}])
+def test_bad_settings(bad):
+    with pytest.raises(ValueError, match=f"found {next(iter(bad))}="):
+        tiny_run(None, model=small(), **bad)
+
+
+# ---------------------------------------------------------------- in fit
+
+
+def test_fit_freezes_for_the_first_epochs(tmp_path):
+    model = small()
+    before = state(model.backbone)
+    tiny_run(None, model=model, epochs=2, freeze_epochs=2)
+    assert same(before, state(model.backbone)) and not is_frozen(model.backbone)
+    model = small()
+    tiny_run(None, model=model, epochs=3, freeze_epochs=2)
+    after = state(model.backbone)
+    assert after["1.num_batches_tracked"] == 3             # the steps of the last epoch alone
+    assert not any(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_fit_leaves_what_the_caller_froze():
+    model = small()
+    freeze(model.backbone[4])
+    before = state(model.backbone[4])
+    tiny_run(None, model=model, epochs=2, freeze_epochs=1)
+    assert same(before, state(model.backbone[4])) and is_frozen(model.backbone[4])
+    assert model.backbone[1].num_batches_tracked == 3
+
+
+def test_backbone_lr_against_a_plain_loop():
+    model, twin = small(), small()
+    model.backbone[3].p = twin.backbone[3].p = 0.0
+    loader = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True, seed=5)
+    fit(model, loader, epochs=2, lr=0.01, backbone_lr=0.002, schedule="constant", seed=5)
+    optimizer = torch.optim.AdamW(
+        [{"params": twin.head.parameters()}, {"params": twin.backbone.parameters(), "lr": 0.002}],
+        lr=0.01, weight_decay=0.01,
+    )                                                                              # fmt: skip
+    twin.train()
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        for images, target in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(twin(images), target, ignore_index=255).backward()
+            optimizer.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "poly", "plateau", "constant"])
+def test_the_schedule_scales_both_rates(tmp_path, schedule):
+    _, history = tiny_run(tmp_path, model=small(), schedule=schedule, backbone_lr=0.001)
+    groups = load_checkpoint(tmp_path / "last.pt", small()).training["optimizer"]["param_groups"]
+    assert groups[1]["lr"] == pytest.approx(groups[0]["lr"] / 10)
+    first = {"onecycle": 0.01 / 25}.get(schedule, 0.01)    # the history shows the head's rate
+    assert history.rows[0]["lr"] == pytest.approx(first)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "constant"])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_resumed_equals_uninterrupted(tmp_path, schedule, stop, monkeypatch):
+    """Stopped in the frozen epochs, between them and the others, and later."""
+    settings = {"epochs": 4, "freeze_epochs": 2, "backbone_lr": 0.002, "schedule": schedule}
+    whole, expected = tiny_run(None, model=small(), **settings)
+
+    class Stop(Exception):
+        pass
+
+    from seglib import training
+
+    def stopping(*args, **kwargs):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Stop
+        return run_epoch(*args, **kwargs)
+
+    run_epoch, left = training.train_epoch, stop
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(training, "train_epoch", stopping)
+        tiny_run(tmp_path, model=small(), **settings)
+    resumed, history = tiny_run(tmp_path, resume=True, model=small(), **settings)
+    assert same(state(whole), state(resumed))
+    assert [row["train_loss"] for row in history.rows] == [
+        row["train_loss"] for row in expected.rows
+    ]
+
+
+@pytest.mark.parametrize(("key", "value"), [("freeze_epochs", 2), ("backbone_lr", 0.003)])
+def test_resuming_with_another_setting_is_named(tmp_path, key, value):
+    tiny_run(tmp_path, model=small(), freeze_epochs=1, backbone_lr=0.002)
+    settings = {"freeze_epochs": 1, "backbone_lr": 0.002, key: value}
+    with pytest.raises(ValueError, match=rf"cannot resume .*: {key} was .* now it is {value}"):
+        tiny_run(tmp_path, resume=True, model=small(), **settings)
+
+
+def test_a_run_from_before_there_were_these_settings_is_resumed(tmp_path):
+    tiny_run(tmp_path, model=small())
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    for key in ("backbone_lr", "freeze_epochs"):
+        assert content["training"]["settings"].pop(key) is None
+    torch.save(content, tmp_path / "last.pt")
+    tiny_run(tmp_path, resume=True, model=small())

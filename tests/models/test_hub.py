@@ -1,0 +1,80 @@
+"""Networks of segmentation_models_pytorch, with random weights (skipped where it is missing)."""
+
+import sys
+
+import pytest
+import torch
+
+from seglib.checkpoints import load_model, save_checkpoint
+from seglib.models import create_model, model_options, parameter_groups
+
+NAME = "smp:unet/resnet18"
+
+
+@pytest.fixture
+def smp(monkeypatch):
+    return pytest.importorskip("segmentation_models_pytorch")
+
+
+def test_an_smp_network(smp, tmp_path):
+    torch.manual_seed(0)
+    model = create_model(NAME, 4).eval()
+    theirs = smp.create_model("unet", "resnet18", encoder_weights=None, classes=4).eval()
+    theirs.load_state_dict(model.network.state_dict())
+    with torch.no_grad():
+        x = torch.randn(1, 3, 32, 64)
+        torch.testing.assert_close(model(x), theirs(x))
+        odd = torch.randn(2, 3, 33, 50)
+        assert model(odd).shape == (2, 4, 33, 50)
+        save_checkpoint(tmp_path / "a.pt", model)
+        torch.testing.assert_close(load_model(tmp_path / "a.pt")(odd), model(odd))
+    head, backbone = parameter_groups(model, 0.1)
+    assert len(backbone["params"]) == len(list(theirs.encoder.parameters()))
+    assert len(head["params"]) + len(backbone["params"]) == len(list(theirs.parameters()))
+
+
+def test_its_encoder_is_fetched_with_weights(smp, monkeypatch):
+    torch.manual_seed(1)
+    trained = smp.encoders.get_encoder("resnet18", weights=None)
+    asked = []
+
+    def fetch(name, depth, weights):
+        asked.append((name, depth, weights))
+        return trained
+
+    monkeypatch.setattr(smp.encoders, "get_encoder", fetch)
+    monkeypatch.setattr(smp, "create_model", lambda *a, **k: whole)
+    whole = smp.Unet("resnet18", encoder_weights=None, classes=4)
+    model = create_model(NAME, 4, pretrained="backbone")
+    assert asked == [("resnet18", 5, "imagenet")]
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[key])
+
+
+def test_offline(smp, monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
+    with pytest.raises(OSError, match=(
+        r"weights of resnet18 could not be fetched .* model\.safetensors of smp-hub/resnet18\."
+        r"imagenet .*huggingface/hub"
+    )):                                                                            # fmt: skip
+        create_model(NAME, 4, pretrained="backbone")
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("smp:unett/resnet18", "no decoder 'unett'; did you mean 'unet'"),
+    ("smp:unet/resnet19", r"no encoder 'resnet19'; did you mean 'resnet1.*\(it knows"),
+    ("smp:unet/", "expected smp:DECODER/ENCODER"),
+])                                                                                 # fmt: skip
+def test_bad_names(smp, name, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(name, 4)
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(ValueError, match=r"pip install 'every-pixel\[hub\]'"):
+        create_model(NAME, 4)
+    assert model_options(NAME) == {}
