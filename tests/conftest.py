@@ -34,3 +34,8 @@ def datasets() -> Path:
         "the real data sets are not here; put camvid/ and ultrasound/ into a folder and name it "
         "in SEGLIB_TEST_DATASETS"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is left with one of them while the others wait."""
+    items.sort(key=lambda item: "test_notebook_copies" not in item.nodeid)
