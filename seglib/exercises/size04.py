@@ -47,20 +47,19 @@ def _near(found: float, value: float) -> bool:
 
 def _mistake(unit: str, found: float) -> str:
     rows, right = recorded(unit), needed(unit)
-    near = lambda value: _near(found, value)  # noqa: E731
     start = f"{unit} {found:g} · "
     other = next(name for name in UNITS if name != unit)
-    if near(8 * right) and unit == "drives":
+    if _near(found, 8 * right) and unit == "drives":
         return start + "that counts frames; asked are drives, of eight frames each"
-    if near(needed(other)):
+    if _near(found, needed(other)):
         return start + f"that is near the answer for {other}: did you look at the other table?"
-    if near(4 * right):
+    if _near(found, 4 * right):
         return start + ("that gives ± 0.5 points. From the lower to the upper end the interval may "
                         "measure 0.02, ± 1 point")                                 # fmt: skip
-    if near(right / 4):
+    if _near(found, right / 4):
         return start + "that gives ± 2 points: 0.02 is the whole width, not a half"
     linear = [n * width / WIDTH for n, width in rows.items()]
-    if any(near(value) for value in linear):
+    if any(_near(found, value) for value in linear):
         return start + ("that scales the number with the width. The width shrinks with the square "
                         "root: for half the width you need four times as many")    # fmt: skip
     n, width = max(rows.items())
