@@ -1,0 +1,151 @@
+"""Trains the checkpoint that the course carries: from scratch, on rendered scenes by day.
+
+    python data/pretrain.py                                 # make pretrain: an hour on two cores
+    python data/pretrain.py --scenes 2000 --out DIR         # a trial, elsewhere
+
+Every scene is seen once. Their seeds begin where no other part of the course takes seeds from;
+night, dusk and rain are left to the lessons. A run that is interrupted goes on where it stopped.
+Writes streets_deeplabv3plus.pt, in half precision, and beside it streets_deeplabv3plus.json: what
+it was trained on, and what it scores.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import argparse
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seglib.checkpoints import DataSpec, load_checkpoint, save_checkpoint
+from seglib.data import RenderedStreets, Streets, make_loader
+from seglib.data.loader import EpochSampler, SampleKey
+from seglib.losses import CombinedLoss
+from seglib.machine import describe_machine
+from seglib.models import create_model
+from seglib.paths import written_beside
+from seglib.training import evaluate, fit
+from seglib.transforms import eval_transform, train_transform
+
+HOME = Path(__file__).resolve().parent
+MODEL = "deeplabv3plus"
+OPTIONS = {"backbone": "mobilenet_v3_small", "output_stride": 16, "atrous_rates": (1, 2, 3),
+           "channels": 128}                                                        # fmt: skip
+FIRST_SEED, SCENES, LIGHT = 1_000_000, 100_000, "day"
+SCENE_SIZE, SIZE = (144, 192), (96, 128)                # rendered; what the network gets
+TRAINING: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "weight_decay": 0.01, "clip": 1.0,
+                            "schedule": "onecycle", "seed": 0}                     # fmt: skip
+AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 2.0), "stretch": 1.3, "flip": 0.5, "colour": 0.4}
+EPOCHS = 20                                             # of different scenes: when to save
+SCORED_AT = ((96, 128), (144, 192))
+
+
+class FreshScenes(EpochSampler):
+    """Gives every epoch the next part of the scenes, so that none is seen twice."""
+
+    def __init__(self, scenes: int, epochs: int, seed: int) -> None:
+        super().__init__(range(scenes // epochs), seed=seed)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        first = self.epoch * len(self)
+        return (SampleKey(self.seed, self.epoch, first + int(i)) for i in super().__iter__())
+
+
+def tints() -> list[Any]:
+    """What a real camera does to colours and sharpness, more of it than rendered scenes have."""
+    import albumentations as A
+
+    return [A.RandomGamma((60, 160), p=0.4), A.RGBShift(20, 20, 20, p=0.4), A.ToGray(p=0.05),
+            A.GaussianBlur(sigma_limit=(0.3, 1.2), blur_limit=0, p=0.2),
+            A.GaussNoise(std_range=(0.01, 0.06), p=0.2)]                           # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scenes", type=int, default=SCENES, help="how many, each seen once")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument("--out", type=Path, default=HOME / "weights", help="folder to write into")
+    parser.add_argument("--run", type=Path, default=HOME.parent / "runs" / "pretrain",
+                        help="folder of the run, which is resumed from it")        # fmt: skip
+    options = parser.parse_args()
+    model = train(options.scenes, options.workers, options.run)
+    path = options.out / f"streets_{MODEL}.pt"
+    seconds = sum(row["seconds"] for row in load_checkpoint(options.run / "last.pt").training["rows"])
+    save_half(model, path)
+    carried = load_checkpoint(path).model
+    manifest = {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "model": MODEL, "options": OPTIONS,
+        "parameters": sum(p.numel() for p in carried.parameters()),
+        "scenes": {"first_seed": FIRST_SEED, "count": options.scenes, "light": LIGHT,
+                   "size": SCENE_SIZE, "times_seen": 1},
+        "training": {**TRAINING, "size": SIZE, "loss": repr(CombinedLoss()), **AUGMENTATION,
+                     "further": [repr(step) for step in tints()],
+                     "steps": options.scenes // EPOCHS // TRAINING["batch_size"] * EPOCHS,
+                     "minutes": round(seconds / 60, 1)},
+        "scores": scores(carried),
+        "machine": describe_machine(torch.device("cpu")), "revision": revision(),
+    }                                                                              # fmt: skip
+    with written_beside(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; test mIoU {manifest['scores']}")
+
+
+def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
+    """Train on all scenes, or go on with that; the last weights count."""
+    transform = train_transform(*SIZE, **AUGMENTATION, extra=tints())
+    data = RenderedStreets(range(FIRST_SEED, FIRST_SEED + scenes), *SCENE_SIZE, transform,
+                           light=LIGHT)                                            # fmt: skip
+    batch_size, seed = TRAINING["batch_size"], TRAINING["seed"]
+    loader = make_loader(data, batch_size, shuffle=True, seed=seed, workers=workers)
+    fresh = FreshScenes(scenes, EPOCHS, seed)
+    loader = torch.utils.data.DataLoader(
+        data, batch_size, sampler=fresh, drop_last=True, num_workers=workers,
+        persistent_workers=workers > 0, generator=loader.generator,
+    )                                                                              # fmt: skip
+    val = make_loader(Streets("val", transform=eval_transform(*SIZE)), 20)
+    torch.manual_seed(seed)
+    model = create_model(MODEL, data.num_classes, **OPTIONS)
+    model = model.to(memory_format=torch.channels_last)
+    rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
+    fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)
+    return model
+
+
+def save_half(model: torch.nn.Module, path: Path) -> None:
+    """Write the weights in half precision; a model that is built from them has single precision."""
+    spec = DataSpec.of(Streets("train", transform=eval_transform(*SIZE)))
+    save_checkpoint(path, model.half(), spec)
+
+
+def scores(model: torch.nn.Module) -> dict[str, Any]:
+    """Test mIoU of the stored weights, by light and size: void dropped, one confusion matrix."""
+    found = {}
+    for height, width in SCORED_AT:
+        for light in ("day", "dusk", "night", "rain"):
+            transform = eval_transform(height, width)
+            data = Streets("test", transform=transform) if light == "day" else \
+                RenderedStreets(Streets.SEEDS["test"], *SCENE_SIZE, transform, light=light)
+            miou = evaluate(model, make_loader(data, 20)).miou
+            found[f"{light} {height}×{width}"] = round(miou, 4)
+    return found
+
+
+def revision() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HOME, capture_output=True,
+                          text=True)                                               # fmt: skip
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()
