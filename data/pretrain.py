@@ -79,7 +79,8 @@ def main() -> None:
     options = parser.parse_args()
     model = train(options.scenes, options.workers, options.run)
     path = options.out / f"streets_{MODEL}.pt"
-    seconds = sum(row["seconds"] for row in load_checkpoint(options.run / "last.pt").training["rows"])
+    rows = load_checkpoint(options.run / "last.pt").training["rows"]
+    seconds = sum(row["seconds"] for row in rows)
     save_half(model, path)
     carried = load_checkpoint(path).model
     manifest = {

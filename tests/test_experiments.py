@@ -63,7 +63,8 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
     assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
 
 
-ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets")   # one seed, scored on dev
+ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets", "tuning_scans",
+          "tuning_norms")                                          # one seed, scored on dev
 
 
 @pytest.mark.parametrize("script", EACH)

@@ -66,7 +66,8 @@ def create_model(
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC, with a new
             last layer if `num_classes` is another number.
             "streets": the checkpoint that the course carries, with the options that it was
-            trained with, and with a new last layer if `num_classes` differs.
+            trained with, and with a new last layer if `num_classes` differs. No weight depends on
+            output_stride and atrous_rates, so these two may be others.
 
     Raises ValueError for an unknown name, option or combination; OSError (FileNotFoundError for
     "streets") if the weights are neither here nor can be fetched, naming the file and its place.
@@ -96,12 +97,15 @@ def _carried(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
     content = load_streets(name)
     for option, value in options.items():
         trained = content["options"].get(option)
-        if value != trained:
+        fits = option == "output_stride" or (
+            option == "atrous_rates" and len(value) == len(trained)
+        )
+        if value != trained and not fits:
             raise ValueError(
                 f"found {option}={value!r}, but the weights of {name} for Streets were trained "
                 f"with {trained!r}; leave {option} out"
             )
-    model = _builder(name)(num_classes, **content["options"])
+    model = _builder(name)(num_classes, **{**content["options"], **options})
     fill(model, content["state"], replaced_classes=content["num_classes"])
     return model
 
