@@ -12,6 +12,7 @@ python bootstrap.py COMMAND [options]
   reset LESSON=03       fetch a lesson afresh; your copy stays beside it as *_mine.ipynb
   full [LESSON=03]      real data and full settings, written to notebooks/full/
   experiments, bench    run every script of experiments/ or benchmarks/
+  pretrain              train the checkpoint in data/weights anew: an hour on two cores
   clean                 remove environment and caches (never data, downloads or runs)
 
 SEGLIB_TORCH=cpu (or --torch cpu) installs PyTorch without CUDA: about 2 GB instead of 7.
@@ -40,7 +41,7 @@ PACKAGES = ["-e", ".[lab,test,bench]"]
 VERSIONS = {"locked": ["-c", "requirements.lock"], "newest": ["--upgrade"],
             "oldest": ["--resolution", "lowest-direct"]}
 COMMANDS = ["lab", "setup", "test", "test-fast", "soak", "notebooks", "reset", "full",
-            "experiments", "bench", "clean", "help"]
+            "experiments", "bench", "pretrain", "clean", "help"]
 SPACE = "free some space (the course needs about 7 GB, or 2 GB with SEGLIB_TORCH=cpu)"
 # What installers say when they fail; what happened; what to do; is the environment untouched?
 # (uv fetches everything before it changes anything)

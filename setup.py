@@ -1,4 +1,4 @@
-"""Puts the embedded data sets and the experiments' records into wheels.
+"""Puts the embedded data sets, the checkpoint and the experiments' records into wheels.
 
 Everything else is in pyproject.toml.
 """
@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent
 CARRIED = {
     "streets": (ROOT / "data" / "streets", "run `python data/render.py streets` first"),
     "scans": (ROOT / "data" / "scans", "run `python data/render.py scans` first"),
+    "weights": (ROOT / "data" / "weights", "run `python data/pretrain.py`, or restore it"),
     "experiments": (ROOT / "results" / "experiments", "restore it from the repository"),
 }
 

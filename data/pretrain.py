@@ -5,8 +5,8 @@
 
 Every scene is seen once. Their seeds begin where no other part of the course takes seeds from;
 night, dusk and rain are left to the lessons. A run that is interrupted goes on where it stopped.
-Writes streets_deeplabv3plus.pt, in half precision, and beside it streets_deeplabv3plus.json: what
-it was trained on, and what it scores.
+Writes streets_deeplabv3plus.pt, in half precision, and beside it its manifest,
+streets_deeplabv3plus.json, and its card, README.md: what it has seen, and what it scores.
 """
 
 from __future__ import annotations
@@ -97,9 +97,57 @@ def main() -> None:
         "scores": scores(carried),
         "machine": describe_machine(torch.device("cpu")), "revision": revision(),
     }                                                                              # fmt: skip
-    with written_beside(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    manifest = json.loads(text)
+    for name, content in ((path.with_suffix(".json").name, text), ("README.md", card(manifest))):
+        with written_beside(options.out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="\n")
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; test mIoU {manifest['scores']}")
+
+
+def card(manifest: dict[str, Any]) -> str:
+    """What a user must know, as Markdown."""
+    scenes, training, options = (manifest[key] for key in ("scenes", "training", "options"))
+    machine, per_size = manifest["machine"], {}
+    for name, value in manifest["scores"].items():
+        light, size = name.rsplit(" ", 1)
+        per_size.setdefault(size, {})[light] = value
+    lights = list(next(iter(per_size.values())))
+    rows = [f"| {size} | {' | '.join(f'{found[light]:.3f}' for light in lights)} |"
+            for size, found in per_size.items()]                                   # fmt: skip
+    table = "\n".join([f"| size | {' | '.join(lights)} |", "|---" * (len(lights) + 1) + "|", *rows])
+    height, width = training["size"]
+    first = scenes["first_seed"]
+    return f"""# {manifest["file"]}
+
+(Written by `python data/pretrain.py`; `make pretrain` trains it anew.)
+
+**What.** {manifest["model"]} on {options["backbone"]}, {options["channels"]} channels, output
+stride {options["output_stride"]}, ASPP rates {options["atrous_rates"]}, for the eleven classes of
+Streets: {manifest["parameters"]:,} parameters in half precision.
+`create_model("{manifest["model"]}", 11, pretrained="streets")` builds it in single precision;
+another number of classes gets a new last layer.
+
+**Seen.** {scenes["count"]:,} rendered scenes by {scenes["light"]}, each once, seeds {first:,} to
+{first + scenes["count"] - 1:,}, rendered at {scenes["size"][0]}×{scenes["size"][1]}, cut out at
+{height}×{width} with zoom, stretch, flips, and changes of colour, brightness and sharpness. From
+random weights, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
+{training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
+{machine["hardware"]}, torch {machine["torch"]}, revision {manifest["revision"]}. One seed. All
+settings are in {Path(manifest["file"]).stem}.json.
+
+**Never seen.** Any scene of Streets (train, val and test), any seed that another part of the
+course uses, dusk, night, rain, any real photo. A test compares the seeds.
+
+**Scores.** Mean IoU on Streets test, by day, and of the same sixty streets in other light; void
+dropped, one confusion matrix.
+
+{table}
+
+**Not for.** It knows one kind of town, drawn from boxes and polygons. Lesson 5 measures what it is
+worth as a start for other light, for real streets, and for pictures of another kind. Licence as
+the data: CC BY 4.0.
+"""
 
 
 def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:

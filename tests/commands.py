@@ -193,7 +193,8 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [[python, "-m", "pytest", "-m", "soak", *args]]
     if command == "lab":
         return [lab_command(args)]
-    scripts = {"experiments": "experiments/[0-9]*.py", "bench": "benchmarks/[!_]*.py"}[command]
+    scripts = {"experiments": "experiments/[0-9]*.py", "bench": "benchmarks/[!_]*.py",
+               "pretrain": "data/pretrain.py"}[command]
     return [[python, str(path), *args] for path in sorted(ROOT.glob(scripts))]
 
 

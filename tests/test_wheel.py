@@ -28,9 +28,9 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
     (tree / "data").mkdir()
-    for name in ("README.md", "render.py"):
+    for name in ("README.md", "render.py", "pretrain.py"):
         shutil.copy(ROOT / "data" / name, tree / "data")
-    for name in ("data/streets", "data/scans", "results/experiments"):
+    for name in ("data/streets", "data/scans", "data/weights", "results/experiments"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns(".*"))
 
     unpacked = tmp_path / "unpacked"                   # the wheel that others build, of the sdist
@@ -42,7 +42,7 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
         archive.extractall(site)
     assert "seglib/py.typed" in names and "seglib/models/unet.py" in names
     assert not [name for name in names if name.split("/")[0] in ("tests", "notebooks", "data")]
-    for name in ("streets", "scans"):
+    for name in ("streets", "scans", "weights"):
         files = (path for path in (ROOT / "data" / name).rglob("*") if path.is_file())
         expected = {f"seglib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in files}
         assert expected == {file for file in names if file.startswith(f"seglib/_data/{name}/")}
@@ -61,16 +61,19 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
         "streets, scans = Streets('val'), Scans('train'); "
         "print(streets.root); print(*streets[0][0].shape, streets[0][1].max() > 0); "
         "print(scans.root); print(*scans[0][0].shape, scans[0][1].max() > 0, scans.spacing.shape); "
-        "print(read_record('00_data')['experiment'])"
+        "print(read_record('00_data')['experiment']); "
+        "print(create_model('deeplabv3plus', 11, pretrained='streets').options['backbone'])"
     )
     done = subprocess.run([sys.executable, "-c", use], cwd=empty, env=world, text=True,
                           capture_output=True, check=True)                         # fmt: skip
-    where, checkout, shape, streets, a_scene, scans, a_scan, record = done.stdout.splitlines()
+    where, checkout, shape, streets, a_scene, scans, a_scan, record, weights = \
+        done.stdout.splitlines()
     assert Path(where).is_relative_to(site) and checkout == "None"
     assert shape == "torch.Size([2, 3, 16, 16])"
     assert Path(streets) == site / "seglib" / "_data" / "streets" and a_scene == "144 192 3 True"
     assert Path(scans) == site / "seglib" / "_data" / "scans"
     assert a_scan == "128 128 3 True (160, 2)" and record == "00_data"
+    assert weights == "mobilenet_v3_small"
     doctor = subprocess.run([sys.executable, "-m", "seglib", "doctor"], cwd=empty, env=world,
                             text=True, capture_output=True)                        # fmt: skip
     assert doctor.returncode == 0 and "download camvid" in doctor.stdout, doctor.stderr

@@ -1,0 +1,151 @@
+"""The checkpoint that the course carries: what it has seen, what it scores, and how it is made."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seglib.checkpoints import load_checkpoint
+from seglib.data import Streets, make_loader
+from seglib.metrics import ConfusionMatrix
+from seglib.models import create_model
+from seglib.transforms import eval_transform
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = ROOT / "data" / "weights"
+CARD = json.loads((WEIGHTS / "streets_deeplabv3plus.json").read_text(encoding="utf-8"))
+FILE = WEIGHTS / CARD["file"]
+
+
+@pytest.fixture(scope="module")
+def pretrain():
+    """The command data/pretrain.py as a module."""
+    spec = importlib.util.spec_from_file_location("pretrain", ROOT / "data" / "pretrain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---------------------------------------------------------------- what it has seen
+
+
+def test_the_manifest_belongs_to_the_file():
+    assert hashlib.sha256(FILE.read_bytes()).hexdigest() == CARD["sha256"]
+    assert FILE.stat().st_size <= 8_000_000
+
+
+def test_no_scene_of_streets_and_no_night_was_seen():
+    scenes = CARD["scenes"]
+    seen = range(scenes["first_seed"], scenes["first_seed"] + scenes["count"])
+    embedded = {seed for split in Streets.SEEDS.values() for seed in split}
+    assert embedded and not embedded & set(seen)
+    assert scenes["light"] == "day" and scenes["times_seen"] == 1
+
+
+def test_no_seed_of_the_course_was_seen():
+    """Whatever is rendered to be scored on, or trained on by night, has seeds far below."""
+    first = CARD["scenes"]["first_seed"]
+    scripts = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "seglib").rglob("*.py")]
+    nodes = [node for path in scripts for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    numbers = [argument.value for node in nodes
+               if isinstance(node, ast.Call) and ast.unparse(node.func) == "range"
+               for argument in node.args
+               if isinstance(argument, ast.Constant) and isinstance(argument.value, int)]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        numbers += [int(n.replace("_", "")) for n in re.findall(r"range\(([\d_]+)", text)]
+    assert len(numbers) > 10 and max(numbers) < first
+
+
+def test_the_manifest_is_what_the_script_does(pretrain):
+    training = CARD["training"]
+    assert CARD["options"] == json.loads(json.dumps(pretrain.OPTIONS))
+    assert (CARD["scenes"]["first_seed"], CARD["scenes"]["light"]) == (
+        pretrain.FIRST_SEED, pretrain.LIGHT)                                       # fmt: skip
+    for key, value in {**pretrain.TRAINING, **pretrain.AUGMENTATION}.items():
+        assert training[key] == (list(value) if isinstance(value, tuple) else value), key
+    assert training["steps"] * training["batch_size"] <= CARD["scenes"]["count"]
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+def test_weights_are_stored_in_half_precision_and_used_in_single():
+    state = torch.load(FILE, weights_only=True)["state"]
+    kinds = {value.dtype for value in state.values()}
+    assert kinds == {torch.float16, torch.int64}
+    model = create_model("deeplabv3plus", 11, pretrained="streets")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert sum(p.numel() for p in model.parameters()) == CARD["parameters"]
+    checkpoint = load_checkpoint(FILE)
+    assert checkpoint.data.classes == Streets("test").classes
+    assert list(checkpoint.data.size) == CARD["training"]["size"]
+
+
+def test_it_scores_what_its_card_says():
+    test = Streets("test", transform=eval_transform(96, 128))
+    model = create_model("deeplabv3plus", 11, pretrained="streets").eval()
+    matrix = ConfusionMatrix(11)
+    with torch.inference_mode():
+        for images, target in make_loader(test, 20):
+            matrix.update(model(images), target)
+    assert matrix.compute().miou == pytest.approx(CARD["scores"]["day 96×128"], abs=0.003)
+
+
+@pytest.mark.parametrize("stride, rates", [(8, (2, 4, 6)), (32, (1, 2, 3))])
+def test_stride_and_rates_may_be_others(stride, rates):
+    """No weight depends on them: at stride 8 each meets the same pixels as at 16."""
+    plain = create_model("deeplabv3plus", 11, pretrained="streets")
+    other = create_model("deeplabv3plus", 11, pretrained="streets", output_stride=stride,
+                         atrous_rates=rates)                                       # fmt: skip
+    assert other.options["output_stride"] == stride
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
+
+
+def test_another_number_of_rates_is_refused():
+    with pytest.raises(ValueError, match=r"found atrous_rates=\(1, 2\), but .* trained with"):
+        create_model("deeplabv3plus", 11, pretrained="streets", atrous_rates=(1, 2))
+
+
+# ---------------------------------------------------------------- how it is made
+
+
+def test_every_epoch_has_other_scenes(pretrain):
+    sampler = pretrain.FreshScenes(scenes=45, epochs=4, seed=0)
+    seen = []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert [key.epoch for key in keys] == [epoch] * 11
+        assert sorted(keys) != keys                        # shuffled
+        seen += keys
+    assert sorted(seen) == list(range(44))
+
+
+@pytest.mark.slow
+def test_a_small_run_writes_all_and_resumes(tmp_path):
+    command = [sys.executable, str(ROOT / "data" / "pretrain.py"), "--scenes", "320", "--workers",
+               "0", "--out", str(tmp_path / "out"), "--run", str(tmp_path / "run")]  # fmt: skip
+    for _ in range(2):                                     # the second has nothing left to train
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    card = json.loads((tmp_path / "out" / "streets_deeplabv3plus.json").read_text())
+    assert card["scenes"]["count"] == 320 and card["training"]["steps"] == 20
+    assert set(card["scores"]) == set(CARD["scores"])
+    model = load_checkpoint(tmp_path / "out" / card["file"]).model
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+
+
+def test_the_card_is_of_this_manifest(pretrain):
+    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == pretrain.card(CARD)
