@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from seglib.data import RenderedScans, Streets
+from seglib.data import RenderedScans, RenderedStreets, Streets
 from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.metrics import ConfusionMatrix
 from seglib.plotting import colorize, legend, show_predictions
@@ -108,6 +108,27 @@ def lesson_04():
     axes[3].set(xlim=(0, 1), xticks=[])
     axes[3].set_title("“mIoU” of these predictions", fontsize=11)
     axes[3].spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
+
+
+def lesson_05():
+    """A street of test by night, its labels, and two recorded predictions after 24 night scenes."""
+    record = read_record("05_pretraining")
+    night = RenderedStreets([Streets.SEEDS["test"][8]], light="night")
+    image, mask = night.read(0)
+    panels = {"photo": image // 8 * 8 + 4,
+              "truth": colorize(resize_mask(mask, 96, 128), night.palette)}
+    for title, arm in (("from scratch, 24 scenes", "24 scenes, from scratch"),
+                       ("fine-tuned, the same 24", "24 scenes, all weights")):
+        kept = values(record, "night", arm, lambda run: run.get("maps"))[0]
+        panels[title] = colorize(label_map(kept["8"]), night.palette)
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    present = set(np.unique(mask)) - {255}
+    legend(figure, night.classes, night.palette, present, void=True)
     return figure
 
 
