@@ -47,6 +47,9 @@ def replace_head(answer: Any) -> str:
             raise NotYet(f"on {given}, {len(fixed)} parameters no longer require gradients, "
                          f"{fixed[0]} for one. All of them are to learn on; what to freeze is "
                          "another decision")                                       # fmt: skip
+        if found is not model:
+            raise NotYet(f"on {given}, a copy has the right layer, but the network that you got is "
+                         "as before, and whoever holds it trains the old one. Change that one")
         noted = noted and found.num_classes == classes
     praise = "a new last layer for 3, 5 and 14 classes, and every other weight is where it was"
     return praise if noted else (

@@ -80,6 +80,9 @@ def _readings(layers: Layers) -> list[tuple[int, str]]:
             (field_of(tuple((rate, rate) for rate in rates)) if max(strides) == 1 else 0,
              "that multiplies the rates as if they were strides. A rate moves the taps of its own "
              "layer apart; the map stays as dense as before"),
+            (3 * sum(rates), "that adds 3 · rate for each layer. A layer widens the field by "
+                             "2 · rate, the way from its first to its last tap"),
+            (field_of(layers[1:]) if max(strides) == 1 else 0, "that leaves out the first layer"),
         ]                                                                          # fmt: skip
     found += [
         (field_of(layers[:-1]), "that leaves out the last layer"),
@@ -155,6 +158,10 @@ _TAPS: tuple[tuple[str, Callable[[int, int, int], Any]], ...] = (
      lambda h, w, r: (1 + max(0, h - r) / h) * (1 + max(0, w - r) / w)),
     ("that is rounded to a whole number; asked is the mean as it is",
      lambda h, w, r: round(float(counted(h, w, r).mean()))),
+    ("that is rounded to one decimal; asked is the mean as it is",
+     lambda h, w, r: round(float(counted(h, w, r).mean()), 1)),
+    ("row `height` and column `width` are outside already: 0 <= row < height",
+     lambda h, w, r: (_axis(h, r) + (r <= h) / h) * (_axis(w, r) + (r <= w) / w)),
     ("that is cut to a whole number; asked is the mean as it is",
      lambda h, w, r: int(counted(h, w, r).mean())),
 )                                                                                  # fmt: skip

@@ -1,6 +1,5 @@
 """Lesson 5: right answers of other kinds, and what the judges stand on."""
 
-import copy
 import pickle
 
 import pytest
@@ -74,13 +73,12 @@ def test_what_an_answer_does_to_classes_and_gradients_is_undone():
     assert torch.is_grad_enabled()
 
 
-def test_a_copy_with_a_new_head_is_right_and_the_note_is_mentioned():
-    def on_a_copy(model, num_classes):
-        model = copy.deepcopy(model)
+def test_a_note_that_was_left_is_mentioned():
+    def without_the_note(model, num_classes):
         model.decoder[-1] = nn.Conv2d(model.decoder[-1].in_channels, num_classes, 1)
         return model
 
-    found = lesson05.replace_head.judged(on_a_copy)
+    found = lesson05.replace_head.judged(without_the_note)
     assert found.state == CORRECT and "still says 11" in found.message
     model = heads05.network(16, 0)
     assert pickle.dumps(model) and model.num_classes == heads05.CLASSES
