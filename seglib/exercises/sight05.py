@@ -81,8 +81,8 @@ def _readings(layers: Layers) -> list[tuple[int, str]]:
              "that multiplies the rates as if they were strides. A rate moves the taps of its own "
              "layer apart; the map stays as dense as before"),
             (3 * sum(rates) if max(strides) == 1 else 0,
-             "that adds 3 · rate for each layer. A layer widens the field by 2 · rate, the way from "
-             "its first to its last tap"),
+             "that adds 3 · rate for each layer. A layer widens the field by 2 · rate, the way "
+             "from its first to its last tap"),
             (field_of(layers[1:]) if max(strides) == 1 else 0, "that leaves out the first layer"),
         ]                                                                          # fmt: skip
     found += [

@@ -101,7 +101,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_taps(_ROWS, end="rows + columns"), "adds rows and columns"),
         (_MAP.format(padding="rate", rate="rate", end="round(found.mean().item(), 1)"),
          "rounded to one decimal"),
-        (_taps("1 + max(0, height - rate) / height + max(0, min(height, height - rate + 1)) / height"),
+        (_taps("1 + max(0, height - rate) / height + max(0, height - rate + 1) / height"),
          "are outside already"),
         (_taps("3 * max(0, height - 2 * rate) / height"), "only positions where all nine"),
         (_taps("3 * max(0, height - rate) / height"), "loses the centre with the others"),
