@@ -128,8 +128,8 @@ Streets: {manifest["parameters"]:,} parameters in half precision.
 `create_model("{manifest["model"]}", 11, pretrained="streets")` builds it in single precision;
 another number of classes gets a new last layer.
 
-**Seen.** {scenes["count"]:,} rendered scenes by {scenes["light"]}, each once, seeds {first:,} to
-{first + scenes["count"] - 1:,}, rendered at {scenes["size"][0]}×{scenes["size"][1]}, cut out at
+**Seen.** {training["steps"] * training["batch_size"]:,} rendered scenes by {scenes["light"]}, each
+once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at {scenes["size"][0]}×{scenes["size"][1]}, cut out at
 {height}×{width} with zoom, stretch, flips, and changes of colour, brightness and sharpness. From
 random weights, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
 {training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
