@@ -165,6 +165,9 @@ def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
     val = make_loader(Streets("val", transform=eval_transform(*SIZE)), 20)
     torch.manual_seed(seed)
     model = create_model(MODEL, data.num_classes, **OPTIONS)
+    for part in model.backbone.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = 0.01                        # a long run: steadier statistics
     model = model.to(memory_format=torch.channels_last)
     rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
     fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)

@@ -4,7 +4,7 @@
     python experiments/05_pretraining.py tuning night     # some of them
     python experiments/05_pretraining.py --table          # what the record says
 
-tuning  each arm's learning rate, for each number of scenes: three of them, scored on dev
+tuning  each arm's learning rate with 24 scenes: three of them, scored on dev
 night   zero-shot; from scratch; from scratch with five times the images; head only; all weights;
         all with the backbone ten times slower; all with BatchNorm frozen. Night test and, for what
         was forgotten, the day's
@@ -97,16 +97,15 @@ def label(scenes: int, arm: str) -> str:
 
 
 def tuning(job: Job) -> None:
-    for scenes in SCENES:
-        for arm, how in ARMS.items():
-            for lr in job.settings["rates" if how.get("pretrained") else "scratch_rates"]:
-                job.once(f"{label(scenes, arm)}, lr {lr:g}", job.settings["tuning_seed"], tune,
-                         scenes, how, {**job.settings, "lr": lr})                  # fmt: skip
+    for arm, how in ARMS.items():
+        for lr in job.settings["rates" if how.get("pretrained") else "scratch_rates"]:
+            job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], tune, how,
+                     {**job.settings, "lr": lr})                                   # fmt: skip
 
 
-def tune(scenes: int, how: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+def tune(how: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     size, seed = (settings["height"], settings["width"]), settings["tuning_seed"]
-    data = night(seed, scenes, *size)
+    data = night(seed, settings["scenes"], *size)
     model = finetuning.build(data.num_classes, how.get("pretrained", False), seed)
     budget = finetuning.train(model, data, settings, seed, how)
     return {**budget, "dev": finetuning.score(model, judged("dev", *size))}
@@ -128,7 +127,7 @@ def by_night(job: Job) -> None:
         for seed in job.seeds:
             for arm, how in ARMS.items():
                 name = label(scenes, arm)
-                settings = {**job.settings, "lr": rate(job, "tuning", name, 3)}
+                settings = {**job.settings, "lr": rate(job, "tuning", arm, 3)}
                 job.once(name, seed, measure, scenes, how, settings, seed)
 
 
@@ -226,8 +225,8 @@ SCANS = (*CODE, HERE + "SLICES slices on_slices", "data/scans/test",
          "seglib/data/render/scan*.py", "seglib/data/render/outlines.py")          # fmt: skip
 
 PARTS = {
-    "tuning": Part(tuning, (*STREETS, HERE + "ARMS SCENES label tuning tune"),
-                   {**NET, **RATES, "images": 800}),
+    "tuning": Part(tuning, (*STREETS, HERE + "ARMS tuning tune"),
+                   {**NET, **RATES, "images": 800, "scenes": 24}),
     "night": Part(by_night, (*STREETS, HERE + "ARMS SCENES label rate measure scored zero_shot"),
                   {**NET, **RATES, "images": 800, "shown": [3, 8, 20]}, seeds=5),
     "live": Part(live, (*STREETS, HERE + "ARMS measure scored"),

@@ -149,7 +149,7 @@ MEASURED = (*CODE, HERE + "rate compare zero_shot measure")
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, HERE + "tuning tune"), SMALL),
-    "small": Part(compare, MEASURED, SMALL, seeds=5),
+    "small": Part(compare, MEASURED, SMALL, seeds=3),
     "large": Part(compare, MEASURED, LARGE, seeds=3),
 }
 

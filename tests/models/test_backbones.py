@@ -159,3 +159,14 @@ def test_one_value_per_channel_is_explained():
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Backbone(**arguments)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_short_runs_are_evaluated_with_their_own_statistics(name):
+    """After thirty batches of a mean of 5 little is left of the initial 0."""
+    backbone = Backbone(name)
+    norm = next(part for part in backbone.modules() if isinstance(part, nn.BatchNorm2d))
+    shape = (2, norm.num_features, 4, 4)
+    for _ in range(30):
+        norm(torch.randn(shape) + 5)
+    assert (norm.running_mean - 5).abs().max() < 0.7
