@@ -129,7 +129,8 @@ Streets: {manifest["parameters"]:,} parameters in half precision.
 another number of classes gets a new last layer.
 
 **Seen.** {training["steps"] * training["batch_size"]:,} rendered scenes by {scenes["light"]}, each
-once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at {scenes["size"][0]}×{scenes["size"][1]}, cut out at
+once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at
+{scenes["size"][0]}×{scenes["size"][1]}, cut out at
 {height}×{width} with zoom, stretch, flips, and changes of colour, brightness and sharpness. From
 random weights, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
 {training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
