@@ -5,6 +5,7 @@
     python experiments/05_pretraining.py --table          # what the record says
 
 tuning  each arm's learning rate with 24 scenes: three of them, scored on dev
+edges   the next rate up for the arms whose best one was the highest of the three
 night   zero-shot; from scratch; from scratch with five times the images; head only; all weights;
         all with the backbone ten times slower; all with BatchNorm frozen. Night test and, for what
         was forgotten, the day's
@@ -49,6 +50,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "all weights, backbone slower": {"pretrained": True, "moves": "backbone slower"},
     "all weights, BatchNorm frozen": {"pretrained": True, "moves": "no norms"},
 }
+BEYOND = {"from scratch": 3e-2, "from scratch, five times the images": 3e-2, "head only": 1e-2,
+          "all weights, backbone slower": 1e-2, "all weights, BatchNorm frozen": 1e-2}
 NORMS = {"BatchNorm": {}, "BatchNorm frozen": {"moves": "no norms"}, "GroupNorm": {}}
 BATCHES = (1, 2, 4, 8)
 SLICES = {"from scratch": {}, "all weights": {"pretrained": True}}
@@ -101,6 +104,12 @@ def tuning(job: Job) -> None:
         for lr in job.settings["rates" if how.get("pretrained") else "scratch_rates"]:
             job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], tune, how,
                      {**job.settings, "lr": lr})                                   # fmt: skip
+
+
+def edges(job: Job) -> None:
+    for arm, lr in BEYOND.items():
+        job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], tune, ARMS[arm],
+                 {**job.settings, "lr": lr})                                       # fmt: skip
 
 
 def tune(how: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +236,8 @@ SCANS = (*CODE, HERE + "SLICES slices on_slices", "data/scans/test",
 PARTS = {
     "tuning": Part(tuning, (*STREETS, HERE + "ARMS tuning tune"),
                    {**NET, **RATES, "images": 800, "scenes": 24}),
+    "edges": Part(edges, (*STREETS, HERE + "ARMS BEYOND edges tune"),
+                  {**NET, "images": 800, "scenes": 24}),
     "night": Part(by_night, (*STREETS, HERE + "ARMS SCENES label rate measure scored zero_shot"),
                   {**NET, **RATES, "images": 800, "shown": [3, 8, 20]}, seeds=5),
     "live": Part(live, (*STREETS, HERE + "ARMS measure scored"),
