@@ -10,6 +10,7 @@ night   zero-shot; from scratch; from scratch with five times the images; head o
         all with the backbone ten times slower; all with BatchNorm frozen. Night test and, for what
         was forgotten, the day's
 scans   slices instead of streets: from scratch, and from the same checkpoint with a new last layer
+longer  the same slices with five times the images seen, at the same rates
 norms   fine-tuning in batches of 1, 2, 4 and 8: BatchNorm as usual, frozen, and its place taken by
         GroupNorm
 live    what the lesson trains itself: all weights on 24 scenes, 240 images seen
@@ -248,6 +249,9 @@ PARTS = {
     "scans": Part(scans, (*SCANS, HERE + "scans rate"),
                   {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800,
                    "slices": 24}, seeds=5),
+    "longer": Part(scans, (*SCANS, HERE + "scans rate"),
+                   {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 4000,
+                    "slices": 24}, seeds=5),
     "tuning_norms": Part(tuning_norms, (*STREETS, HERE + "NORMS BATCHES tuning_norms in_batches"),
                          {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24}),
     "norms": Part(norms, (*STREETS, HERE + "NORMS BATCHES norms rate in_batches"),
