@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from seglib.exercises import freeze05, heads05, sight05, solutions05
+from seglib.exercises import choose05, freeze05, heads05, sight05, solutions05
 from seglib.exercises.base import Lesson
 
-__all__ = ["LESSON", "field", "freeze", "rates", "replace_head", "summary", "taps"]
+__all__ = ["LESSON", "choose", "field", "freeze", "rates", "replace_head", "summary", "taps"]
 
 LESSON = Lesson(
     "05",
@@ -77,5 +77,17 @@ freeze = LESSON.add(
         "part.train = lambda mode=True, part=part: part.",
         "Parameters need requires_grad=False besides; torch.no_grad() would cut off what lies "
         "before the module as well.",
+    ),
+)                                                                                  # fmt: skip
+
+choose = LESSON.add(
+    name="choose", title="What to do with 24 images", kind="interpret", outcome=4,
+    judge=choose05.choose, variable="choice", answer=dict(choose05.CHOICE),
+    hints=(
+        "By night: the line of 24 scenes in the first table. Arms whose intervals overlap widely "
+        "may both be right.",
+        "By night and by day: for each arm the mean of its score by night and of what it keeps by "
+        "day, from the table on forgetting. Zero-shot forgets nothing.",
+        "Slices: does the interval of the difference contain zero?",
     ),
 )                                                                                  # fmt: skip

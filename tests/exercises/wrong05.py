@@ -57,6 +57,12 @@ def _freeze(*body: str, start: str = "module.requires_grad_(False)") -> str:
 _STAY = "part.train = lambda mode=True, part=part: part"
 _EACH = ("for part in module.modules():", "    part.eval()", f"    {_STAY}")
 
+
+def _choice(night: str, both: str, slices: str) -> str:
+    return (f'choice = {{"by night": "{night}", "by night and by day": "{both}", '
+            f'"slices": "{slices}"}}')                                             # fmt: skip
+
+
 WRONG: dict[str, list[tuple[str, str]]] = {
     "field": [
         (_guess(9, 15, 15), "adds the kernels, 3 + 3 + 3"),
@@ -214,5 +220,20 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_freeze(start="module.freeze_all()"), "freeze raised AttributeError"),
         (_freeze(*_EACH, "if not next(module.parameters()).requires_grad and hasattr(module, 'f'):",
                  "    raise ValueError('frozen already')", "module.f = True"), "a second time"),
+    ],
+    "choose": [
+        (_choice("s", "h", "a"), "800 images are few"),
+        (_choice("f", "h", "a"), "five times the images make up"),
+        (_choice("z", "h", "a"), "has never seen a lamp"),
+        (_choice("h", "h", "a"), "by night: head only has"),
+        (_choice("b", "h", "a"), "a tenth of the way"),
+        (_choice("n", "h", "a"), "the statistics are still those of the day"),
+        (_choice("a", "z", "a"), "by night and by day: zero-shot has"),
+        (_choice("a", "b", "a"), "by night and by day: all weights, backbone slower"),
+        (_choice("a", "h", "s"), "you chose 's'"),
+        (_choice("a", "h", "?"), "you chose '?'"),
+        (_choice("a", "h", "n"), "expected one of s a ?"),
+        (_choice("head", "h", "a"), "expected one of z s f h a b n"),
+        ("choice = {'by night': 'a'}", "expected a dict with the keys"),
     ],
 }                                                                                  # fmt: skip
