@@ -11,6 +11,7 @@ night   zero-shot; from scratch; from scratch with five times the images; head o
         was forgotten, the day's
 scans   slices instead of streets: from scratch, and from the same checkpoint with a new last layer
 longer  the same slices with five times the images seen, at the same rates
+edges_scans, edges_norms  the next rate up, as above
 norms   fine-tuning in batches of 1, 2, 4 and 8: BatchNorm as usual, frozen, and its place taken by
         GroupNorm
 live    what the lesson trains itself: all weights on 24 scenes, 240 images seen
@@ -55,6 +56,8 @@ BEYOND = {"from scratch": 3e-2, "from scratch, five times the images": 3e-2, "he
           "all weights, backbone slower": 1e-2, "all weights, BatchNorm frozen": 1e-2}
 NORMS = {"BatchNorm": {}, "BatchNorm frozen": {"moves": "no norms"}, "GroupNorm": {}}
 BATCHES = (1, 2, 4, 8)
+AT_THE_EDGE = (*(("GroupNorm", batch) for batch in BATCHES), ("BatchNorm frozen", 4),
+               ("BatchNorm frozen", 8))                                            # fmt: skip
 SLICES = {"from scratch": {}, "all weights": {"pretrained": True}}
 
 # ---------------------------------------------------------------- data
@@ -177,6 +180,13 @@ def tuning_scans(job: Job) -> None:
                      {**job.settings, "lr": lr}, job.settings["tuning_seed"])      # fmt: skip
 
 
+def edges_scans(job: Job) -> None:
+    for arm, how in SLICES.items():
+        settings = {**job.settings, "lr": job.settings["rate"]}
+        job.once(f"{arm}, lr {settings['lr']:g}", job.settings["tuning_seed"], on_slices, "dev",
+                 how, settings, job.settings["tuning_seed"])                       # fmt: skip
+
+
 def scans(job: Job) -> None:
     for seed in job.seeds:
         for arm, how in SLICES.items():
@@ -200,6 +210,13 @@ def tuning_norms(job: Job) -> None:
                 job.once(f"{norm}, batch {batch}, lr {lr:g}", job.settings["tuning_seed"],
                          in_batches, "dev", norm, batch, {**job.settings, "lr": lr},
                          job.settings["tuning_seed"])                              # fmt: skip
+
+
+def edges_norms(job: Job) -> None:
+    for norm, batch in AT_THE_EDGE:
+        settings = {**job.settings, "lr": job.settings["rate"]}
+        job.once(f"{norm}, batch {batch}, lr {settings['lr']:g}", job.settings["tuning_seed"],
+                 in_batches, "dev", norm, batch, settings, job.settings["tuning_seed"])  # fmt: skip
 
 
 def norms(job: Job) -> None:
@@ -254,6 +271,10 @@ PARTS = {
                     "slices": 24}, seeds=5),
     "tuning_norms": Part(tuning_norms, (*STREETS, HERE + "NORMS BATCHES tuning_norms in_batches"),
                          {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24}),
+    "edges_scans": Part(edges_scans, (*SCANS, HERE + "edges_scans"),
+                        {**NET, "width": 96, "rate": 3e-2, "images": 800, "slices": 24}),
+    "edges_norms": Part(edges_norms, (*STREETS, HERE + "NORMS AT_THE_EDGE edges_norms in_batches"),
+                        {**NET, "rate": 1e-2, "images": 480, "scenes": 24}),
     "norms": Part(norms, (*STREETS, HERE + "NORMS BATCHES norms rate in_batches"),
                   {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24}, seeds=5),
 }                                                                                  # fmt: skip

@@ -63,8 +63,9 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
     assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
 
 
-ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets", "tuning_scans",
-          "tuning_norms")                                          # one seed, scored on dev
+# (of one seed, scored on dev)
+ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets", "tuning_scans", "tuning_norms",
+          "edges_scans", "edges_norms")
 
 
 @pytest.mark.parametrize("script", EACH)
