@@ -84,10 +84,10 @@ choose = LESSON.add(
     name="choose", title="What to do with 24 images", kind="interpret", outcome=4,
     judge=choose05.choose, variable="choice", answer=dict(choose05.CHOICE),
     hints=(
-        "By night: the line of 24 scenes in the first table. Arms whose intervals overlap widely "
-        "may both be right.",
+        "By night: the column of 24 scenes in the first table. Overlapping intervals do not "
+        "decide: look at the differences seed by seed.",
         "By night and by day: for each arm the mean of its score by night and of what it keeps by "
         "day, from the table on forgetting. Zero-shot forgets nothing.",
-        "Slices: does the interval of the difference contain zero?",
+        "Slices: does the interval of the difference at 800 images contain zero?",
     ),
 )                                                                                  # fmt: skip

@@ -224,10 +224,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "choose": [
         (_choice("s", "h", "a"), "800 images are few"),
         (_choice("f", "h", "a"), "five times the images make up"),
-        (_choice("z", "h", "a"), "has never seen a lamp"),
-        (_choice("h", "h", "a"), "by night: head only has"),
-        (_choice("b", "h", "a"), "a tenth of the way"),
-        (_choice("n", "h", "a"), "the statistics are still those of the day"),
+        (_choice("z", "h", "a"), "has never seen a night"),
         (_choice("a", "z", "a"), "by night and by day: zero-shot has"),
         (_choice("a", "b", "a"), "by night and by day: all weights, backbone slower"),
         (_choice("a", "h", "s"), "you chose 's'"),
