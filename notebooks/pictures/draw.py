@@ -20,6 +20,18 @@ HERE = Path(__file__).parent
 LIMIT = 150_000                                        # bytes of a picture
 
 
+def in_a_row(panels, mask, dataset):
+    """Four pictures by title, and a legend of the classes in `mask`."""
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    present = set(np.unique(mask)) - {255}
+    legend(figure, dataset.classes, dataset.palette, present, void=True)
+    return figure
+
+
 def lesson_01():
     """A street of val, its labels, the guess of the location prior, and where that is wrong."""
     train, val = Streets("train"), Streets("val")
@@ -40,14 +52,7 @@ def lesson_02():
     for name in ("U-Net without skips", "U-Net"):
         kept = values(record, "arms", f"{name}, 240 images, flips", lambda run: run.get("maps"))[0]
         panels[name] = colorize(label_map(kept["8"]), test.palette)
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
-    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        axis.axis("off")
-    present = set(np.unique(mask)) - {255}
-    legend(figure, test.classes, test.palette, present, void=True)
-    return figure
+    return in_a_row(panels, mask, test)
 
 
 def lesson_03():
@@ -122,14 +127,7 @@ def lesson_05():
                        ("fine-tuned, the same 24", "24 scenes, all weights")):
         kept = values(record, "night", arm, lambda run: run.get("maps"))[0]
         panels[title] = colorize(label_map(kept["8"]), night.palette)
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.1), layout="constrained")
-    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=11)
-        axis.axis("off")
-    present = set(np.unique(mask)) - {255}
-    legend(figure, night.classes, night.palette, present, void=True)
-    return figure
+    return in_a_row(panels, mask, night)
 
 
 def main() -> None:
