@@ -43,7 +43,8 @@ OPTIONS = {"backbone": "mobilenet_v3_small", "output_stride": 16, "atrous_rates"
 FIRST_SEED, SCENES, LIGHT = 1_000_000, 100_000, "day"
 SCENE_SIZE, SIZE = (144, 192), (96, 128)                # rendered; what the network gets
 TRAINING: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "weight_decay": 0.01, "clip": 1.0,
-                            "schedule": "onecycle", "seed": 0}                     # fmt: skip
+                            "schedule": "onecycle", "seed": 0,
+                            "batch_norm_momentum": 0.01}                           # fmt: skip
 AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 2.0), "stretch": 1.3, "flip": 0.5, "colour": 0.4}
 EPOCHS = 20                                             # of different scenes: when to save
 SCORED_AT = ((96, 128), (144, 192))
@@ -146,8 +147,8 @@ dropped, one confusion matrix.
 {table}
 
 **Not for.** It knows one kind of town, drawn from boxes and polygons. Lesson 5 measures what it is
-worth as a start for other light, for real streets, and for pictures of another kind. Licence as
-the data: CC BY 4.0.
+worth as a start for other light, and for pictures of another kind. Licence as the data:
+CC BY 4.0.
 """
 
 
@@ -157,18 +158,17 @@ def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
     data = RenderedStreets(range(FIRST_SEED, FIRST_SEED + scenes), *SCENE_SIZE, transform,
                            light=LIGHT)                                            # fmt: skip
     batch_size, seed = TRAINING["batch_size"], TRAINING["seed"]
-    loader = make_loader(data, batch_size, shuffle=True, seed=seed, workers=workers)
-    fresh = FreshScenes(scenes, EPOCHS, seed)
     loader = torch.utils.data.DataLoader(
-        data, batch_size, sampler=fresh, drop_last=True, num_workers=workers,
-        persistent_workers=workers > 0, generator=loader.generator,
+        data, batch_size, sampler=FreshScenes(scenes, EPOCHS, seed), drop_last=True,
+        num_workers=workers, persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(seed),
     )                                                                              # fmt: skip
     val = make_loader(Streets("val", transform=eval_transform(*SIZE)), 20)
     torch.manual_seed(seed)
     model = create_model(MODEL, data.num_classes, **OPTIONS)
     for part in model.backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = 0.01                        # a long run: steadier statistics
+            part.momentum = TRAINING["batch_norm_momentum"]    # a long run: steadier statistics
     model = model.to(memory_format=torch.channels_last)
     rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
     fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)

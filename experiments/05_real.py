@@ -9,7 +9,8 @@ tuning  the learning rate of each arm, for each number of CamVid frames, at 96×
 small   20, 60 and 367 frames of train at 96×128, output stride 16: from scratch, and from the
         checkpoint that the course carries, which has seen rendered scenes only; also without any
         training on CamVid (zero-shot)
-large   the same at 180×240 and output stride 8, where ASPP's rates are twice as large
+large   the same at 180×240 and output stride 8, where ASPP's rates are twice as large, with the
+        learning rates of 96×128
 
 Test mIoU, void dropped, one confusion matrix, with the bootstrap interval over the two drives of
 test and the mIoU of each. A seed decides which frames are taken (the same for both arms), the

@@ -13,6 +13,7 @@ from torch import nn
 from seglib.data import make_loader
 from seglib.losses import CombinedLoss
 from seglib.models import create_model, freeze
+from seglib.scores import Scores
 from seglib.training import evaluate, fit
 
 MODEL = "deeplabv3plus"
@@ -87,4 +88,7 @@ def score(model: nn.Module, data: Any, groups: Any = None) -> dict[str, Any]:
     if groups is not None:
         interval = scores.interval(groups=groups)
         found["interval"] = [round(interval.low, 4), round(interval.high, 4)]
+        images = np.stack([one.matrix for one in scores.per_image()])
+        found["groups"] = {name: round(Scores(images[np.array(groups) == name].sum(0)).miou, 4)
+                           for name in sorted(set(groups))}                        # fmt: skip
     return found

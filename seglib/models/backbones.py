@@ -27,7 +27,7 @@ class Backbone(nn.ModuleDict):
     (8, 16 or 32). Odd sizes are rounded up at every halving.
 
     BatchNorm's running statistics follow with PyTorch's momentum of 0.1 in all of them:
-    torchvision's MobileNets have 0.01, with which a run of some hundred steps is evaluated with
+    torchvision's MobileNets have 0.01, with which a run of seventy steps is evaluated with
     statistics that are still half those of before.
 
     `norm="group"` puts GroupNorm in the place of BatchNorm. The weights are random: see
