@@ -6,6 +6,7 @@
 
 tuning  the learning rate of each arm, for each number of CamVid frames, at 96×128: trained on the
         split fit, scored on the drive dev
+edges   the next rate up for the arms whose best one was the highest of the three
 small   20, 60 and 367 frames of train at 96×128, output stride 16: from scratch, and from the
         checkpoint that the course carries, which has seen rendered scenes only; also without any
         training on CamVid (zero-shot)
@@ -39,6 +40,7 @@ from seglib.transforms import eval_transform, resize_image, resize_mask
 
 FRAMES = (20, 60, 367)
 ARMS: dict[str, dict[str, Any]] = {"from scratch": {}, "from the checkpoint": {"pretrained": True}}
+AT_THE_EDGE = (*((frames, "from scratch") for frames in FRAMES), (20, "from the checkpoint"))
 
 # ---------------------------------------------------------------- data
 
@@ -80,6 +82,16 @@ def tuning(job: Job) -> None:
             for lr in job.settings["rates"]:
                 job.once(f"{label(frames, arm)}, lr {lr:g}", job.settings["tuning_seed"], tune,
                          data, dev, frames, how, {**job.settings, "lr": lr})       # fmt: skip
+
+
+def edges(job: Job) -> None:
+    data, dev = job.open(CamVid, "fit"), job.open(CamVid, "dev")
+    if data is None:
+        return
+    for frames, arm in AT_THE_EDGE:
+        lr = job.settings["rate"]
+        job.once(f"{label(frames, arm)}, lr {lr:g}", job.settings["tuning_seed"], tune, data, dev,
+                 frames, ARMS[arm], {**job.settings, "lr": lr})                    # fmt: skip
 
 
 def tune(data: Any, dev: Any, frames: int, how: dict[str, Any], settings: dict[str, Any]
@@ -150,9 +162,11 @@ MEASURED = (*CODE, HERE + "rate compare zero_shot measure")
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, HERE + "tuning tune"), SMALL),
+    "edges": Part(edges, (*CODE, HERE + "AT_THE_EDGE edges tune"),
+                  {**SMALL, "rates": [], "rate": 1e-2}),
     "small": Part(compare, MEASURED, SMALL, seeds=3),
     "large": Part(compare, MEASURED, LARGE, seeds=3),
-}
+}                                                                                  # fmt: skip
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)
