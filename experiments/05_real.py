@@ -1,6 +1,6 @@
 """Do rendered days help with real streets, when few of these are labelled?
 
-    python experiments/05_real.py --root ../shared/datasets      # an hour in two processes
+    python experiments/05_real.py --root ../shared/datasets      # two hours in two processes
     python experiments/05_real.py small                          # some of the parts
     python experiments/05_real.py --table                        # what the record says
 
@@ -10,8 +10,9 @@ edges   the next rate up for the arms whose best one was the highest of the thre
 small   20, 60 and 367 frames of train at 96×128, output stride 16: from scratch, and from the
         checkpoint that the course carries, which has seen rendered scenes only; also without any
         training on CamVid (zero-shot)
-large   the same at 180×240 and output stride 8, where ASPP's rates are twice as large, with the
-        learning rates of 96×128
+longer  from scratch with three times the images seen, at the same rates: 20 and 367 frames, 96×128
+large   the same as small at 180×240 and output stride 8, where ASPP's rates are twice as large,
+        with the learning rates of 96×128
 
 Test mIoU, void dropped, one confusion matrix, with the bootstrap interval over the two drives of
 test and the mIoU of each. A seed decides which frames are taken (the same for both arms), the
@@ -136,6 +137,17 @@ def compare(job: Job) -> None:
                          seed)                                                     # fmt: skip
 
 
+def longer(job: Job) -> None:
+    data, test = job.open(CamVid, "train"), job.open(CamVid, "test")
+    if data is None:
+        return
+    for seed in job.seeds:
+        for frames in (20, 367):
+            settings = {**job.settings, "lr": rate(job, frames, "from scratch")}
+            job.once(label(frames, "from scratch"), seed, measure, data, test, frames, {}, settings,
+                     seed)                                                         # fmt: skip
+
+
 def zero_shot(test: Any, settings: dict[str, Any]) -> dict[str, Any]:
     model = network(True, 0, settings)
     return {"test": finetuning.score(model, scored_on(test, settings), test.groups)}
@@ -165,6 +177,8 @@ PARTS = {
     "edges": Part(edges, (*CODE, HERE + "AT_THE_EDGE edges tune"),
                   {**SMALL, "rates": [], "rate": 1e-2}),
     "small": Part(compare, MEASURED, SMALL, seeds=3),
+    "longer": Part(longer, (*CODE, HERE + "rate measure longer"), {**SMALL, "images": 7200},
+                   seeds=3),
     "large": Part(compare, MEASURED, LARGE, seeds=3),
 }                                                                                  # fmt: skip
 
