@@ -1,6 +1,6 @@
 """All models of the library in one table: how large, how fast, and how good after two minutes.
 
-    python experiments/05_models.py cost       # a quarter of an hour, alone on the machine
+    python experiments/05_models.py cost       # ten minutes, alone on the machine
     python experiments/05_models.py quality    # half an hour in two processes
     python experiments/05_models.py --table    # what the record says, for README and lesson 5
 
@@ -199,7 +199,7 @@ MODELS = (*(f"seglib/models/{name}.py" for name in (
 
 PARTS = {
     "cost": Part(costs, (*MODELS, HERE + "cost seconds"),
-                 {"height": 360, "width": 480, "calls": 3}),
+                 {"height": 360, "width": 480, "calls": 6}),
     "quality": Part(qualities, (*finetuning.CODE, *MODELS, "data/streets",
                                 HERE + "AUGMENTATION streets quality learn"),
                     {"height": 96, "width": 128, "batch_size": 8, "lr": 1e-3,
