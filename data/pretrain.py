@@ -147,8 +147,8 @@ dropped, one confusion matrix.
 {table}
 
 **Not for.** It knows one kind of town, drawn from boxes and polygons. Lesson 5 measures what it is
-worth as a start for other light, and for pictures of another kind. Licence as the data:
-CC BY 4.0.
+worth as a start for other light, for photos of streets (CamVid), and for pictures of another kind.
+Licence as the data: CC BY 4.0.
 """
 
 

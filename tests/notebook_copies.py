@@ -1,5 +1,9 @@
 """Copies of a lesson, filled in as a reader would and run in a kernel of their own.
 
+One copy is enough for a wrong and a right answer, since the cells behind an exercise cannot tell
+that the wrong one was there: `ex.NAME.use` hands on the solution, and `mentions` shows that they
+read nothing else that the reader has bound.
+
 The copy is made in memory and, for people to look at, written where the caller says; its working
 directory is notebooks/, so it finds pictures and data as the original does.
 """
@@ -10,7 +14,7 @@ import ast
 import copy
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,11 @@ from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, te
 LOCKED = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
 
 
-def filled(page: Page, answers: Mapping[str, str]) -> Any:
-    """The notebook with `answers` (exercise -> source) in place of its placeholders, outputs empty.
+def filled(page: Page, *attempts: Mapping[str, str]) -> Any:
+    """The notebook with answers (exercise -> source) in place of its placeholders, outputs empty.
 
-    What stands before the first line that begins with `ex.` is replaced.
+    What stands before the first line that begins with `ex.` is replaced; after several attempts
+    the cell is there several times over, as if it had been run again.
     """
     notebook = copy.deepcopy(page.notebook)
     for cell in notebook.cells:
@@ -34,8 +39,9 @@ def filled(page: Page, answers: Mapping[str, str]) -> Any:
             cell.outputs, cell.execution_count = [], None
     for asked in exercise_cells(page):
         cell = notebook.cells[asked.place]
-        rest = cell.source[len(asked.placeholder):]
-        cell.source = f"{answers[asked.name].rstrip()}\n\n{rest}"
+        rest = cell.source[len(asked.placeholder):].rstrip("; \n")
+        cell.source = "\n\n".join(f"{answers[asked.name].rstrip()}\n\n{rest}"
+                                  for answers in attempts)                         # fmt: skip
     return notebook
 
 
@@ -58,33 +64,37 @@ def run(notebook: Any, kept_as: Path, **environ: str) -> list[str]:
             if kind == "error" or (kind == "stderr" and LOCKED)]
 
 
-def verdicts(page: Page, ran: Any) -> dict[str, str]:
-    """What each check said: exercise -> the line with its verdict (or all that was printed)."""
+def verdicts(page: Page, ran: Any) -> dict[str, list[str]]:
+    """What the checks said: exercise -> the lines with a verdict (or all that was printed)."""
     found = {}
     for asked in exercise_cells(page):
         lines = "".join(t for kind, t in texts(ran.cells[asked.place]) if kind == "stdout")
-        line = re.search(r"^(correct|not yet|not attempted yet)\b.*$", lines, re.M)
-        found[asked.name] = line[0] if line else f"no verdict: {lines}"
+        said = re.findall(r"^(?:correct|not yet|not attempted yet)\b.*$", lines, re.M)
+        found[asked.name] = said or [f"no verdict: {lines}"]
     return found
 
 
-def differences(page: Page, ran: Any, but: Callable[[Any], bool] = lambda cell: False) -> list[str]:
-    """Where the text of cells that are compared is not the stored one; cells `but` are left out."""
+def differences(page: Page, ran: Any) -> list[str]:
+    """Where the text of cells that are compared is not the stored one."""
     return [f"[{where}] stored {texts(stored)}, found {texts(ran.cells[i])}".replace("[[", "[", 1)
             .replace("]]", "]", 1) for where, stored, i in page.code
-            if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])
-            and not but(stored)]
+            if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])]
 
 
-def mentions_answers(page: Page) -> Callable[[Any], bool]:
-    """Whether a cell uses a name that stays as the reader bound it (without ex.NAME.use)."""
-    loose = {name for asked in exercise_cells(page) for name in loose_names(asked)}
+def mentions(page: Page) -> list[str]:
+    """Cells behind an exercise that use a name as the reader bound it there, without ex.NAME.use.
 
-    def mentions(cell: Any) -> bool:
-        return any(isinstance(node, ast.Name) and node.id in loose
-                   for node in ast.walk(ast.parse(cell.source)))
-
-    return mentions
+    (A cell that binds the name itself takes nothing from the reader.)
+    """
+    found = []
+    for asked in exercise_cells(page):
+        for where, cell, i in page.code:
+            names = [node for node in ast.walk(ast.parse(cell.source))
+                     if isinstance(node, ast.Name) and node.id in loose_names(asked)]
+            bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            found += [f"{where} reads {node.id} of {asked.name}" for node in names
+                      if i > asked.place and node.id not in bound]
+    return found
 
 
 def loose_names(asked: ExerciseCell) -> set[str]:

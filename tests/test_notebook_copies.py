@@ -1,4 +1,4 @@
-"""Every lesson runs to its end for a reader who solved it, and for one who got it all wrong."""
+"""Every lesson runs to its end for a reader who gets each exercise wrong at first, then right."""
 
 from __future__ import annotations
 
@@ -17,31 +17,25 @@ import answers
 
 
 class Copies:
-    """The copies of one lesson: a class of its own each, so that workers share the lessons."""
+    """The copy of one lesson: a class of its own each, so that workers share the lessons."""
 
     path: Path
 
     @pytest.mark.slow
-    def test_with_every_exercise_solved(self, tmp_path):
+    def test_with_every_exercise_wrong_and_then_right(self, tmp_path):
         page = notebook_rules.read(self.path)
-        solved = {name: exercise.source() for name, exercise in page.lesson.exercises.items()}
-        ran = notebook_copies.filled(page, solved)
+        wrong = {name: rows[0][0] for name, rows in answers.wrong_ones(page.lesson.number).items()}
+        right = {name: exercise.source() for name, exercise in page.lesson.exercises.items()}
+        ran = notebook_copies.filled(page, wrong, right)
         assert notebook_copies.run(ran, tmp_path / self.path.name) == []
-        said = notebook_copies.verdicts(page, ran)
-        assert {name: text for name, text in said.items() if not text.startswith("correct")} == {}
+        for name, said in notebook_copies.verdicts(page, ran).items():
+            kinds = [line.split(" · ")[0] for line in said]
+            assert kinds == ["not yet", "correct"], f"{name}: {said}"
         differ = notebook_copies.differences(page, ran)
         assert not differ or not notebook_copies.LOCKED, "\n".join(differ)
 
-    @pytest.mark.slow
-    def test_with_every_answer_wrong(self, tmp_path):
-        page = notebook_rules.read(self.path)
-        wrong = {name: rows[0][0] for name, rows in answers.wrong_ones(page.lesson.number).items()}
-        ran = notebook_copies.filled(page, wrong)
-        assert notebook_copies.run(ran, tmp_path / self.path.name) == []
-        said = notebook_copies.verdicts(page, ran)
-        assert {name: text for name, text in said.items() if not text.startswith("not yet")} == {}
-        differ = notebook_copies.differences(page, ran, notebook_copies.mentions_answers(page))
-        assert not differ or not notebook_copies.LOCKED, "\n".join(differ)
+    def test_no_later_cell_sees_a_wrong_answer(self):
+        assert notebook_copies.mentions(notebook_rules.read(self.path)) == []
 
 
 for path in commands.lessons([]):
@@ -96,34 +90,44 @@ def page(tmp_path, monkeypatch):
     return fresh(page)
 
 
-def play(page, folder, answers):
-    ran = notebook_copies.filled(page, answers)
+def play(page, folder, *attempts):
+    ran = notebook_copies.filled(page, *attempts)
     errors = notebook_copies.run(ran, folder / "copy.ipynb", PYTHONPATH=str(folder))
     return errors, notebook_copies.verdicts(page, ran), notebook_copies.differences(page, ran)
 
 
-@pytest.mark.slow
-def test_a_toy_lesson_solved_and_wrong_and_broken(page, tmp_path):
-    solved = {"total": "total = 3", "odd": "odd, even = True, False",
-              "double": "def double(number):\n    return 2 * number"}              # fmt: skip
-    assert play(page, tmp_path, solved) == ([], dict.fromkeys(solved, "correct"), [])
-    assert (tmp_path / "copy.ipynb").exists()
+SOLVED = {"total": "total = 3", "odd": "odd, even = True, False",
+          "double": "def double(number):\n    return 2 * number"}                  # fmt: skip
+WRONG = {"total": "total = 4", "odd": "odd, even = True, True",
+         "double": "def double(number):\n    return number ** 2"}                  # fmt: skip
 
-    wrong = {"total": "total = 4", "odd": "odd, even = True, True",
-             "double": "def double(number):\n    return number ** 2"}              # fmt: skip
-    errors, said, differ = play(page, tmp_path, wrong)
+
+@pytest.mark.slow
+def test_a_toy_lesson_wrong_and_right_and_broken(page, tmp_path):
+    errors, said, differ = play(page, tmp_path, WRONG, SOLVED)
+    assert (errors, differ) == ([], []) and (tmp_path / "copy.ipynb").exists()
+    assert {name: lines[1] for name, lines in said.items()} == dict.fromkeys(SOLVED, "correct")
+    assert said["total"][0] == "not yet · 4 is not 3"
+    assert said["double"][0] == "not yet · 25 is not 10"
+
+    errors, said, differ = play(page, tmp_path, WRONG)
     assert (errors, differ) == ([], [])             # ex.double.use handed on the solution
-    assert said["total"] == "not yet · 4 is not 3" and said["double"] == "not yet · 25 is not 10"
+    assert all(lines[0].startswith("not yet") for lines in said.values())
 
     page.notebook.cells[4].outputs[0].text = "4\n"
-    errors, said, differ = play(page, tmp_path, {**solved, "total": "total = 1 / 0"})
-    assert errors[0].startswith("[3] ZeroDivisionError") and said["total"].startswith("no verdict")
+    errors, said, differ = play(page, tmp_path, {**SOLVED, "total": "total = 1 / 0"})
+    assert errors[0].startswith("[3] ZeroDivisionError")
+    assert said["total"][0].startswith("no verdict")
     assert differ == ["[2] stored [('stdout', '4\\n')], found [('stdout', '3\\n')]"]
 
 
 def test_which_cells_depend_on_an_answer(page):
+    assert notebook_copies.mentions(page) == []
     code = {where: cell for where, cell, _ in page.code}
-    code["[2]"].source, code["[7]"].source = "print(total)", "print(double(2))"
-    mentions = notebook_copies.mentions_answers(page)
-    assert mentions(code["[2]"])                        # there is no ex.total.use
-    assert not mentions(code["[7]"])
+    code["[7]"].source = "print(double(2))"             # (handed on by ex.double.use)
+    assert notebook_copies.mentions(page) == []
+    code["[2]"].source = "print(total)"                 # (before its exercise)
+    code["[7]"].source = "total = 5\nprint(total)"
+    assert notebook_copies.mentions(page) == []
+    code["[7]"].source = "print(total)"
+    assert notebook_copies.mentions(page) == ["[7] reads total of total"]

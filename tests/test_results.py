@@ -29,10 +29,26 @@ def test_a_run_is_recorded_whole(path):
     assert not groups or sum(group["images"] for group in groups) == run["images"]
 
 
-def test_the_readme_shows_the_recorded_runs():
-    spec = importlib.util.spec_from_file_location("runs", ROOT / "results" / "runs.py")
-    runs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(runs)
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shown(name):
+    """What README.md has between two marks."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("<!-- runs: begin")[1].split("-->\n", 1)[1].split("<!-- runs: end")[0]
-    assert RUNS and shown.strip() == runs.table()
+    between = readme.split(f"<!-- {name}: begin")[1].split(f"<!-- {name}: end")[0]
+    return between.split("-->\n", 1)[1].strip()
+
+
+def test_the_readme_shows_the_recorded_runs():
+    assert RUNS and shown("runs") == load(ROOT / "results" / "runs.py").table()
+
+
+def test_the_readme_shows_the_recorded_models(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    record = ROOT / "results" / "experiments" / "05_models.json"
+    table = load(ROOT / "experiments" / "05_models.py").table
+    assert shown("models") == table(json.loads(record.read_text(encoding="utf-8")))

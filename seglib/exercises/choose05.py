@@ -13,7 +13,7 @@ ARMS = {"z": "zero-shot", "s": "from scratch", "f": "from scratch, five times th
         "n": "all weights, BatchNorm frozen"}                                      # fmt: skip
 NIGHT, BOTH, SLICES = "by night", "by night and by day", "slices"
 CHOICE = {NIGHT: "a", BOTH: "h", SLICES: "a"}
-ENOUGH = 0.02                                          # a lead that counts
+ENOUGH = 0.015                                         # a lead that counts
 _WHY = {
     "z": "the checkpoint as it is has never seen a night",
     "s": "800 images are few for weights that start at random",
@@ -69,7 +69,7 @@ def _among_arms(key: str, letter: str) -> str:
                 f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]{why}"
                 + (". Look at both tables" if key == BOTH else "")
             )
-    return f"{key}: {ARMS[letter]}, {mean[letter]:.3f}; no arm is better by two points"
+    return f"{key}: {ARMS[letter]}, {mean[letter]:.3f}; no arm is better by {ENOUGH}"
 
 
 def _on_slices(letter: str) -> str:
