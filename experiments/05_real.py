@@ -1,6 +1,6 @@
 """Do rendered days help with real streets, when few of these are labelled?
 
-    python experiments/05_real.py --root ../shared/datasets      # two hours in two processes
+    python experiments/05_real.py --root ../shared/datasets      # an hour and a half, in two
     python experiments/05_real.py small                          # some of the parts
     python experiments/05_real.py --table                        # what the record says
 
