@@ -16,14 +16,17 @@ from seglib.schedules import SCHEDULES
 
 def check_settings(
     epochs: int, lr: float, schedule: str, clip: float | None, patience: int | None, seed: int,
-    backbone_lr: float | None = None, freeze_epochs: int = 0,
+    backbone_lr: float | None = None, freeze_epochs: int = 0, accumulate: int = 1,
+    ema: float | None = None,
 ) -> None:                                                                         # fmt: skip
     """Raise ValueError, naming the setting, if one of them cannot be meant."""
     positive = {"epochs": epochs, "lr": lr, "clip": clip, "patience": patience,
-                "backbone_lr": backbone_lr}                                        # fmt: skip
+                "backbone_lr": backbone_lr, "accumulate": accumulate}               # fmt: skip
     for name, value in positive.items():
         if value is not None and not value > 0:
             raise ValueError(f"found {name}={value}, expected a number above 0")
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"found ema={ema}, expected a number between 0 and 1 such as 0.999")
     for name, number in (("seed", seed), ("freeze_epochs", freeze_epochs)):
         if number < 0:
             raise ValueError(f"found {name}={number}, expected a whole number from 0 up")

@@ -21,6 +21,8 @@ COLUMNS = {          # what the table and the file show, and with which format
     "train_loss": ".4f",
     "val_loss": ".4f",
     "val_miou": ".4f",
+    "skipped_steps": ".0f",
+    "peak_gb": ".2f",
     "images_per_second": ".1f",
     "seconds": ".1f",
 }
@@ -31,7 +33,9 @@ class History:
     """The rows of a run, one dict an epoch; the best one has the highest val mIoU.
 
     Keys: epoch (from 1), lr (at its start), train_loss, val_loss (means over valid pixels),
-    val_miou (fraction), images_per_second (of training), seconds (training and evaluation).
+    val_miou (fraction), images_per_second (of training), seconds (training and evaluation); with
+    float16 also skipped_steps, those without effect since their gradients overflowed; on CUDA
+    peak_gb, the most memory that tensors took, in 10⁹ bytes.
 
     >>> history = History([{"epoch": 1, "val_miou": 0.25}, {"epoch": 2, "val_miou": 0.5}])
     >>> print(history.table())

@@ -3,7 +3,8 @@
 A run is a function of its settings and its seed. The order of the images and their augmentation
 depend on (seed, epoch, index), and all other random numbers of an epoch are drawn from a
 generator seeded by (seed, epoch); so a run that is killed and resumed ends with the same weights,
-bit for bit on a CPU, as one that was not.
+bit for bit on a CPU, as one that was not. SIGTERM and Ctrl-C lose no step of it: the run is saved
+where it stands, and resumed there.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from seglib import checks
-from seglib.checkpoints import DataSpec, make_folder, read_training, save_checkpoint
+from seglib import batches, checks
+from seglib.checkpoints import DataSpec
+from seglib.compute import Compute, make_optimizer, optimizer_step
 from seglib.data.loader import SampleKey
 from seglib.history import History
+from seglib.interrupt import Position
 from seglib.losses import CrossEntropyLoss, check_labels
-from seglib.machine import describe_machine
 from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, frozen, parameter_groups
 from seglib.models.modes import eval_mode
 from seglib.progress import progress
+from seglib.run import Run, model_settings, steps_per_epoch
 from seglib.schedules import PER_STEP, make_scheduler
-
-FILES = ("last.pt", "best.pt", "history.csv", "history.png")       # what a run leaves in `out`
 
 
 def fit(
@@ -53,6 +55,11 @@ def fit(
     config: dict[str, Any] | None = None,
     backbone_lr: float | None = None,
     freeze_epochs: int = 0,
+    amp: str | None = None,
+    accumulate: int = 1,
+    ema: float | None = None,
+    channels_last: bool = False,
+    compile: bool = False,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
 
@@ -74,64 +81,77 @@ def fit(
         backbone_lr: learning rate of `model.backbone`, lower than `lr` if it is pretrained; the
             schedule scales both. None: `lr` for all.
         freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
+        amp: "bf16" or "fp16": the forward pass in half precision, the loss in float32.
+        accumulate: batches to a step of the optimiser, weighed to equal one big batch where the
+            loss is a mean over pixels (see `seglib.batches`).
+        ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
+            evaluated and saved, and `model` ends with them.
+        channels_last: images and weights in memory with the channels last: faster on many GPUs.
+        compile: `torch.compile` for the training steps: a minute first, faster then.
 
     Raises ValueError for settings or batches that do not fit (also on resume, naming the key
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
     """
-    checks.check_settings(epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs)
+    checks.check_settings(
+        epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs, accumulate, ema
+    )
     backbone = backbone_of(model) if freeze_epochs else model
-    device = next(model.parameters()).device
+    compute = Compute.of(model, amp, channels_last)
+    device = compute.device
+    model.to(memory_format=compute.memory_format)
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(device)
     checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
     if not len(train_loader):
         raise ValueError("the training loader has no batch; use a smaller batch size or more data")
-    data = DataSpec.of(train_loader.dataset)
     settings = {
-        **_model_settings(model), "epochs": epochs, "lr": lr, "loss": repr(loss),
+        **model_settings(model), "epochs": epochs, "lr": lr, "loss": repr(loss),
         "weight_decay": weight_decay, "schedule": schedule, "clip": clip, "patience": patience,
         "seed": seed, "ignore_index": ignore_index, "validation": val_loader is not None,
         "backbone_lr": backbone_lr, "freeze_epochs": freeze_epochs or None,
+        "amp": amp, "accumulate": accumulate if accumulate > 1 else None, "ema": ema,
         **checks.loader_settings(train_loader), **(config or {}),
     }                                                                              # fmt: skip
     groups: Any = model.parameters() if backbone_lr is None else \
         parameter_groups(model, lr, backbone_lr)                                   # fmt: skip
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    optimizer = make_optimizer(groups, device, lr, weight_decay)
     rates: Any = lr if backbone_lr is None else [lr, backbone_lr]          # (one, or one a group)
     history = History(best_key="val_miou" if val_loader is not None else "train_loss")
-    scheduler = make_scheduler(
-        schedule, optimizer, rates, epochs, len(train_loader), history.best_key
-    )
-    out = None if out is None else Path(out)
-    if out is not None:
-        _open_folder(out, resume, settings, model, optimizer, scheduler, history)
+    steps = steps_per_epoch(len(train_loader), accumulate)
+    scheduler = make_scheduler(schedule, optimizer, rates, epochs, steps, history.best_key)
+    run = Run(model, optimizer, scheduler, history, settings, DataSpec.of(train_loader.dataset),
+              compute.scaler(), moving_average(model, ema), None if out is None else Path(out))
+    run.open(resume)
+    net: Any = torch.compile(model) if compile else model              # what the steps call
 
     for epoch in range(len(history.rows), epochs):
         if patience is not None and history.epochs_since_best() >= patience:
             break
-        start = time.perf_counter()
+        start = compute.start_clock()
         row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
         with epoch_randomness(seed, epoch, device), resting:
-            if hasattr(train_loader.sampler, "set_epoch"):
-                train_loader.sampler.set_epoch(epoch)
+            batches.begin_epoch(train_loader, epoch)
             row["train_loss"], images = train_epoch(
-                model, train_loader, loss, optimizer, scheduler if schedule in PER_STEP else None,
+                net, train_loader, loss, optimizer, scheduler if schedule in PER_STEP else None,
                 clip, ignore_index, label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
+                compute=compute, scaler=run.scaler, accumulate=accumulate,
+                average=run.average, at=run.at,
             )                                                                      # fmt: skip
         checks.check_weights(model, epoch + 1)
         row["images_per_second"] = images / (time.perf_counter() - start)
+        row |= run.extras()
         if val_loader is not None:
-            scores, val_loss = run_evaluation(model, val_loader, ignore_index, loss)
+            scores, val_loss = run_evaluation(run.result, val_loader, ignore_index, loss,
+                                              compute=compute)                     # fmt: skip
             row |= {"val_loss": val_loss, "val_miou": scores.miou}
         row["seconds"] = time.perf_counter() - start
         history.add(row)
         if schedule == "plateau":
             scheduler.step(row[history.best_key])
-        if out is not None:
-            _save(out, settings, model, optimizer, scheduler, history, data)
-    if out is not None and history.rows:
-        history.save(out, figure=True)                     # also where a kill came before them
+        run.at = Position()
+        run.save()
+    run.finish()
     return history
 
 
@@ -144,68 +164,85 @@ def train_epoch(
     clip: float | None = None,
     ignore_index: int = 255,
     label: str = "train",
+    *,
+    compute: Compute | None = None,
+    scaler: Any = None,
+    accumulate: int = 1,
+    average: AveragedModel | None = None,
+    at: Position | None = None,
 ) -> tuple[float, int]:
-    """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images."""
-    device = next(model.parameters()).device
+    """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images.
+
+    `average` follows the weights; `at` is where the pass begins, and is moved along with it.
+    """
+    compute, at = compute or Compute.of(model), at or Position()
+    device = compute.device
     model.train()
-    total, mass, seen = 0.0, 0.0, 0
-    with progress(loader, desc=label, unit="batch") as bar:
-        for step, (images, target) in enumerate(bar):
-            logits = model(images.to(device))                       # (N, C, H, W)
-            if step == 0:
-                checks.check_batch(logits, target, loader.dataset)
-            if device.type != "cpu":
-                check_labels(target, logits.shape[1], ignore_index)
-            target = target.to(device)                              # (N, H, W)
-            value = loss(logits, target)                            # scalar
-            number = value.item()
-            if not math.isfinite(number):
-                raise FloatingPointError(checks.not_finite(number, loader, step, images))
+    rest = batches.remaining(loader, at, device)
+    with progress(rest, desc=label, unit="batch", initial=at.step, total=len(loader)) as bar:
+        for group in batches.grouped(bar, accumulate):              # the batches of one step
+            targets = [compute.target(target) for _, target in group]
+            shares = batches.shares(loss, targets, ignore_index, accumulate)
             optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            if clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip)
-            optimizer.step()
+            for (images, labels), target, share in zip(group, targets, shares, strict=True):
+                logits = compute.logits(model, images)              # (N, C, H, W)
+                if at.step == 0:
+                    checks.check_batch(logits, labels, loader.dataset)
+                if device.type != "cpu":
+                    check_labels(labels, logits.shape[1], ignore_index)
+                value = loss(logits, target)                        # scalar
+                number = value.item()
+                if not math.isfinite(number):
+                    raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
+                value = value if share == 1 else value * share
+                (value if scaler is None else scaler.scale(value)).backward()
+                at.add(number, batches.mass(loss, target, ignore_index), len(images))
+                bar.set_postfix_str(f"loss {at.mean:.3f}", refresh=False)
+            if not optimizer_step(model, optimizer, clip, scaler):
+                at.skipped += 1
+                continue
             if scheduler is not None:
                 scheduler.step()
-            count = _mass(loss, target, ignore_index)
-            total, mass, seen = total + number * count, mass + count, seen + len(images)
-            bar.set_postfix_str(f"loss {total / (mass or 1):.3f}", refresh=False)
-    return total / (mass or 1), seen
+            if average is not None:
+                average.update_parameters(model)
+    return at.mean, at.images
 
 
 def evaluate(
-    model: nn.Module, loader: Any, ignore_index: int = 255, per_image: bool = False
-) -> Scores:
+    model: nn.Module, loader: Any, ignore_index: int = 255, per_image: bool = False, *,
+    amp: str | None = None,
+) -> Scores:                                                                       # fmt: skip
     """Scores of `model` over everything in `loader`: one confusion matrix, void dropped.
 
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
     With `per_image` the images are kept apart, for `scores.interval(groups=dataset.groups)`.
+    `amp` ("bf16" or "fp16") computes in half precision.
     """
-    return run_evaluation(model, loader, ignore_index, per_image=per_image)[0]
+    compute = Compute.of(model, amp)
+    return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
 
 
 def run_evaluation(
     model: nn.Module, loader: Any, ignore_index: int = 255, loss: nn.Module | None = None,
-    per_image: bool = False,
+    per_image: bool = False, *, compute: Compute | None = None,
 ) -> tuple[Scores, float]:                                                         # fmt: skip
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
-    device = next(model.parameters()).device
+    compute = compute or Compute.of(model)
     dataset = getattr(loader, "dataset", None)
     checks.check_ignore_index(ignore_index, dataset, loss)
     matrix, total, mass = None, 0.0, 0.0
     with eval_mode(model), torch.inference_mode():
-        for images, target in progress(loader, desc="evaluate", unit="batch"):
-            logits = model(images.to(device))                       # (N, C, H, W)
+        for images, labels in progress(loader, desc="evaluate", unit="batch"):
+            logits = compute.logits(model, images)                  # (N, C, H, W)
             if matrix is None:
-                checks.check_batch(logits, target, dataset)
+                checks.check_batch(logits, labels, dataset)
                 matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
-            if device.type != "cpu":
-                check_labels(target, logits.shape[1], ignore_index)
-            target = target.to(device)                              # (N, H, W)
+            if compute.device.type != "cpu":
+                check_labels(labels, logits.shape[1], ignore_index)
+            target = compute.target(labels)                         # (N, H, W)
             matrix.update(logits, target)
             if loss is not None:
-                count = _mass(loss, target, ignore_index)
+                count = batches.mass(loss, target, ignore_index)
                 total, mass = total + loss(logits, target).item() * count, mass + count
     if matrix is None:
         raise ValueError("the loader gave no batch: its data set is empty")
@@ -219,53 +256,3 @@ def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[No
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(SampleKey(seed, epoch, 0).derived_seed())
         yield
-
-
-def _open_folder(
-    out: Path, resume: bool, settings: dict[str, Any], model: nn.Module,
-    optimizer: torch.optim.Optimizer, scheduler: Any, history: History,
-) -> None:                                                                         # fmt: skip
-    """Make the run's folder ready; restore what an interrupted run left there."""
-    make_folder(out)
-    checks.check_out(out, resume)
-    if (out / "last.pt").exists():
-        training = read_training(out / "last.pt", resume, settings)
-        model.load_state_dict(training["state"])
-        optimizer.load_state_dict(training["optimizer"])
-        scheduler.load_state_dict(training["scheduler"])
-        history.rows.extend(training["rows"])
-    for stale in (part for name in FILES for part in out.glob(f".{name}.*.part")):
-        stale.unlink()                                     # left by a kill in the midst of a save
-
-
-def _save(
-    out: Path, settings: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer,
-    scheduler: Any, history: History, data: DataSpec,
-) -> None:                                                                         # fmt: skip
-    """Save the epoch. best.pt comes first: after a kill between the two, the epoch is run again
-    and writes it again, whereas a best.pt that came too late would be missing for good."""
-    if history.epochs_since_best() == 0:
-        save_checkpoint(out / "best.pt", model, data)
-    device = next(model.parameters()).device
-    state = {
-        "settings": settings, "rows": history.rows, "machine": describe_machine(device),
-        "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict(),
-    }                                                                              # fmt: skip
-    save_checkpoint(out / "last.pt", model, data, state)
-    history.save(out, figure=False)
-
-
-def _model_settings(model: nn.Module) -> dict[str, Any]:
-    return {
-        "model": getattr(model, "name", type(model).__name__),
-        "num_classes": getattr(model, "num_classes", None),
-        **getattr(model, "options", {}),
-    }
-
-
-def _mass(loss: nn.Module, target: torch.Tensor, ignore_index: int) -> float:
-    """What the loss of a batch was divided by: weighing by it makes means of batches exact."""
-    measure: Any = getattr(loss, "mass", None)
-    if measure is not None:
-        return float(measure(target))
-    return float((target != ignore_index).sum())

@@ -39,7 +39,8 @@ class SampleKey(int):
 class EpochSampler:
     """Yields a `SampleKey` for each of `indices` in every epoch, shuffled anew if asked for.
 
-    The order is a function of (seed, epoch). Call `set_epoch` before each epoch; `fit` does.
+    The order is a function of (seed, epoch). Call `set_epoch` before each epoch; `fit` does. With
+    `start` that many samples are left out at the beginning: a run that was stopped goes on there.
     """
 
     def __init__(self, indices: Sequence[int], shuffle: bool = True, seed: int = 0) -> None:
@@ -48,9 +49,10 @@ class EpochSampler:
         if seed < 0:
             raise ValueError(f"found seed={seed}, expected a whole number from 0 up")
         self.indices, self.shuffle, self.seed, self.epoch = indices, shuffle, seed, 0
+        self.start = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -59,7 +61,7 @@ class EpochSampler:
         order = np.array(self.indices)
         if self.shuffle:
             np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        return (SampleKey(self.seed, self.epoch, int(i)) for i in order)
+        return (SampleKey(self.seed, self.epoch, int(i)) for i in order[self.start :])
 
 
 def make_loader(
@@ -88,6 +90,7 @@ def make_loader(
         drop_last=shuffle and len(indices) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),          # so that a GPU can fetch it meanwhile
         # Its own numbers: else how often a loader draws from the global generator, which differs
         # with the number of workers and after a resume, would change the model's dropout.
         generator=torch.Generator().manual_seed(seed),

@@ -1,0 +1,82 @@
+"""The batches of one step of the optimiser: several of a loader, and several processes' shares.
+
+A loss is a mean: over the valid pixels of its batch, or over their weights. The mean over several
+batches is not the mean of their means unless these masses are equal, which void makes rare; so
+each batch's gradient counts by its share of the step's mass: Σ mᵢ·gradᵢ / Σ mᵢ. What is then equal
+to one big batch is the loss's part, exactly for all losses that are means over pixels; Dice and
+Lovász are ratios of sums over a batch, which no weighting of parts gives back, and BatchNorm sees
+the batches one by one in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seglib import distributed
+from seglib.data.loader import EpochSampler
+from seglib.interrupt import Position
+from seglib.targets import check_labels
+
+
+def mass(loss: nn.Module, target: Tensor, ignore_index: int) -> float:
+    """What the loss of a batch was divided by: weighing by it makes means of batches exact."""
+    measure: Any = getattr(loss, "mass", None)
+    if measure is not None:
+        return float(measure(target))
+    return float((target != ignore_index).sum())
+
+
+def shares(
+    loss: nn.Module, targets: Sequence[Tensor], ignore_index: int, accumulate: int
+) -> list[float]:
+    """By how much each batch's loss counts in the step; they add up to 1 over all processes.
+
+    (Times the number of processes, since DistributedDataParallel takes the mean over them.)
+    """
+    if accumulate == 1 and distributed.world() == 1:
+        return [1.0]
+    weight: Any = getattr(loss, "weight", None)
+    for target in targets if weight is not None else ():
+        check_labels(target, len(weight), ignore_index)            # (an index into the weights)
+    masses = [mass(loss, target, ignore_index) for target in targets]
+    whole = distributed.total(sum(masses))[0]
+    return [each / (whole or 1) * distributed.world() for each in masses]
+
+
+def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` batches, and of what is left at the end."""
+    source = iter(batches)
+    while group := list(islice(source, size)):
+        yield group
+
+
+def begin_epoch(loader: Any, epoch: int, step: int = 0) -> None:
+    """Have the sampler start `epoch`, `step` batches from its beginning."""
+    sampler = loader.sampler
+    if takes_start(sampler):
+        sampler.set_epoch(epoch, start=step * loader.batch_size)
+    elif hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch)
+
+
+def remaining(loader: Any, at: Position, device: torch.device) -> Iterator[Any]:
+    """What `loader` still has to give in an epoch that has come as far as `at`.
+
+    Samplers of ours start there; from others the batches of before are drawn and dropped.
+    """
+    batches = iter(loader)
+    if not takes_start(getattr(loader, "sampler", None)):
+        for _ in range(at.step):
+            next(batches)
+    at.restore_random(device)
+    yield from batches
+
+
+def takes_start(sampler: Any) -> bool:
+    """Whether `sampler` can begin an epoch in its midst."""
+    return isinstance(sampler, EpochSampler)
