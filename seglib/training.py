@@ -32,7 +32,7 @@ from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, frozen, parameter_groups
 from seglib.models.modes import eval_mode
 from seglib.progress import progress
-from seglib.run import Run, model_settings, steps_per_epoch
+from seglib.run import Run, model_settings, moving_average, steps_per_epoch
 from seglib.schedules import PER_STEP, make_scheduler
 
 

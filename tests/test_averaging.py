@@ -1,0 +1,149 @@
+"""The moving average of the weights; memory layouts and compiled steps change no result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_resume import Killed, Mortal, MortalLoss, same_weights
+from toys import Toy, tiny_model, tiny_run
+
+from seglib.checkpoints import load_checkpoint
+from seglib.data.loader import make_loader
+from seglib.losses import CrossEntropyLoss
+from seglib.models import create_model
+from seglib.training import epoch_randomness, evaluate, fit
+from seglib.transforms import eval_transform, train_transform
+
+
+def averaged_by_hand(decay, epochs=2):
+    """The loop of a tutorial, with the average as a dict of tensors."""
+    model = tiny_model()
+    loader = make_loader(Toy(6, train_transform(16, 24)), 2, shuffle=True, seed=3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=3 * epochs)
+    average = None
+    for epoch in range(epochs):
+        with epoch_randomness(3, epoch, torch.device("cpu")):
+            loader.sampler.set_epoch(epoch)
+            model.train()
+            for images, target in loader:
+                optimizer.zero_grad()
+                CrossEntropyLoss()(model(images), target).backward()
+                optimizer.step()
+                schedule.step()
+                now = {k: v.detach().double() for k, v in model.state_dict().items()}
+                trained = dict(model.named_parameters())
+                average = now if average is None else {
+                    k: decay * average[k] + (1 - decay) * v if k in trained else v
+                    for k, v in now.items()}
+    return average
+
+
+def test_the_average_is_that_of_the_formula_and_buffers_are_the_models():
+    model, _ = tiny_run(None, ema=0.8)
+    expected = averaged_by_hand(0.8)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-7)
+    plain, _ = tiny_run(None)
+    assert not torch.equal(plain[0].weight, model[0].weight)
+    assert torch.equal(plain[1].running_mean, model[1].running_mean)
+
+
+def test_the_average_is_evaluated_and_saved_and_the_model_ends_with_it(tmp_path):
+    val = make_loader(Toy(3, eval_transform(16, 24)), 2)
+    model, history = tiny_run(tmp_path, ema=0.9)
+    assert evaluate(model, val).miou == history.rows[-1]["val_miou"]
+    last = load_checkpoint(tmp_path / "last.pt", tiny_model())
+    assert same_weights(last.model.state_dict(), model.state_dict())
+    best = load_checkpoint(tmp_path / "best.pt", tiny_model()).model
+    assert evaluate(best, val).miou == history.best["val_miou"]
+    plain, _ = tiny_run(None)                                  # averaging does not disturb training
+    assert same_weights(last.training["trained"], plain.state_dict())
+
+
+def test_the_average_resumes_exactly(tmp_path):
+    whole, _ = tiny_run(None, epochs=4, ema=0.9)
+    loss = MortalLoss()
+    loss.life = Mortal(14)                                     # in the third epoch
+    with pytest.raises(Killed):
+        tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss)
+    loss.life = None
+    resumed, _ = tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss, resume=True)
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+    again, _ = tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss, resume=True)      # a finished run
+    assert same_weights(whole.state_dict(), again.state_dict())
+
+
+def test_a_frozen_backbone_is_averaged_as_it_is():
+    torch.manual_seed(0)
+    model = create_model("fcn32s", 3, backbone="mobilenet_v3_small")
+    before = model.backbone.state_dict()
+    before = {k: v.clone() for k, v in before.items()}
+    fit(model, make_loader(Toy(4, eval_transform(32, 48)), 2, shuffle=True), epochs=1, lr=0.01,
+        freeze_epochs=1, ema=0.5)
+    for name, value in model.backbone.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("ema", [0, 1, 1.5, -1])
+def test_a_decay_out_of_range_is_refused(ema):
+    with pytest.raises(ValueError, match=f"found ema={ema}, expected a number between 0 and 1"):
+        tiny_run(None, ema=ema)
+
+
+def test_channels_last_computes_the_same_in_another_layout():
+    seen = []
+    model = tiny_model()
+    model[0].register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    other, history = tiny_run(None, model=model, channels_last=True)
+    assert all(seen) and len(seen) == 2 * 3 + 2 * 2
+    assert other[0].weight.is_contiguous(memory_format=torch.channels_last)
+    _, plain = tiny_run(None)
+    for key in ("train_loss", "val_loss"):         # (digits of weights: AdamW enlarges rounding)
+        assert [row[key] for row in history.rows] == pytest.approx([r[key] for r in plain.rows],
+                                                                   rel=1e-4)
+
+
+def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
+    """(A stand-in that holds the model as torch's does: the compiler takes minutes here.)"""
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, model) -> None:
+            super().__init__()
+            self._orig_mod, self.calls = model, 0
+            made.append(self)
+
+        def forward(self, images):
+            self.calls += 1
+            return self._orig_mod(images)
+
+    made = []
+    monkeypatch.setattr(torch, "compile", Compiled)
+    model, _ = tiny_run(tmp_path, compile=True, ema=0.9)
+    assert made[0]._orig_mod is model and made[0].calls == 2 * 3       # steps, not evaluations
+    load_checkpoint(tmp_path / "last.pt", tiny_model())                # names as without
+    plain, _ = tiny_run(None, ema=0.9)
+    assert same_weights(model.state_dict(), plain.state_dict())
+
+
+def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
+    _, history = tiny_run(tmp_path)
+    training = torch.load(tmp_path / "last.pt", weights_only=True)["training"]
+    assert training["optimizer"]["param_groups"][0]["fused"] is None
+    assert "peak_gb" not in history.rows[0]
+    loader = make_loader(Toy(2, eval_transform(16, 24)), 2)
+    assert loader.pin_memory == torch.cuda.is_available()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("options", [{}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0},
+                                     {"channels_last": True, "ema": 0.9}], ids=str)
+def test_on_a_gpu(tmp_path, options):
+    model, history = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, **options)
+    assert history.rows[-1]["peak_gb"] > 0 and "peak_gb" in history.table()
+    training = torch.load(tmp_path / "last.pt", weights_only=True)["training"]
+    assert training["optimizer"]["param_groups"][0]["fused"] is True
+    resumed, same = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, resume=True, **options)
+    assert same_weights(model.state_dict(), resumed.state_dict()) and same.rows == history.rows
