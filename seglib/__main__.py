@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 
 import seglib
-from seglib.settings import TrainSettings
+from seglib.settings import HELP, TrainSettings
 
-EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError)
+EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryError)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 with the reason on stderr, 2 for usage."""
+    """Run one command; returns the exit code: 0, 1 with the reason on stderr, 2 for usage,
+    130 after Ctrl-C, 143 after SIGTERM."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
     if words[:1] == ["train"]:
@@ -27,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "train":
             options.flags = read_flags(rest)
         return int(getattr(commands, options.command)(options))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"stopped {error}".strip(), file=sys.stderr)
+        return 128 + int(getattr(error, "number", signal.SIGINT))
     except EXPECTED_ERRORS as error:
         print(f"seglib {options.command}: {error}", file=sys.stderr)
         return 1
@@ -129,7 +131,8 @@ def settings_help() -> str:
         value = getattr(settings, field.name)
         if field.name != "options":
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            shown.append(f"--{field.name} {text or '…'}")
+            hint = f" ({HELP[field.name]})" if field.name in HELP else ""
+            shown.append(f"--{field.name} {text or '…'}{hint}")
     return " · ".join(shown) + "; and the options of the model, as --base_channels 64"
 
 

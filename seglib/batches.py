@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from seglib import distributed
-from seglib.data.loader import EpochSampler
+from seglib.data.loader import EpochSampler, SampleKey
 from seglib.interrupt import Position
 from seglib.targets import check_labels
 
@@ -64,17 +64,28 @@ def begin_epoch(loader: Any, epoch: int, step: int = 0) -> None:
         sampler.set_epoch(epoch)
 
 
-def remaining(loader: Any, at: Position, device: torch.device) -> Iterator[Any]:
+def remaining(
+    loader: Any, at: Position, device: torch.device, ignore_index: int
+) -> Iterator[Any]:
     """What `loader` still has to give in an epoch that has come as far as `at`.
 
-    Samplers of ours start there; from others the batches of before are drawn and dropped.
+    Samplers of ours start there; from others the batches of before are drawn and dropped. Where
+    the last step has images for other processes only, this one takes part with a void mask.
     """
+    steps = getattr(loader.sampler, "steps", 0) if hasattr(loader, "sampler") else 0
     batches = iter(loader)
     if not takes_start(getattr(loader, "sampler", None)):
         for _ in range(at.step):
             next(batches)
     at.restore_random(device)
-    yield from batches
+    given = at.step
+    for batch in batches:
+        given += 1
+        yield batch
+    if given < steps:
+        first = SampleKey(loader.sampler.seed, loader.sampler.epoch, loader.sampler.indices[0])
+        images, labels = loader.collate_fn([loader.dataset[first]])
+        yield images, torch.full_like(labels, ignore_index)
 
 
 def takes_start(sampler: Any) -> bool:

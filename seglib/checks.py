@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,18 @@ from seglib.messages import did_you_mean
 from seglib.schedules import SCHEDULES
 
 
-def check_settings(
-    epochs: int, lr: float, schedule: str, clip: float | None, patience: int | None, seed: int,
-    backbone_lr: float | None = None, freeze_epochs: int = 0, accumulate: int = 1,
-    ema: float | None = None,
-) -> None:                                                                         # fmt: skip
-    """Raise ValueError, naming the setting, if one of them cannot be meant."""
-    positive = {"epochs": epochs, "lr": lr, "clip": clip, "patience": patience,
-                "backbone_lr": backbone_lr, "accumulate": accumulate}               # fmt: skip
-    for name, value in positive.items():
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError, naming the setting, if one of `fit`'s cannot be meant."""
+    for name in ("epochs", "lr", "clip", "patience", "backbone_lr", "accumulate"):
+        value = settings[name]
         if value is not None and not value > 0:
             raise ValueError(f"found {name}={value}, expected a number above 0")
+    for name in ("seed", "freeze_epochs"):
+        if settings[name] is not None and settings[name] < 0:
+            raise ValueError(f"found {name}={settings[name]}, expected a whole number from 0 up")
+    ema, schedule = settings["ema"], settings["schedule"]
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"found ema={ema}, expected a number between 0 and 1 such as 0.999")
-    for name, number in (("seed", seed), ("freeze_epochs", freeze_epochs)):
-        if number < 0:
-            raise ValueError(f"found {name}={number}, expected a whole number from 0 up")
     if schedule not in SCHEDULES:
         raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
 
@@ -87,7 +84,8 @@ def not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
     names = ""
     if epoch is not None and hasattr(loader.dataset, "files"):
         # The seeded sampler gives the same order again, so the batch's members are known.
-        batch = next(keys for i, keys in enumerate(loader.batch_sampler) if i == step)
+        first = getattr(loader.sampler, "start", 0) // loader.batch_size       # (after a resume)
+        batch = next(keys for i, keys in enumerate(loader.batch_sampler, first) if i == step)
         names = f" ({', '.join(loader.dataset.files[key][0].name for key in batch)})"
     cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
     return (

@@ -47,70 +47,9 @@ def check(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    import torch
+    from seglib.train_command import train
 
-    from seglib.data import make_loader
-    from seglib.losses import create_loss
-    from seglib.models import create_model
-    from seglib.settings import read_settings
-    from seglib.training import fit
-    from seglib.transforms import eval_transform, train_transform
-
-    s = read_settings(options.recipe, options.flags)
-    if len(s.zoom) != 2:
-        raise ValueError(f"found zoom = {s.zoom}, expected two numbers: low,high")
-    augment = train_transform(
-        s.height, s.width, zoom=(s.zoom[0], s.zoom[1]), stretch=s.stretch, flip=s.flip,
-        colour=s.colour,
-    )                                                                              # fmt: skip
-    train_set = open_dataset(s, s.train_split, augment)
-    val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
-    weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
-    loss = create_loss(s.loss, weights, s.label_smoothing)
-    torch.manual_seed(s.seed)                              # the first weights
-    going_on = options.resume and (Path(options.out) / "last.pt").exists()
-    skip = s.pretrained == "none" or (going_on and s.pretrained != "streets")   # (to be replaced)
-    pretrained = False if skip else s.pretrained
-    model = create_model(s.model, train_set.num_classes, pretrained, **s.options)
-    model = model.to(device_of(s.device))
-    parameters = sum(p.numel() for p in model.parameters())
-    print(
-        f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
-        f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
-    )
-    history = fit(
-        model,
-        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers),
-        make_loader(val_set, s.batch_size, workers=s.workers),
-        epochs=s.epochs, lr=s.lr, loss=loss, weight_decay=s.weight_decay, schedule=s.schedule,
-        clip=s.clip or None, patience=s.patience or None,
-        backbone_lr=s.backbone_lr or None, freeze_epochs=s.freeze_epochs,
-        seed=s.seed, out=options.out, resume=options.resume, config=s.compared(),
-    )                                                                              # fmt: skip
-    print(history.table())
-    best = history.best
-    print(
-        f"best epoch {best['epoch']:.0f}: {s.val_split} mIoU {best['val_miou']:.4f}; "
-        f"weights in {Path(options.out) / 'best.pt'}"
-    )
-    return 0
-
-
-def loss_weights(dataset: SegmentationDataset, method: str, look: bool) -> Any:
-    """The loss's class weights, or None for "none".
-
-    Data of one's own (`look`) are counted in any case: masks of 0 and 255 would train on nothing.
-    """
-    from seglib.data import class_statistics
-    from seglib.data.statistics import void_trap
-    from seglib.losses import class_weights
-
-    if method == "none" and not look:
-        return None
-    statistics = class_statistics(dataset)
-    if statistics.only_background and dataset.ignore_index:
-        raise ValueError(void_trap(statistics, dataset.ignore_index))
-    return None if method == "none" else class_weights(statistics, method)
+    return train(options)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -203,19 +142,21 @@ def open_dataset(
 ) -> SegmentationDataset:
     """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT.
 
-    Uses .data, .root, .classes, .label_map, .palette, and .split unless `split` is given.
+    Uses .data, .root, .classes, .label_map, .palette, .cache where there is one, and .split unless
+    `split` is given.
     """
     from seglib.data import DATASETS
     from seglib.messages import did_you_mean
 
     split = split or options.split
+    more = {"transform": transform, "cache": getattr(options, "cache", False)}
     if options.data == "folder":
-        return open_folder(options, *split_folders(options, split), transform=transform)
+        return open_folder(options, *split_folders(options, split), **more)
     if options.data not in DATASETS:
         known = [*DATASETS, "folder"]
         hint = did_you_mean(options.data, known)
         raise ValueError(f"there is no data set {options.data!r}{hint}")
-    return DATASETS[options.data](split, root=options.root or None, transform=transform)
+    return DATASETS[options.data](split, root=options.root or None, **more)
 
 
 def split_folders(options: Any, split: str) -> tuple[Path, Path]:

@@ -32,6 +32,7 @@ class Position:
     images: int = 0
     skipped: int = 0                # steps without effect: float16 overflowed
     seconds: float = 0.0
+    lr: float | None = None         # at the epoch's beginning
     random: list[dict[str, Any]] = field(default_factory=list)     # generators, by process
 
     def add(self, number: float, mass: float, images: int) -> None:
@@ -48,14 +49,15 @@ class Position:
         """The sums over all processes, and everyone's generators."""
         sums = distributed.total(self.total, self.mass, self.images)
         content = {**asdict(self), "total": sums[0], "mass": sums[1], "images": int(sums[2])}
-        return Position(**{**content, "random": distributed.gather(self.random[0])})
+        everyones = [state for states in distributed.gather(self.random) for state in states]
+        return Position(**{**content, "random": everyones})
 
     def mine(self) -> Position:
         """This process's share of a saved position: the sums stay with the first one."""
         rank = distributed.rank()
         if rank == 0:
             return self
-        return Position(step=self.step, skipped=self.skipped, random=self.random)
+        return Position(self.step, skipped=self.skipped, lr=self.lr, random=self.random)
 
     def restore_random(self, device: torch.device) -> None:
         """Let torch's generators go on as they were."""
@@ -109,3 +111,8 @@ class Signals:
                 cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
                 at.random = [{"cpu": torch.get_rng_state(), "cuda": cuda}]
             raise Interrupted(received)
+
+    def check_alone(self) -> None:
+        """The same where processes do not go in step, in an evaluation: only for a single one."""
+        if distributed.world() == 1:
+            self.check()

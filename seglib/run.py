@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seglib import checks, distributed
 from seglib.checkpoints import DataSpec, make_folder, read_training, save_checkpoint
+from seglib.compute import Compute, make_optimizer
 from seglib.history import History
 from seglib.interrupt import Position
 from seglib.machine import describe_machine
+from seglib.models.freezing import parameter_groups
+from seglib.runlog import tensorboard
+from seglib.schedules import make_scheduler
 
 FILES = ("last.pt", "best.pt", "history.csv", "history.png")       # what a run leaves in `out`
 
@@ -29,6 +35,7 @@ class Run:
     """
 
     model: nn.Module
+    compute: Compute
     optimizer: torch.optim.Optimizer
     scheduler: Any
     history: History
@@ -38,6 +45,34 @@ class Run:
     average: AveragedModel | None = None
     out: Path | None = None
     at: Position = field(default_factory=Position)         # in the epoch that is on
+    start: float = 0.0                                     # of this epoch, or of its second part
+
+    @classmethod
+    def prepare(
+        cls, model: nn.Module, compute: Compute, settings: dict[str, Any], loader: Any,
+        out: str | os.PathLike[str] | None,
+    ) -> Run:                                                                      # fmt: skip
+        """Optimiser, schedule and the rest for `settings`, those of `fit`."""
+        if not len(loader):
+            raise ValueError(
+                "the training loader has no batch; use a smaller batch size or more data"
+            )
+        model.to(memory_format=compute.memory_format)
+        lr, slower = settings["lr"], settings["backbone_lr"]
+        rates: Any = lr if slower is None else [lr, slower]                # (one, or one a group)
+        groups: Any = model.parameters() if slower is None else parameter_groups(model, lr, slower)
+        optimizer = make_optimizer(groups, compute.device, lr, settings["weight_decay"])
+        history = History(best_key="val_miou" if settings["validation"] else "train_loss")
+        scheduler = make_scheduler(
+            settings["schedule"], optimizer, rates,
+            settings["epochs"], math.ceil(len(loader) / (settings["accumulate"] or 1)),
+            history.best_key,
+        )                                                                          # fmt: skip
+        return cls(
+            model, compute, optimizer, scheduler, history, settings, DataSpec.of(loader.dataset),
+            compute.scaler(), moving_average(model, settings["ema"]),
+            None if out is None else Path(out),
+        )                                                                          # fmt: skip
 
     @property
     def result(self) -> nn.Module:
@@ -73,19 +108,20 @@ class Run:
             self.at = Position(**training["partial"]).mine()
 
     def save(self, partial: Position | None = None) -> None:
-        """Save after an epoch, or in the midst of one with how far it has come, `partial`.
+        """Save after an epoch, or in the midst of one: `partial` is how far it has come.
 
         best.pt comes first: after a kill between the two, the epoch is run again and writes it
         again, whereas a best.pt that came too late would be missing for good.
         """
+        if partial is None:
+            self.at = Position()                           # the next epoch's
         if self.out is None or distributed.rank() != 0:
             return
         if partial is None and self.history.epochs_since_best() == 0:
             save_checkpoint(self.out / "best.pt", self.result, self.data)
-        device = next(self.model.parameters()).device
         state: dict[str, Any] = {
             "settings": self.settings, "rows": self.history.rows,
-            "machine": {**describe_machine(device), "processes": distributed.world()},
+            "machine": {**describe_machine(self.compute.device), "processes": distributed.world()},
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "partial": None if partial is None else asdict(partial),
         }                                                                          # fmt: skip
@@ -97,20 +133,38 @@ class Run:
         save_checkpoint(self.out / "last.pt", self.result, self.data, state)
         if partial is None:
             self.history.save(self.out, figure=False)
+            tensorboard(self.out, self.history.rows[-1])
 
-    def extras(self) -> dict[str, float]:
-        """What the epoch's row tells besides: steps that float16 skipped, the peak of memory."""
-        device, found = next(self.model.parameters()).device, {}
+    def begin_row(self, epoch: int) -> dict[str, float]:
+        """Start the clock of an epoch, and its row in the history."""
+        self.start = self.compute.start_clock()
+        if self.at.lr is None:                             # (else its first part was run before)
+            self.at.lr = self.optimizer.param_groups[0]["lr"]
+        return {"epoch": epoch + 1, "lr": self.at.lr}
+
+    def seconds(self) -> float:
+        """The time that this epoch has taken."""
+        return self.at.seconds + time.perf_counter() - self.start
+
+    def extras(self, images: int) -> dict[str, float]:
+        """What the epoch's row tells besides: speed, steps that float16 skipped, peak of memory."""
+        found: dict[str, float] = {}
         if self.scaler is not None:
-            found["skipped_steps"] = float(self.at.skipped)
-        if device.type == "cuda":
-            found["peak_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-        return found
+            found["skipped_steps"] = self.at.skipped
+        if self.compute.device.type == "cuda":
+            found["peak_gb"] = torch.cuda.max_memory_allocated(self.compute.device) / 1e9
+        return {**found, "images_per_second": images / self.seconds()}
+
+    def pause(self) -> None:
+        """Save in the midst of an epoch."""
+        self.at.seconds = self.seconds()
+        self.save(self.at.gathered())
 
     def finish(self) -> None:
         """Draw the history; the model ends with the weights that were evaluated."""
         if self.out is not None and self.history.rows and distributed.rank() == 0:
             self.history.save(self.out, figure=True)       # also where a kill came before them
+        distributed.same_buffers(self.result)
         if self.average is not None:
             self.model.load_state_dict(self.result.state_dict())
 
@@ -124,11 +178,6 @@ def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | Non
     if decay is None:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-
-def steps_per_epoch(batches: int, accumulate: int) -> int:
-    """Steps of the optimiser; the last one of an epoch may have fewer batches."""
-    return math.ceil(batches / accumulate)
 
 
 def model_settings(model: nn.Module) -> dict[str, Any]:

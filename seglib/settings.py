@@ -11,6 +11,23 @@ from typing import Any
 
 from seglib.messages import did_you_mean
 
+HELP = {            # what a name alone does not tell, for --help
+    "amp": "bf16 or fp16: the forward pass in half precision",
+    "accumulate": "batches to a step of the optimiser, as one batch of so many times the size",
+    "ema": "0.999, say: evaluate and keep a moving average of the weights; 0: none",
+    "channels_last": "true: images in memory with the channels last; faster on many GPUs",
+    "compile": "true: torch.compile; a minute at the start, faster steps",
+    "sync_batchnorm": "true: BatchNorm over the images of all processes (GPUs, torchrun)",
+    "cache": "decoded images in memory: yes, auto (if they fit into a quarter of what is free), or "
+             "a size such as 2GB",
+    "workers": "processes that read and augment images",
+    "clip": "bound of the gradient's norm; 0: none",
+    "patience": "epochs without a better one before stopping; 0: never",
+    "backbone_lr": "0: as lr",
+    "freeze_epochs": "first epochs in which the backbone rests",
+    "device": "auto, cpu, cuda, mps",
+}                                                                                  # fmt: skip
+
 
 @dataclass
 class TrainSettings:
@@ -51,12 +68,22 @@ class TrainSettings:
     workers: int = 0
     seed: int = 0
     device: str = "auto"
+    amp: str = "none"                 # bf16 or fp16: the forward pass in half precision
+    accumulate: int = 1               # batches to a step of the optimiser
+    ema: float = 0.0                  # of the weights' moving average, such as 0.999; 0: none
+    channels_last: bool = False       # the channels last in memory
+    compile: bool = False             # torch.compile for the steps
+    sync_batchnorm: bool = False      # over all processes (CUDA)
+    cache: str = "no"                 # decoded images in memory: yes, auto or a size
     options: dict[str, Any] = field(default_factory=dict)
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        # (`fit` itself compares the model's options, what the loss says of itself, and these rates)
-        elsewhere = ["root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs"]
+        # (`fit` itself compares the model's options, what the loss says of itself, and what else
+        # of these decides the result)
+        elsewhere = ["root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs",
+                     "amp", "accumulate", "ema", "channels_last", "compile", "sync_batchnorm",
+                     "cache"]                                                      # fmt: skip
         if self.pretrained == "none":
             elsewhere.append("pretrained")             # as in runs from before there was a choice
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}

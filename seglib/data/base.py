@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from seglib.data.cache import make_cache
 from seglib.data.files import exif_orientation, pair_files, read_image, read_mask
 from seglib.data.loader import SampleKey
 from seglib.data.palettes import check_palette, default_palette
@@ -27,6 +28,10 @@ class SegmentationDataset:
     is one. `ds[SampleKey(seed, epoch, i)]`, which the loader asks for, hands the key's seed to a
     transform that has a parameter `seed`, so that augmentation depends on nothing else.
 
+    With `cache` the decoded pairs are kept in memory, for all workers of a loader together: True
+    for all of them, a size such as "2GB" for as many as fit, "auto" for all or none, whether they
+    fit into a quarter of the free memory. Files that change meanwhile are not read anew.
+
     Attributes: classes, num_classes, palette (C, 3) uint8, ignore_index, files[i] -> (image path,
     mask path), groups[i] (what must not be split: a drive, a patient), label_map, transform.
     """
@@ -41,6 +46,7 @@ class SegmentationDataset:
         groups: Sequence[str] | None = None,
         label_map: Mapping[int, int] | None = None,
         transform: Transform | None = None,
+        cache: bool | int | float | str | None = False,
     ) -> None:
         self.classes = _checked_classes(classes)
         self.num_classes = len(self.classes)
@@ -64,6 +70,7 @@ class SegmentationDataset:
         if len(self.groups) != len(self.files):
             raise ValueError(f"found {len(self.groups)} groups for {len(self.files)} images")
         self.transform = transform
+        self._cache = make_cache(self.files, cache)
 
     @property
     def transform(self) -> Transform | None:
@@ -92,6 +99,12 @@ class SegmentationDataset:
         Raises IndexError, and ValueError if a file is damaged, labels are out of range, or the
         two differ in size.
         """
+        self._pair(index)                              # IndexError beyond the end
+        if self._cache is not None:
+            return self._cache.pair(index % len(self), self._read_files)
+        return self._read_files(index)
+
+    def _read_files(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image_path, mask_path = self._pair(index)
         image, mask = read_image(image_path), self.read_mask(index)
         if image.shape[:2] != mask.shape:
@@ -146,6 +159,7 @@ class FolderDataset(SegmentationDataset):
         label_map: Mapping[int, int] | None = None,
         group: Callable[[str], str] | None = None,
         incomplete: bool = False,
+        cache: bool | int | float | str | None = False,
     ) -> None:
         self._unpaired: list[str] = []
         files = pair_files(
@@ -161,6 +175,7 @@ class FolderDataset(SegmentationDataset):
             groups=None if group is None else [str(group(image.stem)) for image, _ in files],
             label_map=label_map,
             transform=transform,
+            cache=cache,
         )
 
     def check(self, progress: bool = True) -> Report:

@@ -40,8 +40,11 @@ class EmbeddedDataset(NamedDataset):
     splits = ("train", "val", "test")
     licence = "CC BY 4.0"
 
-    def __init__(self, split: str, root: Root = None, transform: Transform | None = None) -> None:
-        super().__init__(split, root, transform)
+    def __init__(
+        self, split: str, root: Root = None, transform: Transform | None = None,
+        cache: bool | int | float | str | None = False,
+    ) -> None:                                                                     # fmt: skip
+        super().__init__(split, root, transform, cache=cache)
         self.seeds = tuple(self.SEEDS[split])
 
     @classmethod

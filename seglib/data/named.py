@@ -40,6 +40,7 @@ class NamedDataset(SegmentationDataset):
         transform: Transform | None = None,
         *,
         fetch: Callable[[], Path] | None = None,
+        cache: bool | int | float | str | None = False,
     ) -> None:
         """`fetch` is called for the folder where there is none yet.
 
@@ -57,6 +58,7 @@ class NamedDataset(SegmentationDataset):
             groups=[self._group(image) for image, _ in files],
             label_map=self._label_map,
             transform=transform,
+            cache=cache,
         )
 
     @classmethod

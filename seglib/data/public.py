@@ -26,9 +26,10 @@ class PublicDataset(NamedDataset):
         root: Root = None,
         transform: Transform | None = None,
         download: bool = False,
+        cache: bool | int | float | str | None = False,
     ) -> None:
         ask = partial(fetch, self.name, root) if download else None
-        super().__init__(split, root, transform, fetch=ask)
+        super().__init__(split, root, transform, fetch=ask, cache=cache)
 
     @classmethod
     def shortfalls(cls, folder: Path) -> list[str]:

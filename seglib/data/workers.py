@@ -1,0 +1,48 @@
+"""What a loader's worker processes do about signals, and about the end of the process they serve.
+
+A signal to a whole group of processes (Ctrl-C, a cluster's SIGTERM) reaches the workers as well;
+they stay, since training needs them to finish its step, and leave when it tells them to. And a
+worker whose process has been killed must not wait for it for ever, holding its memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+GRACE = 20.0            # seconds that a worker stays after somebody else's SIGTERM
+
+
+def init_worker(number: int) -> None:
+    """The `worker_init_fn` of our loaders."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):                 # (on Linux, where clusters are)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})     # also in threads to come
+        threading.Thread(target=_sift, args=(parent.pid,), name="sift", daemon=True).start()
+    threading.Thread(target=_watch, args=(parent,), name="watch", daemon=True).start()
+
+
+def _watch(parent: multiprocessing.process.BaseProcess) -> None:
+    """End this process as soon as the one that started it is gone, however it went.
+
+    (`os.getppid`, which torch's own watchdog asks, names the fork server instead, if there is one.)
+    """
+    parent.join()
+    os._exit(1)
+
+
+def _sift(parent: int | None) -> None:
+    """Obey a SIGTERM from the process that this one serves at once, any other a while later."""
+    if signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        end = time.monotonic() + GRACE
+        while (left := end - time.monotonic()) > 0:
+            info = signal.sigtimedwait({signal.SIGTERM}, left)
+            if info is not None and info.si_pid == parent:
+                break
+    os._exit(128 + signal.SIGTERM)

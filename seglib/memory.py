@@ -1,0 +1,81 @@
+"""Memory: how much of it is free, and what to say when it was not enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def explained(images: Any, accumulate: int = 1, amp: str | None = None) -> Iterator[None]:
+    """Turn torch's many errors of memory within the block into one MemoryError that helps.
+
+    `images` is the batch (N, 3, H, W) that the block computes on.
+    """
+    try:
+        yield
+    except RuntimeError as error:                      # (torch.OutOfMemoryError is one, too)
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:160]
+        message = out_of_memory(tuple(images.shape), accumulate, amp)
+        raise MemoryError(f"{message} ({reason})") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the CPU's allocator, had no more memory to give."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def out_of_memory(shape: tuple[int, ...], accumulate: int, amp: str | None) -> str:
+    """What was too large, and what to try.
+
+    >>> print(out_of_memory((8, 3, 360, 480), 1, None))
+    out of memory with a batch of 8 images of 360×480; halve the batch and double the batches a \
+step: batch_size=4, accumulate=2; or compute in half precision: amp='bf16'; or use smaller \
+images: 256×352
+    """
+    count, height, width = shape[0], shape[-2], shape[-1]
+    remedies = []
+    if count > 1:
+        remedies.append("halve the batch and double the batches a step: "
+                        f"batch_size={count // 2}, accumulate={2 * accumulate}")   # fmt: skip
+    if amp is None:
+        remedies.append("compute in half precision: amp='bf16'")
+    smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]
+    if smaller[0] < height or smaller[1] < width:
+        remedies.append(f"use smaller images: {smaller[0]}×{smaller[1]}")
+    return (
+        f"out of memory with a batch of {count} images of {height}×{width}; "
+        + ("; or ".join(remedies) or "use a smaller model")
+    )
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that can still be taken, within a container's limit; None: unknown."""
+    found = []
+    table = Path("/proc/meminfo")
+    if table.exists():
+        lines = dict(line.split(":") for line in table.read_text().splitlines() if ":" in line)
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit, used = (_number(Path("/sys/fs/cgroup") / name)
+                   for name in ("memory.max", "memory.current"))                   # fmt: skip
+    if limit is not None and used is not None:
+        found.append(max(0, limit - used))
+    return min(found, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):                      # no such file, or "max"
+        return None

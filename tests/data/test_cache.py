@@ -1,0 +1,128 @@
+"""Decoded pairs in memory: the same pairs, read once, by all workers together."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from test_main import write_folder
+from toys import CLASSES
+
+from seglib.__main__ import main
+from seglib.data import FolderDataset, Streets, cache, make_loader
+from seglib.data import base as base_module
+from seglib.transforms import eval_transform, train_transform
+
+PAIR = 4 * 24 * 32                                     # bytes of a decoded pair of Toy
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("pairs"))
+
+
+def open_pairs(pairs, **options):
+    return FolderDataset(pairs / "train" / "images", pairs / "train" / "masks", CLASSES, **options)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    found = []
+    read = base_module.read_image
+    monkeypatch.setattr(base_module, "read_image", lambda path: found.append(path) or read(path))
+    return found
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(True, 6), ("auto", 6), ("1MB", 6), (2 * PAIR, 2),
+                                             (2 * PAIR - 1, 1), (0, 0), (False, None),
+                                             ("no", None)])
+def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, reads, asked, kept):
+    data, plain = open_pairs(pairs, cache=asked), open_pairs(pairs)
+    expected = [plain[i] for i in range(6)]
+    reads.clear()
+    for _ in range(3):
+        for i in (0, 1, 2, 3, 4, 5, -1):
+            for ours, theirs in zip(data[i], expected[i], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+                ours[:] = 77                           # the reader's copy: harms nothing
+    kept = kept or 0
+    assert len(reads) == kept + 3 * (7 - kept - (kept == 6))
+    with pytest.raises(IndexError):
+        data[6]
+
+
+def test_pictures_of_different_sizes_and_damaged_ones(pairs, tmp_path):
+    from PIL import Image
+
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(4, 9), (7, 3), (1, 1)]):
+        Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)).save(
+            tmp_path / "images" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    (tmp_path / "images" / "3.png").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "masks" / "3.png")
+    where = (tmp_path / "images", tmp_path / "masks", CLASSES)
+    data, plain = FolderDataset(*where, cache=True), FolderDataset(*where)
+    for i in (2, 1, 0, 0, 1, 2):
+        assert all(np.array_equal(a, b) for a, b in zip(data[i], plain[i], strict=True))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"3\.png"):
+            data[3]
+
+
+@pytest.mark.slow
+def test_workers_share_it(pairs, tmp_path):
+    """What the workers have decoded is there in this process, and the batches are the same."""
+    data = open_pairs(pairs, transform=train_transform(16, 24), cache=True)
+    plain = open_pairs(pairs, transform=train_transform(16, 24))
+    loader, other = make_loader(data, 2, True, workers=2), make_loader(plain, 2, True)
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        other.sampler.set_epoch(epoch)
+        for (a, b), (c, d) in zip(loader, other, strict=True):
+            assert a.equal(c) and b.equal(d)
+    assert data._cache.shapes[:, 2].tolist() == [1] * 6
+
+
+def test_it_can_be_pickled_and_a_named_set_takes_it(pairs):
+    data = open_pairs(pairs, cache=True)
+    image, _ = data[2]
+    assert np.array_equal(pickle.loads(pickle.dumps(data))[2][0], image)
+    streets = Streets("val", transform=eval_transform(24, 32), cache="1MB")
+    assert 0 < streets._cache.kept < len(streets)
+
+
+def test_auto_takes_a_quarter_of_the_free_memory_at_most(pairs, monkeypatch):
+    monkeypatch.setattr(cache, "free_memory", lambda: 4 * 6 * PAIR)
+    assert open_pairs(pairs, cache="auto")._cache.kept == 6
+    monkeypatch.setattr(cache, "free_memory", lambda: 4 * 6 * PAIR - 4)
+    assert open_pairs(pairs, cache="auto")._cache is None
+    monkeypatch.setattr(cache, "free_memory", lambda: None)
+    assert open_pairs(pairs, cache="auto")._cache is None
+
+
+def test_too_little_shared_memory_is_said_before_it_ends_the_process(pairs, monkeypatch):
+    monkeypatch.setattr(cache, "_shared_memory", lambda: 5 * PAIR)
+    with pytest.raises(MemoryError, match=r"cache='500MB'.*--shm-size"):
+        open_pairs(pairs, cache=True)
+    assert open_pairs(pairs, cache="auto")._cache is None
+    assert open_pairs(pairs, cache=5 * PAIR)._cache.kept == 5
+
+
+def test_another_word_is_refused(pairs):
+    with pytest.raises(ValueError, match="found cache = 'much', expected no, yes, auto or a size"):
+        open_pairs(pairs, cache="much")
+
+
+def test_the_command_line_knows_it(pairs, tmp_path, capsys):
+    words = {"data": "folder", "root": pairs, "classes": ",".join(CLASSES), "height": 24,
+             "width": 32, "epochs": 1, "batch_size": 2, "base_channels": 4, "depth": 1}
+    given = [word for key, value in words.items() for word in (f"--{key}", str(value))]
+    out = str(tmp_path / "run")
+    assert main(["train", *given, "--cache", "auto", "--out", out]) == 0
+    assert main(["train", *given, "--cache", "no", "--out", out, "--resume"]) == 0
+    assert main(["train", *given, "--cache", "much", "--out", str(tmp_path / "b")]) == 1
+    assert "such as 2GB" in capsys.readouterr().err

@@ -1,0 +1,243 @@
+"""Several processes, really started, give what one gives: weights, scores, files, a clean end."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_accumulate import WEIGHT, Double, Uneven
+from test_interrupt import Alarm, wait_for
+from test_main import flags, write_folder
+from test_resume import same_weights
+from toys import Toy, tiny_model
+
+from seglib import distributed
+from seglib import run as run_module
+from seglib.checkpoints import read_content
+from seglib.data.loader import make_loader
+from seglib.interrupt import Interrupted
+from seglib.losses import CrossEntropyLoss, DiceLoss
+from seglib.training import fit, run_evaluation
+from seglib.transforms import eval_transform, train_transform
+
+WORLDS = (2, 3)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="starts by fork server")]
+
+
+def descent(groups, device, lr, weight_decay):
+    """Plain gradient descent, which shows what AdamW hides: a gradient of another size."""
+    return torch.optim.SGD(groups, lr=0.5)
+
+
+ARMS = {        # loss, batch size, images, shuffled, further settings
+    "plain": (CrossEntropyLoss(), 6, 12, True, {}),
+    "weighted": (CrossEntropyLoss(WEIGHT), 6, 12, True, {}),
+    "unequal parts": (CrossEntropyLoss(), 5, 10, True, {"clip": 0.1}),
+    "accumulated": (CrossEntropyLoss(), 3, 12, True, {"accumulate": 2}),
+    "short end": (CrossEntropyLoss(), 3, 7, False, {}),
+    "averaged": (CrossEntropyLoss(), 6, 12, True, {"ema": 0.5}),
+    "dice": (DiceLoss(), 6, 12, True, {}),
+}
+
+
+def trained(arm):
+    """Weights and history of an arm: small boxes, void in very different measure, two epochs."""
+    loss, batch_size, length, shuffle, options = ARMS[arm]
+    run_module.make_optimizer = descent
+    model = Double()
+    train = make_loader(Uneven(length, eval_transform(24, 32)), batch_size, shuffle=shuffle)
+    val = make_loader(Uneven(5, eval_transform(24, 32)), 2)
+    history = fit(model, train, val, epochs=2, schedule="poly", loss=loss, **options)
+    rows = [[row[key] for key in ("train_loss", "val_loss", "val_miou")] for row in history.rows]
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), rows
+
+
+def evaluated(images):
+    """Scores and loss of a network over so many images, image by image."""
+    loader = distributed.share_evaluation(make_loader(Uneven(images, eval_transform(24, 32)), 2))
+    scores, loss = run_evaluation(Double(), loader, 255, CrossEntropyLoss(), per_image=True)
+    return torch.from_numpy(scores.matrix), torch.from_numpy(scores.images), loss
+
+
+def order_of(images, batch_size, shuffle, start=0):
+    """Which samples come in which batch."""
+    loader = distributed.share(make_loader(Toy(images), batch_size, shuffle=shuffle, seed=4))
+    loader.sampler.set_epoch(2, start * loader.batch_size)
+    return [[int(key) for key in batch] for batch in loader.batch_sampler]
+
+
+def noisy(out, alarm=None, resume=False):
+    """A run with dropout, BatchNorm and augmentation, hit by a signal in one process only."""
+    torch.manual_seed(0)
+    model = tiny_model()
+    train = make_loader(Toy(6, train_transform(16, 24)), 3, shuffle=True, seed=3)
+    loss = Alarm(alarm if distributed.rank() == 1 else None)
+    try:
+        fit(model, train, make_loader(Toy(3, eval_transform(16, 24)), 2), epochs=3, lr=0.01,
+            seed=3, loss=loss, out=out, resume=resume)
+    except Interrupted as error:
+        return error.number
+    return model.state_dict()
+
+
+def all_of_it(folder):
+    """Everything that the tests below look at, in one start."""
+    found = {arm: trained(arm) for arm in ARMS}
+    found |= {f"evaluated {n}": evaluated(n) for n in (1, 2, 4, 5)}
+    found |= {f"order {shuffle}": order_of(7, 5, shuffle) for shuffle in (True, False)}
+    found["order later"] = order_of(12, 4, True, start=1)
+    found["whole"] = noisy(folder / "whole")
+    found["stopped"] = [noisy(folder / "stopped", 1), noisy(folder / "stopped", 2, True),
+                        noisy(folder / "stopped", None, True)]
+    return found
+
+
+def member(rank, world, port, folder, work):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SEGLIB_PROGRESS": "0"}
+    torch.set_num_threads(1)
+    with distributed.process_group("auto" if not torch.cuda.is_available() else "cpu"):
+        torch.save(work(Path(folder)), Path(folder) / f"{rank}.pt")
+
+
+def in_processes(world, folder, work):
+    """`work(folder)` in so many processes at once; what each of them returned."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_distributed", "albumentations"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [context.Process(target=member, args=(rank, world, port, str(folder), work))
+                 for rank in range(world)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0] * world
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+@functools.cache
+def _together(world, folder):
+    return in_processes(world, folder, all_of_it)
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids="{} processes".format)
+def together(request, tmp_path_factory):
+    """What each of several processes found, and their folder."""
+    folder = tmp_path_factory.mktemp(f"world{request.param}")
+    return _together(request.param, folder), folder
+
+
+@pytest.fixture
+def as_descent(monkeypatch):
+    monkeypatch.setattr(run_module, "make_optimizer", descent)
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm != "dice"])
+def test_the_weights_are_those_of_one_process(together, as_descent, arm):
+    weights, rows = trained(arm)
+    for theirs, their_rows in (found[arm] for found in together[0]):
+        assert float((weights - theirs).abs().max()) < 1e-6
+        for ours, others in zip(rows, their_rows, strict=True):
+            assert ours == pytest.approx(others, rel=1e-6)
+    assert all(torch.equal(found[arm][0], together[0][0][arm][0]) for found in together[0])
+
+
+def test_dice_over_a_batch_is_not_that_of_its_parts(together, as_descent):
+    """As documented: the processes agree with each other, not with one process."""
+    weights, _ = trained("dice")
+    first = together[0][0]["dice"][0]
+    assert all(torch.equal(found["dice"][0], first) for found in together[0])
+    assert float((weights - first).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("images", [1, 2, 4, 5])
+def test_each_image_is_evaluated_once(together, images):
+    """Also where there are fewer images than processes; image by image in the set's order."""
+    matrix, per_image, loss = evaluated(images)
+    for found in together[0]:
+        theirs = found[f"evaluated {images}"]
+        assert torch.equal(theirs[0], matrix) and torch.equal(theirs[1], per_image)
+        assert theirs[2] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_batches_are_those_of_one_process(together):
+    for name, expected in (("order True", order_of(7, 5, True)), ("order False", order_of(7, 5, 0)),
+                           ("order later", order_of(12, 4, True, start=1))):
+        parts = [found[name] for found in together[0]]
+        joined = [[key for part in parts for key in (part[i] if i < len(part) else [])]
+                  for i in range(len(expected))]
+        assert joined == expected
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
+    """And the run that is resumed draws the numbers that it would have drawn."""
+    found, folder = together
+    for ours in found:
+        first, second, last = ours["stopped"]
+        assert first == second == signal.SIGTERM
+        assert same_weights(ours["whole"], last)
+    assert {path.name for path in (folder / "stopped").iterdir()} == {
+        "last.pt", "best.pt", "history.csv", "history.png"}
+    assert read_content(folder / "stopped" / "last.pt")["training"]["machine"]["processes"] == len(
+        found)
+
+
+def small(folder):
+    messages = []
+    for loader in (make_loader(Toy(4), 1), torch.utils.data.DataLoader(Toy(4), 2, shuffle=True)):
+        for share in (distributed.share, distributed.share_evaluation):
+            try:
+                share(loader)
+            except ValueError as error:
+                messages.append(str(error))
+    return messages
+
+
+def test_what_cannot_be_shared_is_refused(tmp_path):
+    first, *others = in_processes(2, tmp_path, small)[0]
+    assert "batches of 1 out of 4 images for 2 processes" in first
+    assert len(others) == 2 and all("make_loader" in message for message in others)
+
+
+def test_one_process_is_left_alone(monkeypatch):
+    loader = make_loader(Toy(4), 2)
+    assert distributed.share(loader) is loader and distributed.share_evaluation(loader) is loader
+    model = tiny_model()
+    assert distributed.wrapped(model, torch.device("cpu")) is model
+    with distributed.process_group("mps") as device:
+        assert device == "mps"
+    with pytest.raises(ValueError, match=r"sync_batchnorm on cpu.*CUDA GPUs only; use norm="):
+        fit(model, make_loader(Toy(4, eval_transform(16, 24)), 2), epochs=1, sync_batchnorm=True)
+
+
+def torchrun(world, words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
+               str(world), "-m", "seglib", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_torchrun_trains_stops_and_goes_on(tmp_path):
+    """The command line under torchrun: SIGTERM to it ends all cleanly, --resume goes on."""
+    folder = write_folder(tmp_path / "pairs")
+    out = tmp_path / "run"
+    words = ["train", *flags(folder, norm="group", epochs=100_000, device="cpu"), "--out", str(out)]
+    process = torchrun(2, words)
+    wait_for(lambda: (out / "last.pt").exists() or process.poll() is not None, 240)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate(timeout=100)
+    assert said.count("images to train on") == 1, errors
+    assert errors.count("SIGTERM: saved at the end of a step") == 2
+    training = read_content(out / "last.pt")["training"]
+    assert training["partial"]["step"] > 0 and training["machine"]["processes"] == 2
