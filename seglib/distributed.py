@@ -14,7 +14,6 @@ Everything here is of no effect in a single process, so the training loop reads 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
@@ -108,10 +107,13 @@ def process_group(device: str) -> Iterator[str]:
         dist.destroy_process_group()
 
 
-def wrapped(model: nn.Module, device: torch.device, sync_batchnorm: bool = False) -> nn.Module:
+def wrapped(
+    model: nn.Module, device: torch.device, sync_batchnorm: bool = False, resting: bool = False
+) -> nn.Module:
     """The model for the training steps: in several processes its gradients are averaged.
 
-    Parameters without a gradient (a backbone at rest, an auxiliary head) are allowed.
+    With `resting` some parameters have no gradient for a while: a backbone, say. Auxiliary heads
+    never have one.
     """
     if sync_batchnorm and device.type != "cuda":
         raise ValueError(f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
@@ -120,10 +122,10 @@ def wrapped(model: nn.Module, device: torch.device, sync_batchnorm: bool = False
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if world() == 1:
         return model
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
     devices = [device] if device.type == "cuda" else None
+    unused = resting or any(name.startswith("aux") for name, _ in model.named_parameters())
     return nn.parallel.DistributedDataParallel(
-        model, device_ids=devices, find_unused_parameters=True
+        model, device_ids=devices, find_unused_parameters=unused
     )
 
 

@@ -116,7 +116,7 @@ def fit(
     history, scheduler = run.history, run.scheduler
     train_loader = distributed.share(train_loader)
     val_loader = distributed.share_evaluation(val_loader)
-    net: Any = distributed.wrapped(model, compute.device, sync_batchnorm)
+    net: Any = distributed.wrapped(model, compute.device, sync_batchnorm, freeze_epochs > 0)
     net = torch.compile(net) if compile else net                       # what the steps call
 
     with Signals(out is not None, compute.device) as stop:

@@ -7,6 +7,7 @@ worker whose process has been killed must not wait for it for ever, holding its 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -22,7 +23,7 @@ def init_worker(number: int) -> None:
     if parent is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):                 # (on Linux, where clusters are)
+    if hasattr(signal, "sigtimedwait"):                 # (on Linux, where clusters are)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})     # also in threads to come
         threading.Thread(target=_sift, args=(parent.pid,), name="sift", daemon=True).start()
     threading.Thread(target=_watch, args=(parent,), name="watch", daemon=True).start()
@@ -39,10 +40,11 @@ def _watch(parent: multiprocessing.process.BaseProcess) -> None:
 
 def _sift(parent: int | None) -> None:
     """Obey a SIGTERM from the process that this one serves at once, any other a while later."""
-    if signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        end = time.monotonic() + GRACE
-        while (left := end - time.monotonic()) > 0:
-            info = signal.sigtimedwait({signal.SIGTERM}, left)
-            if info is not None and info.si_pid == parent:
-                break
+    end = math.inf
+    while (left := end - time.monotonic()) > 0:
+        info = signal.sigtimedwait({signal.SIGTERM}, min(left, 3600))
+        if info is not None and info.si_pid == parent:
+            os._exit(0)                                # it is told to: that is no failure
+        if info is not None and end == math.inf:
+            end = time.monotonic() + GRACE
     os._exit(128 + signal.SIGTERM)
