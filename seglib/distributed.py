@@ -64,6 +64,12 @@ def _reduced(numbers: Any, operation: str) -> list[float]:
     return [float(value) for value in tensor.tolist()]
 
 
+def wait() -> None:
+    """Go on when everyone has come here: files of the first process are written then."""
+    if world() > 1:
+        dist.barrier()
+
+
 def agreed(value: Any) -> Any:
     """The first process's `value`, on all of them."""
     values = [value]

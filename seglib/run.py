@@ -159,12 +159,14 @@ class Run:
         """Save in the midst of an epoch."""
         self.at.seconds = self.seconds()
         self.save(self.at.gathered())
+        distributed.wait()                                 # the file is there for all of them
 
     def finish(self) -> None:
         """Draw the history; the model ends with the weights that were evaluated."""
         if self.out is not None and self.history.rows and distributed.rank() == 0:
             self.history.save(self.out, figure=True)       # also where a kill came before them
         distributed.same_buffers(self.result)
+        distributed.wait()
         if self.average is not None:
             self.model.load_state_dict(self.result.state_dict())
 

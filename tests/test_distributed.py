@@ -119,9 +119,10 @@ def in_processes(world, folder, work):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(240)
+        process.join(150)
         if process.is_alive():
             process.kill()
+            process.join()
     assert [process.exitcode for process in processes] == [0] * world
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
