@@ -173,7 +173,8 @@ def test_each_image_is_evaluated_once(together, images):
 
 
 def test_the_batches_are_those_of_one_process(together):
-    for name, expected in (("order True", order_of(7, 5, True)), ("order False", order_of(7, 5, False)),
+    for name, expected in (("order True", order_of(7, 5, True)),
+                           ("order False", order_of(7, 5, False)),
                            ("order later", order_of(12, 4, True, start=1))):
         parts = [found[name] for found in together[0]]
         joined = [[key for part in parts for key in (part[i] if i < len(part) else [])]
