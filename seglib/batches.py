@@ -3,14 +3,16 @@
 A loss is a mean: over the valid pixels of its batch, or over their weights. The mean over several
 batches is not the mean of their means unless these masses are equal, which void makes rare; so
 each batch's gradient counts by its share of the step's mass: Σ mᵢ·gradᵢ / Σ mᵢ. What is then equal
-to one big batch is the loss's part, exactly for all losses that are means over pixels; Dice and
-Lovász are ratios of sums over a batch, which no weighting of parts gives back, and BatchNorm sees
-the batches one by one in any case.
+to one big batch is the loss's part, exactly for losses that are means over pixels. Dice and Lovász
+are ratios of sums over a batch, which no weighting of parts gives back; a sum of losses is weighed
+by valid pixels, which is not exact either if its parts have class weights; and BatchNorm sees the
+batches one by one in any case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -33,19 +35,20 @@ def mass(loss: nn.Module, target: Tensor, ignore_index: int) -> float:
 
 def shares(
     loss: nn.Module, targets: Sequence[Tensor], ignore_index: int, accumulate: int
-) -> list[float]:
-    """By how much each batch's loss counts in the step; they add up to 1 over all processes.
+) -> list[tuple[float, float]]:
+    """Of each batch, by how much its loss counts in the step, and its mass.
 
-    (Times the number of processes, since DistributedDataParallel takes the mean over them.)
+    The shares add up to 1 over all processes (times their number, since DistributedDataParallel
+    takes the mean over them).
     """
-    if accumulate == 1 and distributed.world() == 1:
-        return [1.0]
     weight: Any = getattr(loss, "weight", None)
     for target in targets if weight is not None else ():
         check_labels(target, len(weight), ignore_index)            # (an index into the weights)
     masses = [mass(loss, target, ignore_index) for target in targets]
+    if accumulate == 1 and distributed.world() == 1:
+        return [(1.0, masses[0])]
     whole = distributed.total(sum(masses))[0]
-    return [each / (whole or 1) * distributed.world() for each in masses]
+    return [(each / (whole or 1) * distributed.world(), each) for each in masses]
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -53,6 +56,16 @@ def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
+
+
+@contextmanager
+def epoch_from(loader: Any, epoch: int, step: int) -> Iterator[None]:
+    """For the block the sampler starts `epoch` at this batch; then it starts at the first again."""
+    begin_epoch(loader, epoch, step)
+    try:
+        yield
+    finally:
+        begin_epoch(loader, epoch)
 
 
 def begin_epoch(loader: Any, epoch: int, step: int = 0) -> None:

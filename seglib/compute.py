@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from seglib.messages import did_you_mean
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLEST_SCALE = 2.0**-20       # (it begins at 2¹⁶; gradients beyond 2³⁶ are no gradients)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Compute:
             raise ValueError(f"there is no amp {self.amp!r}{did_you_mean(self.amp, DTYPES)}; "
                              "None computes in float32")                           # fmt: skip
         if self.amp == "bf16" and self.device.type == "cuda" and \
-                not torch.cuda.is_bf16_supported():                                # fmt: skip
+                not torch.cuda.is_bf16_supported(including_emulation=False):       # fmt: skip
             raise ValueError(f"{torch.cuda.get_device_name(self.device)} has no bfloat16; use "
                              "amp='fp16'")                                         # fmt: skip
 
@@ -97,4 +98,10 @@ def optimizer_step(
     before = scaler.get_scale()
     scaler.step(optimizer)
     scaler.update()
-    return bool(scaler.get_scale() >= before)          # it is lowered after an overflow only
+    after = scaler.get_scale()
+    if after < SMALLEST_SCALE:
+        raise FloatingPointError(
+            "the gradients overflow in float16 at any scale of the loss; compute in bfloat16 "
+            "(amp='bf16') or float32, or lower lr; the checkpoints of before are whole"
+        )
+    return bool(after >= before)                       # it is lowered after an overflow only

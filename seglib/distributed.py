@@ -13,6 +13,7 @@ Everything here is of no effect in a single process, so the training loop reads 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +25,7 @@ import torch.distributed as dist
 from torch import nn
 
 from seglib.data.loader import EpochSampler, SampleKey
+from seglib.models.freezing import freeze, is_frozen
 
 
 def world() -> int:
@@ -58,8 +60,7 @@ def gather(value: Any) -> list[Any]:
 def _reduced(numbers: Any, operation: str) -> list[float]:
     if world() == 1:
         return list(numbers)
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    tensor = torch.tensor(numbers, dtype=torch.float64, device=device)
+    tensor = torch.tensor(numbers, dtype=torch.float64)
     dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
     return [float(value) for value in tensor.tolist()]
 
@@ -88,7 +89,8 @@ def same_buffers(model: nn.Module) -> None:
 def process_group(device: str) -> Iterator[str]:
     """Join the processes that torchrun has started; gives the name of this one's device.
 
-    GPUs talk through nccl, CPUs through gloo. Without torchrun this does nothing.
+    Tensors on GPUs travel through nccl, numbers and CPUs' tensors through gloo, so that a GPU does
+    not wait for numbers. Without torchrun this does nothing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
@@ -100,7 +102,7 @@ def process_group(device: str) -> Iterator[str]:
             raise ValueError(f"found process {local + 1} on this machine, but {count} GPU(s); use "
                              f"--nproc_per_node {count}, or --device cpu")         # fmt: skip
         torch.cuda.set_device(local)
-        device, backend = f"cuda:{local}", "nccl"
+        device, backend = f"cuda:{local}", "cpu:gloo,cuda:nccl"
     elif device in ("auto", "cpu"):
         device, backend = "cpu", "gloo"
     else:
@@ -109,8 +111,10 @@ def process_group(device: str) -> Iterator[str]:
     dist.init_process_group(backend)
     try:
         yield device
-    finally:
+    except KeyboardInterrupt:                          # all of them leave
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()       # (not after an error: it might wait for the others for ever)
 
 
 def wrapped(
@@ -124,10 +128,14 @@ def wrapped(
     if sync_batchnorm and device.type != "cuda":
         raise ValueError(f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
                          "only; use norm='group', which needs no other images")    # fmt: skip
-    if sync_batchnorm:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if world() == 1:
         return model
+    if sync_batchnorm:
+        asleep = {name for name, part in model.named_modules() if is_frozen(part)}
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        for name, part in model.named_modules():       # (they are new, and awake)
+            if name in asleep and isinstance(part, nn.SyncBatchNorm):
+                freeze(part)
     devices = [device] if device.type == "cuda" else None
     unused = resting or any(name.startswith("aux") for name, _ in model.named_parameters())
     return nn.parallel.DistributedDataParallel(
@@ -181,7 +189,9 @@ class Block(EpochSampler):
 
     def __init__(self, whole: Any, count: int) -> None:
         self.whole = whole
-        self.first, self.last = (count * (rank() + i) // world() for i in (0, 1))
+        ends = [count * i // world() for i in range(world() + 1)]
+        self.first, self.last = ends[rank()], ends[rank() + 1]
+        self.smallest = min(ends[i + 1] - ends[i] for i in range(world()))
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -220,6 +230,13 @@ def share_evaluation(loader: Any) -> Any:
     if loader.drop_last:
         count -= count % loader.batch_size
     return _like(loader, Block(loader.sampler, count), loader.batch_size)
+
+
+def everyones_batches(loader: Any) -> float:
+    """How many batches of an evaluation all processes have: only in these can they go in step."""
+    if world() == 1:
+        return math.inf
+    return math.ceil(loader.sampler.smallest / loader.batch_size)
 
 
 def _like(loader: Any, sampler: EpochSampler, batch_size: int) -> Any:

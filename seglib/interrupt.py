@@ -90,8 +90,9 @@ class Signals:
                  trace: TracebackType | None) -> None:                             # fmt: skip
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if self.received and kind is None:             # it came after the last step: all is saved
-            raise Interrupted(self.received)
+        received = distributed.highest(self.received) if kind is None else 0
+        if received:                                   # it came after the last step: all is saved
+            raise Interrupted(received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received:
@@ -111,8 +112,3 @@ class Signals:
                 cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
                 at.random = [{"cpu": torch.get_rng_state(), "cuda": cuda}]
             raise Interrupted(received)
-
-    def check_alone(self) -> None:
-        """The same where processes do not go in step, in an evaluation: only for a single one."""
-        if distributed.world() == 1:
-            self.check()

@@ -10,10 +10,13 @@ from typing import Any
 
 
 @contextmanager
-def explained(images: Any, accumulate: int = 1, amp: str | None = None) -> Iterator[None]:
+def explained(
+    images: Any, amp: str | None = None, accumulate: int | None = None, processes: int = 1
+) -> Iterator[None]:
     """Turn torch's many errors of memory within the block into one MemoryError that helps.
 
-    `images` is the batch (N, 3, H, W) that the block computes on.
+    `images` is the batch (N, 3, H, W) that the block computes on, in training one of `accumulate`
+    a step and of one of so many processes.
     """
     try:
         yield
@@ -21,7 +24,7 @@ def explained(images: Any, accumulate: int = 1, amp: str | None = None) -> Itera
         if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0][:160]
-        message = out_of_memory(tuple(images.shape), accumulate, amp)
+        message = out_of_memory(tuple(images.shape), amp, accumulate, processes)
         raise MemoryError(f"{message} ({reason})") from None
 
 
@@ -29,24 +32,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the CPU's allocator, had no more memory to give."""
     import torch
 
+    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")      # CPU, MPS, cuDNN …
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )
 
 
-def out_of_memory(shape: tuple[int, ...], accumulate: int, amp: str | None) -> str:
-    """What was too large, and what to try.
+def out_of_memory(
+    shape: tuple[int, ...], amp: str | None, accumulate: int | None, processes: int = 1
+) -> str:
+    """What was too large, and what to try; `accumulate` is None in an evaluation.
 
-    >>> print(out_of_memory((8, 3, 360, 480), 1, None))
+    >>> print(out_of_memory((8, 3, 360, 480), None, 1))
     out of memory with a batch of 8 images of 360×480; halve the batch and double the batches a \
 step: batch_size=4, accumulate=2; or compute in half precision: amp='bf16'; or use smaller \
 images: 256×352
     """
     count, height, width = shape[0], shape[-2], shape[-1]
     remedies = []
-    if count > 1:
-        remedies.append("halve the batch and double the batches a step: "
-                        f"batch_size={count // 2}, accumulate={2 * accumulate}")   # fmt: skip
+    if count > 1 and accumulate is None:
+        remedies.append(f"evaluate with batch_size={count // 2}")
+    elif count > 1 and accumulate is not None:
+        remedies.append(
+            "halve the batch and double the batches a step: "
+            f"batch_size={count * processes // 2}, accumulate={2 * accumulate}"
+        )
     if amp is None:
         remedies.append("compute in half precision: amp='bf16'")
     smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]

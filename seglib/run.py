@@ -92,10 +92,13 @@ class Run:
                 stale.unlink()                             # left by a kill in the midst of a save
 
     def _restore(self, training: dict[str, Any]) -> None:
-        fused = [group.get("fused") for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(training["optimizer"])
-        for group, choice in zip(self.optimizer.param_groups, fused, strict=True):
-            group["fused"] = choice                        # (this device's, not that of before)
+        saved = training["optimizer"]
+        for group, here in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
+            group["fused"] = here.get("fused")             # (this device's, not that of before)
+        self.optimizer.load_state_dict(saved)
+        for parameter, state in self.optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq") if "exp_avg" in state else ():
+                state[key] = torch.empty_like(parameter).copy_(state[key])     # (this layout)
         self.scheduler.load_state_dict(training["scheduler"])
         self.history.rows.extend(training["rows"])
         self.result.load_state_dict(training["state"])

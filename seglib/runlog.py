@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,16 @@ def tensorboard(out: Path, row: Mapping[str, float]) -> None:
     """
     if importlib.util.find_spec("tensorboard") is None:
         return
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(out / "tensorboard"), filename_suffix=f".{int(row['epoch']):05}")
-    for name, value in row.items():
-        if name != "epoch":
-            writer.add_scalar(name, value, int(row["epoch"]))
-    writer.close()
+        writer = SummaryWriter(str(out / "tensorboard"), filename_suffix=f".{int(row['epoch']):05}")
+        for name, value in row.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, int(row["epoch"]))
+        writer.close()
+    except Exception as error:                         # an extra must not end a training
+        warnings.warn(f"nothing was written for TensorBoard: {error}", stacklevel=2)
 
 
 def write_examples(out: Path, dataset: Any, count: int = 4) -> list[Path]:

@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, device: str) -> int:
             f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
             f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
         )
-    if first and not (Path(options.out) / "run.json").exists():       # (else it is resumed)
+    if first and not (Path(options.out) / "last.pt").exists():        # (else it is resumed)
         make_folder(Path(options.out))
         write_description(options.out, dataclasses.asdict(s), device_of(device))
     history = fit(

@@ -126,8 +126,8 @@ def fit(
             row = run.begin_row(epoch)
             resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
             try:
-                with epoch_randomness(seed, epoch, compute.device), resting:
-                    batches.begin_epoch(train_loader, epoch, run.at.step)
+                with epoch_randomness(seed, epoch, compute.device), resting, \
+                        batches.epoch_from(train_loader, epoch, run.at.step):      # fmt: skip
                     row["train_loss"], images = train_epoch(
                         net, train_loader, loss, run.optimizer,
                         scheduler if schedule in PER_STEP else None, clip, ignore_index,
@@ -187,7 +187,8 @@ def train_epoch(
             shares = batches.shares(loss, targets, ignore_index, accumulate)
             optimizer.zero_grad(set_to_none=True)
             for i, (images, labels) in enumerate(group):
-                with memory.explained(images, accumulate, compute.amp), \
+                share, mass = shares[i]
+                with memory.explained(images, compute.amp, accumulate, distributed.world()), \
                         distributed.alone(model, until_last=i + 1 < len(group)):   # fmt: skip
                     logits = compute.logits(model, images)          # (N, C, H, W)
                     if at.step == 0:
@@ -198,11 +199,11 @@ def train_epoch(
                     number = value.item()
                     if not math.isfinite(number):
                         raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
-                    value = value if shares[i] == 1 else value * shares[i]
+                    value = value if share == 1 else value * share
                     (value if scaler is None else scaler.scale(value)).backward()
-                at.add(number, batches.mass(loss, targets[i], ignore_index), len(images))
+                at.add(number, mass, len(images))
                 bar.set_postfix_str(f"loss {at.mean:.3f}", refresh=False)
-            with memory.explained(images, accumulate, compute.amp):
+            with memory.explained(images, compute.amp, accumulate, distributed.world()):
                 stepped = optimizer_step(model, optimizer, clip, scaler)
             if not stepped:
                 at.skipped += 1
@@ -241,9 +242,11 @@ def run_evaluation(
     dataset = getattr(loader, "dataset", None)
     checks.check_ignore_index(ignore_index, dataset, loss)
     matrix, total, mass = None, 0.0, 0.0
+    everyones = distributed.everyones_batches(loader)
     with eval_mode(model), torch.inference_mode():
-        for images, labels in progress(loader, desc="evaluate", unit="batch"):
-            with memory.explained(images, amp=compute.amp):
+        bar = progress(loader, desc="evaluate", unit="batch")
+        for number, (images, labels) in enumerate(bar):
+            with memory.explained(images, compute.amp):
                 logits = compute.logits(model, images)              # (N, C, H, W)
             if matrix is None:
                 checks.check_batch(logits, labels, dataset)
@@ -255,8 +258,8 @@ def run_evaluation(
             if loss is not None:
                 count = batches.mass(loss, target, ignore_index)
                 total, mass = total + loss(logits, target).item() * count, mass + count
-            if stop is not None:
-                stop.check_alone()
+            if stop is not None and number < everyones:
+                stop.check()
     classes = distributed.highest(0 if matrix is None else matrix.num_classes)
     if classes == 0:
         raise ValueError("the loader gave no batch: its data set is empty")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
+from test_interrupt import Alarm
 from test_resume import Killed, Mortal, MortalLoss, same_weights
 from toys import Toy, tiny_model, tiny_run
 
@@ -147,3 +150,35 @@ def test_on_a_gpu(tmp_path, options):
     assert training["optimizer"]["param_groups"][0]["fused"] is True
     resumed, same = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, resume=True, **options)
     assert same_weights(model.state_dict(), resumed.state_dict()) and same.rows == history.rows
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("options", [{}, {"channels_last": True, "ema": 0.9}], ids=str)
+@pytest.mark.parametrize("before", ["same", "plain optimiser", "other layout"])
+def test_a_gpu_goes_on_where_another_kind_of_run_stopped(tmp_path, options, before):
+    """As from files of before there were fused optimisers, from a CPU, in another memory layout."""
+    first = dict(options)
+    if before == "other layout":
+        first["channels_last"] = not options.get("channels_last", False)
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run(tmp_path, model=tiny_model().cuda(), loss=Alarm(2, signal.SIGINT), **first)
+    if before == "plain optimiser":
+        content = torch.load(tmp_path / "last.pt", weights_only=True)
+        optimizer = content["training"]["optimizer"]
+        for group in optimizer["param_groups"]:
+            group["fused"] = None
+        for state in optimizer["state"].values():
+            state["step"] = state["step"].cpu()
+        torch.save(content, tmp_path / "last.pt")
+    model, history = tiny_run(tmp_path, model=tiny_model().cuda(), loss=Alarm(), resume=True,
+                              **options)
+    assert len(history.rows) == 2 and torch.isfinite(next(model.parameters())).all()
+
+
+def test_the_optimisers_moments_take_the_layout_of_the_weights(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run(tmp_path, loss=Alarm(2, signal.SIGINT))
+    whole, _ = tiny_run(None, loss=Alarm())
+    model, _ = tiny_run(tmp_path, loss=Alarm(), resume=True, channels_last=True)
+    for ours, theirs in zip(whole.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_accumulate import WEIGHT, Double, Uneven
 from test_interrupt import Alarm, wait_for
-from test_main import flags, write_folder
+from test_main import TENSORBOARD, flags, write_folder
 from test_resume import same_weights
 from toys import Toy, tiny_model
 
@@ -25,6 +25,7 @@ from seglib.checkpoints import read_content
 from seglib.data.loader import make_loader
 from seglib.interrupt import Interrupted
 from seglib.losses import CrossEntropyLoss, DiceLoss
+from seglib.models import create_model
 from seglib.training import fit, run_evaluation
 from seglib.transforms import eval_transform
 
@@ -74,6 +75,17 @@ def order_of(images, batch_size, shuffle, start=0):
     return [[int(key) for key in batch] for batch in loader.batch_sampler]
 
 
+def resting():
+    """A run whose backbone sleeps for an epoch: parameters without a gradient."""
+    torch.manual_seed(0)
+    run_module.make_optimizer = descent
+    model = create_model("deeplabv3plus", 3, backbone="resnet18", channels=8, norm="group",
+                         atrous_rates=(1, 2, 3))                                   # fmt: skip
+    train = make_loader(Uneven(6, eval_transform(32, 48)), 6, shuffle=True)
+    fit(model, train, epochs=2, schedule="poly", freeze_epochs=1)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
 def noisy(out, alarm=None, resume=False):
     """A run with dropout and BatchNorm, hit by a signal in one process only."""
     torch.manual_seed(0)
@@ -94,9 +106,11 @@ def all_of_it(folder):
     found |= {f"evaluated {n}": evaluated(n) for n in (1, 2, 4, 5)}
     found |= {f"order {shuffle}": order_of(7, 5, shuffle) for shuffle in (True, False)}
     found["order later"] = order_of(12, 4, True, start=1)
+    found["resting"] = resting()
     found["whole"] = noisy(folder / "whole")
     found["stopped"] = [noisy(folder / "stopped", 1), noisy(folder / "stopped", 2, True),
                         noisy(folder / "stopped", None, True)]
+    found["judged"] = [noisy(folder / "judged", 3), noisy(folder / "judged", None, True)]
     return found
 
 
@@ -162,6 +176,13 @@ def test_dice_over_a_batch_is_not_that_of_its_parts(together, as_descent):
     assert float((weights - first).abs().max()) > 1e-4
 
 
+def test_a_backbone_that_sleeps_for_an_epoch(together, as_descent):
+    """Its parameters have no gradient, which DistributedDataParallel must be told."""
+    alone = resting()
+    for found in together[0]:
+        torch.testing.assert_close(found["resting"], alone, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("images", [1, 2, 4, 5])
 def test_each_image_is_evaluated_once(together, images):
     """Also where there are fewer images than processes; image by image in the set's order."""
@@ -189,8 +210,10 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
         first, second, last = ours["stopped"]
         assert first == second == signal.SIGTERM
         assert same_weights(ours["whole"], last)
+        judged, resumed = ours["judged"]               # (its first batch that is evaluated)
+        assert judged == signal.SIGTERM and same_weights(ours["whole"], resumed)
     assert {path.name for path in (folder / "stopped").iterdir()} == {
-        "last.pt", "best.pt", "history.csv", "history.png"}
+        "last.pt", "best.pt", "history.csv", "history.png", *TENSORBOARD}
     assert read_content(folder / "stopped" / "last.pt")["training"]["machine"]["processes"] == len(
         found)
 
@@ -242,3 +265,10 @@ def test_torchrun_trains_stops_and_goes_on(tmp_path):
     assert errors.count("SIGTERM: saved at the end of a step") == 2
     training = read_content(out / "last.pt")["training"]
     assert training["partial"]["step"] > 0 and training["machine"]["processes"] == 2
+
+    process = torchrun(2, [*words, "--resume"])                    # goes on, until it is told to
+    rows = len(training["rows"])
+    wait_for(lambda: len(read_content(out / "last.pt")["training"]["rows"]) > rows
+             or process.poll() is not None, 240)                                   # fmt: skip
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=100)[1].count("SIGTERM: saved at the end of a step") == 2

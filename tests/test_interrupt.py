@@ -125,6 +125,24 @@ def test_loaders_of_others_go_on_where_they_were(tmp_path):
         assert same_weights(whole, run(tmp_path / str(at), Alarm(), resume=True)), at
 
 
+def test_the_loader_is_whole_again_behind_a_resumed_epoch(tmp_path):
+    """Also where the same loader serves for training and evaluation."""
+    loader = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True, seed=3)
+
+    def run(out, loss, resume=False):
+        model = tiny_model()
+        history = fit(model, loader, loader, epochs=1, lr=0.01, loss=loss, out=out, resume=resume)
+        return history.rows[0]["val_miou"], len(list(loader))
+
+    whole = run(None, Alarm())
+    assert whole[1] == 3
+    for at in (2, 5):                                  # a training step, an evaluation's batch
+        with pytest.raises(Interrupted):
+            run(tmp_path / str(at), Alarm(at))
+        assert len(list(loader)) == 3
+        assert run(tmp_path / str(at), Alarm(), resume=True) == whole
+
+
 # ---------------------------------------------------------------- true processes
 
 

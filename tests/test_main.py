@@ -1,5 +1,6 @@
 """The command line from end to end on a small folder of pictures."""
 
+import importlib.util
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from seglib.data import read_mask
 from seglib.settings import TrainSettings, read_settings
 
 NAMES = ",".join(CLASSES)
+TENSORBOARD = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
 
 
 def write_folder(root, splits=(("train", 6), ("val", 3), ("test", 2))):
@@ -50,7 +52,7 @@ def flags(folder, **more):
 
 def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     assert {p.name for p in trained.iterdir()} == {
-        "best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples",
+        "best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples", *TENSORBOARD,
     }                                                                              # fmt: skip
     assert main(["train", *flags(folder), "--out", str(trained), "--resume"]) == 0
     assert "best epoch" in capsys.readouterr().out

@@ -64,9 +64,22 @@ def test_a_gpus_error_is_understood_and_others_pass():
 
 
 def test_what_does_not_help_is_not_proposed():
-    least = memory.out_of_memory((1, 3, 32, 32), 1, "fp16")
+    least = memory.out_of_memory((1, 3, 32, 32), "fp16", 1)
     assert least == "out of memory with a batch of 1 images of 32×32; use a smaller model"
-    assert "256×352" in memory.out_of_memory((1, 3, 360, 480), 1, None)
+    assert "256×352" in memory.out_of_memory((1, 3, 360, 480), None, 1)
+
+
+def test_the_proposal_is_for_the_whole_batch_of_all_processes():
+    said = memory.out_of_memory((8, 3, 64, 64), "bf16", 1, processes=4)
+    assert "batch_size=16, accumulate=2" in said            # of 32, of which 8 were in this one
+    said = memory.out_of_memory((8, 3, 64, 64), "bf16", None)
+    assert "evaluate with batch_size=4" in said and "accumulate" not in said
+
+
+@pytest.mark.parametrize("text", ["MPS backend out of memory (…)", "CUDA error: out of memory",
+                                  "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_other_devices_words_are_known(text):
+    assert memory.is_out_of_memory(RuntimeError(text))
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):

@@ -146,3 +146,16 @@ def test_another_precision_is_named_on_resume_and_an_unknown_one_at_once(tmp_pat
         tiny_run(tmp_path, amp="bf16", resume=True)
     with pytest.raises(ValueError, match="there is no amp 'bf61'; did you mean 'bf16'"):
         tiny_run(None, amp="bf61")
+
+
+def test_gradients_that_no_scale_makes_finite_end_the_run():
+    """Else it would go on for ever without a step."""
+
+    class Endless(CrossEntropyLoss):
+        def forward(self, logits, target):
+            if logits.requires_grad:
+                logits.register_hook(lambda gradient: gradient * float("inf"))
+            return super().forward(logits, target)
+
+    with pytest.raises(FloatingPointError, match=r"at any scale.*amp='bf16'"):
+        tiny_run(None, amp="fp16", loss=Endless(), epochs=20)

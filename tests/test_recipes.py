@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_main import write_folder
+from test_main import TENSORBOARD, write_folder
 from toys import CLASSES
 
 from seglib import runlog
@@ -55,7 +55,8 @@ def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
     assert main(["train", str(path), *words, "--out", str(out)]) == 0, capsys.readouterr().err
     content = torch.load(out / "last.pt", weights_only=True)["training"]
     assert int(next(iter(content["optimizer"]["state"].values()))["step"]) == 2
-    assert {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples"} == {
+    assert {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples",
+            *TENSORBOARD} == {
         found.name for found in out.iterdir()}
     said = json.loads((out / "run.json").read_text())
     assert said["settings"]["batch_size"] == 2 and said["settings"]["lr"] > 0

@@ -7,6 +7,7 @@ ones copy it from there. The block's size comes from the files' headers.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -49,9 +50,9 @@ class Cache:
             return read(index)
         start, shapes = int(self.starts[index]), self.shapes.numpy()
         pixels = self.pixels.numpy()
-        height, width, ready = (int(value) for value in shapes[index])
-        size = height * width
-        if ready:
+        if shapes[index, 2]:                           # (written last, so read first)
+            height, width = int(shapes[index, 0]), int(shapes[index, 1])
+            size = height * width
             image = pixels[start : start + 3 * size].reshape(height, width, 3)
             mask = pixels[start + 3 * size : start + 4 * size].reshape(height, width)
             return image.copy(), mask.copy()
@@ -63,7 +64,7 @@ class Cache:
             pixels[start : start + 3 * size] = image.reshape(-1)
             pixels[start + 3 * size : start + 4 * size] = mask.reshape(-1)
             shapes[index, :2] = height, width
-            shapes[index, 2] = 1                       # last: others read it first
+            shapes[index, 2] = 1
         return image, mask
 
 
@@ -73,7 +74,7 @@ def make_cache(
     """The cache that the argument `cache` of a data set asks for.
 
     False, None or "no": none. True or "yes": all pairs. "auto": all if they fit into a quarter of
-    the free memory, else none. A size in bytes, or as "2GB": as many as fit.
+    the free memory, else none. A size in bytes, or as "2GB": as many as fit, in each process.
     """
     if cache is None or cache is False or cache in ("no", "false", "False"):
         return None
@@ -81,7 +82,9 @@ def make_cache(
         return Cache(files, math.inf)
     if cache == "auto":
         free = free_memory()
+        # Each process that torchrun has started on this machine keeps its own
         needed = sum(_decoded_bytes(image) for image, _ in files)
+        needed *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         fits = free is not None and needed <= SHARE * free and needed <= (_shared_memory() or 0)
         return Cache(files, math.inf) if fits else None
     return Cache(files, read_size(cache))

@@ -7,14 +7,10 @@ worker whose process has been killed must not wait for it for ever, holding its 
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import signal
 import threading
-import time
-
-GRACE = 20.0            # seconds that a worker stays after somebody else's SIGTERM
 
 
 def init_worker(number: int) -> None:
@@ -23,7 +19,7 @@ def init_worker(number: int) -> None:
     if parent is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigtimedwait"):                 # (on Linux, where clusters are)
+    if hasattr(signal, "sigwaitinfo"):                 # (on Linux, where clusters are)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})     # also in threads to come
         threading.Thread(target=_sift, args=(parent.pid,), name="sift", daemon=True).start()
     threading.Thread(target=_watch, args=(parent,), name="watch", daemon=True).start()
@@ -39,12 +35,8 @@ def _watch(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 def _sift(parent: int | None) -> None:
-    """Obey a SIGTERM from the process that this one serves at once, any other a while later."""
-    end = math.inf
-    while (left := end - time.monotonic()) > 0:
-        info = signal.sigtimedwait({signal.SIGTERM}, min(left, 3600))
-        if info is not None and info.si_pid == parent:
+    """Obey a SIGTERM from the process that this one serves, and no other."""
+    while True:
+        info = signal.sigwaitinfo({signal.SIGTERM})
+        if info.si_pid == parent:
             os._exit(0)                                # it is told to: that is no failure
-        if info is not None and end == math.inf:
-            end = time.monotonic() + GRACE
-    os._exit(128 + signal.SIGTERM)
