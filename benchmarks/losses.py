@@ -19,6 +19,7 @@ import kornia
 import monai
 import segmentation_models_pytorch as smp
 import torch
+from _report import Row, report
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
@@ -75,8 +76,7 @@ def main() -> None:
     logits = torch.randn(4, CLASSES, 180, 240, requires_grad=True)
     target = torch.randint(0, CLASSES, (4, 180, 240))
     target[torch.rand(target.shape) < 0.04] = 255
-    print(f"torch {torch.__version__}, MONAI {monai.__version__}, kornia {kornia.__version__}, "
-          f"smp {smp.__version__}; load {os.getloadavg()[0]:.1f}")                 # fmt: skip
+    rows = []
     for name, losses in CONTENDERS.items():
         times: dict[str, list[float]] = {library: [] for library in losses}
         for _ in range(ROUNDS):
@@ -85,8 +85,10 @@ def main() -> None:
                 step(loss, logits, target)
                 times[library].append(time.perf_counter() - start)
         for library, loss in losses.items():
-            print(f"{name:<8} {library:<8} {1000 * min(times[library]):>7.1f} ms "
-                  f"{peak(loss, logits, target):>7.1f} MB")                        # fmt: skip
+            case = f"{name}, forward and backward, 4×12×180×240"
+            rows += [Row(case, library, 1000 * min(times[library]), "ms"),
+                     Row(case, library, peak(loss, logits, target), "MB")]         # fmt: skip
+    report(__file__, rows)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import cv2
+from _report import Row, report
 
 from seglib.data.render import render_scan, render_scene
 
@@ -26,10 +27,11 @@ def rate(render: Callable[[int], object]) -> float:
 
 def main() -> None:
     cv2.setNumThreads(1)
-    for light in ("day", "night", "rain"):
-        found = rate(lambda seed, light=light: render_scene(seed, 144, 192, light=light))
-        print(f"street scenes 144×192, {light:5}: {found:6.1f} per second")
-    print(f"scans 128×128              : {rate(render_scan):6.1f} per second")
+    rows = [Row(f"street scenes 144×192, {light}", "seglib, one core", rate(
+        lambda seed, light=light: render_scene(seed, 144, 192, light=light)), "scenes/s")
+        for light in ("day", "night", "rain")]                                     # fmt: skip
+    rows.append(Row("scans 128×128", "seglib, one core", rate(render_scan), "scans/s"))
+    report(__file__, rows)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ os.environ.setdefault("SEGLIB_PROGRESS", "0")
 
 import numpy as np
 import torch
+from _report import Row, report
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -205,9 +206,7 @@ def decoding(files: Files) -> float:
 
 
 def speeds(files: Files, rounds: int) -> None:
-    print(f"one image and mask decoded: {decoding(files) * 1000:.1f} ms")
-    print("| arm | U-Net base 8, images/s | times the best other | base 16 | times |")
-    print("|---|---|---|---|---|")
+    print(f"{files.what}; one image and mask decoded: {decoding(files) * 1000:.1f} ms")
     arms, best = available(), {}
     for function, _ in arms.values():                  # first use imports and allocates
         function(UNet(11, base_channels=4), Subset(files.open().dataset, range(16)), 1, 0)
@@ -221,12 +220,12 @@ def speeds(files: Files, rounds: int) -> None:
                 seen = EPOCHS * (files.images // BATCH * BATCH)
                 speed = seen / (time.perf_counter() - start)
                 best[name, base] = max(best.get((name, base), 0.0), speed)
-    for name in arms:
-        cells = []
-        for base in (8, 16):
-            others = max(best[other, base] for other in arms if not other.startswith("fit"))
-            cells += [f"{best[name, base]:.1f}", f"{best[name, base] / others:.2f}"]
-        print(f"| {name} | {' | '.join(cells)} |")
+    rows, others = [], [name for name in arms if not name.startswith("fit")]
+    for base in (8, 16):
+        for cached, ours in (("", "fit"), (", images cached", "fit, cache")):
+            case = f"training end to end, U-Net base {base}, 96×128{cached}"
+            rows += [Row(case, name, best[name, base], "images/s") for name in (ours, *others)]
+    report(__file__, rows)
 
 
 def quality(files: Files) -> None:
@@ -252,11 +251,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--quality", action="store_true")
+    parser.add_argument("--record", action="store_true", help="see _report.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = Files(options.root, options.images, Path(folder))
-        print(f"{files.what}; torch {torch.__version__}, {torch.get_num_threads()} threads, load "
-              f"{os.getloadavg()[0]:.2f} (this benchmark included), {options.rounds} rounds")
         speeds(files, options.rounds)
         if options.quality:
             quality(files)

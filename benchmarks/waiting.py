@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 
+from _report import Row, report
+
 SETTINGS = {
     "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
     "PASSIVE, 2,000 spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"},
@@ -55,9 +57,10 @@ def main() -> None:
         for name, setting in SETTINGS.items():
             for processes in (1, 2):
                 found.setdefault((name, processes), []).append(step_time(setting, processes))
-    print(f"{'ms a step, fastest of ' + str(ROUNDS):<28} alone   two at once")
-    for name in SETTINGS:
-        print(f"{name:<28} {min(found[name, 1]):>5.0f} {min(found[name, 2]):>13.0f}")
+    names = sorted(SETTINGS, key=lambda name: "GOMP_SPINCOUNT" not in SETTINGS[name])  # ours first
+    report(__file__, [Row(f"a training step, {('alone', 'two at once')[processes - 1]}", name,
+                          min(found[name, processes]), "ms")
+                      for processes in (1, 2) for name in names])                  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""What every benchmark shares: its table, and the record that README.md's table is made from.
+
+    make bench                                   # prints all tables, with machine and load
+    make bench ARGS=--record                     # also writes results/benchmarks.json
+    python benchmarks/_report.py                 # the table that README.md must contain
+
+Of each case the first contender is ours; `times` says how many times better it is than another.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RECORD = Path(__file__).resolve().parent.parent / "results" / "benchmarks.json"
+PEERS = ("torchmetrics", "monai", "kornia", "segmentation-models-pytorch", "lightning")
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None       # before the benchmark
+
+
+@dataclass(frozen=True)
+class Row:
+    case: str                   # "U-Net base 8, 96×128"
+    contender: str
+    value: float
+    unit: str                   # "ms", "images/s", "MB"
+
+    def times(self, other: Row) -> float:
+        """How many times better this is than `other`: of speeds more is better, else less."""
+        pair = self.value, other.value
+        return pair[0] / pair[1] if self.unit.endswith("/s") else pair[1] / pair[0]
+
+
+def report(script: str, rows: list[Row]) -> None:
+    """Print the table of a benchmark, and store it if the command line says --record."""
+    entry = {"load": LOAD and round(LOAD, 2), "machine": machine(),
+             "rows": [{**asdict(row), "value": round(row.value, 4)} for row in rows]}  # fmt: skip
+    found = entry["machine"]
+    peers = ", ".join(f"{name} {version}" for name, version in found["peers"].items())
+    print(f"{Path(script).name}: {found['hardware']}, {found['threads']} threads, torch "
+          f"{found['torch']}, {peers}; load before {entry['load']}")               # fmt: skip
+    print(table(rows))
+    if "--record" in sys.argv:
+        from seglib.paths import written_beside
+
+        content = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
+        content = dict(sorted({**content, Path(script).stem: entry}.items()))
+        with written_beside(RECORD) as temporary:
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    import torch
+
+    from seglib.machine import describe_machine
+
+    found = describe_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    found["peers"] = {}
+    for name in PEERS:
+        try:
+            found["peers"][name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cases(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    """The rows of each case and unit, ours first."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.case, row.unit), []).append(row)
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| case | contender | | ours is better by |", "|---|---|---|---|"]
+    for group in cases(rows).values():
+        for i, row in enumerate(group):
+            ratio = "" if i == 0 else f"{group[0].times(row):.2f}×"
+            lines.append(f"| {row.case if i == 0 else ''} | {row.contender} | {short(row)} "
+                         f"| {ratio} |")                                           # fmt: skip
+    return "\n".join(lines)
+
+
+def short(row: Row) -> str:
+    return f"{row.value:.3g} {row.unit}" if row.value < 100 else f"{row.value:.0f} {row.unit}"
+
+
+def summary(content: dict[str, Any]) -> str:
+    """README.md's table: of each case ours, and the best of the others."""
+    lines = ["| what | ours | the best other | ratio | load before, machine |",
+             "|---|---|---|---|---|"]                                              # fmt: skip
+    for entry in content.values():
+        rows = [Row(**row) for row in entry["rows"]]
+        for (case, _), (ours, *others) in cases(rows).items():
+            if others:
+                best = min(others, key=ours.times)
+                lines.append(
+                    f"| {case} | {short(ours)} | {best.contender}: {short(best)} "
+                    f"| {ours.times(best):.2f}× | {entry['load']}, {entry['machine']['hardware']} |"
+                )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(summary(json.loads(RECORD.read_text("utf-8"))))
