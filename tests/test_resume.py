@@ -143,7 +143,9 @@ def test_a_kill_at_every_step_and_every_file_operation(tmp_path, monkeypatch, no
         assert not list(out.glob(".*.part")), where
 
 
-def killed_until_done(out: Path, kills: int, workers: int, epochs: int, seed: int) -> int:
+def killed_until_done(
+    out: Path, kills: int, workers: int, epochs: int, seed: int, options: dict
+) -> int:
     """Start the run, kill it `kills` times with SIGKILL, let it end.
 
     Returns how many kills came after a new checkpoint and before the last epoch.
@@ -154,7 +156,7 @@ def killed_until_done(out: Path, kills: int, workers: int, epochs: int, seed: in
     rng, hits = random.Random(seed), 0
     for attempt in range(kills + 1):
         process = context.Process(
-            target=tiny_process, args=(str(out), attempt > 0, workers, epochs)
+            target=tiny_process, args=(str(out), attempt > 0, workers, epochs, options)
         )
         process.start()
         if attempt < kills:
@@ -177,10 +179,10 @@ def killed_until_done(out: Path, kills: int, workers: int, epochs: int, seed: in
     return hits
 
 
-def check_kills(tmp_path, kills, workers, epochs, seed):
+def check_kills(tmp_path, kills, workers, epochs, seed, **options):
     torch.set_num_threads(1)
-    expected, _ = tiny_run(None, epochs=epochs)
-    hits = killed_until_done(tmp_path / "run", kills, workers, epochs, seed)
+    expected, _ = tiny_run(None, epochs=epochs, **options)
+    hits = killed_until_done(tmp_path / "run", kills, workers, epochs, seed, options)
     assert hits == kills, f"only {hits} of {kills} kills came in the midst of the run"
     final = torch.load(tmp_path / "run" / "final.pt", weights_only=True)
     assert same_weights(final, expected.state_dict())
@@ -204,6 +206,14 @@ def test_true_kills(tmp_path, kills, workers, one_thread):
 @pytest.mark.parametrize(("kills", "workers"), [(12, 0), (8, 2)])
 def test_twenty_true_kills(tmp_path, kills, workers, one_thread):
     check_kills(tmp_path, kills, workers, epochs=200, seed=kills)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("kills", "options"), [
+    (7, {"amp": "bf16"}), (7, {"amp": "fp16", "clip": 1.0, "accumulate": 2}),
+    (6, {"ema": 0.9, "accumulate": 2, "schedule": "plateau"})], ids=str)
+def test_twenty_true_kills_with_options(tmp_path, kills, options, one_thread):
+    check_kills(tmp_path, kills, 0, epochs=200, seed=kills, **options)
 
 
 @pytest.mark.slow

@@ -86,8 +86,8 @@ def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=Non
     return model, history
 
 
-def tiny_process(out: str, resume: bool, workers: int, epochs: int) -> None:
+def tiny_process(out: str, resume: bool, workers: int, epochs: int, options: dict) -> None:
     """The body of a child process that a test may kill; writes final.pt when it ends by itself."""
     torch.set_num_threads(1)
-    model, _ = tiny_run(Path(out), resume, workers, epochs=epochs)
+    model, _ = tiny_run(Path(out), resume, workers, epochs=epochs, **options)
     torch.save(model.state_dict(), Path(out) / "final.pt")
