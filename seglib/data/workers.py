@@ -12,6 +12,8 @@ import os
 import signal
 import threading
 
+GRACE = 60.0            # seconds that a worker stays after a SIGTERM of unknown origin
+
 
 def init_worker(number: int) -> None:
     """The `worker_init_fn` of our loaders."""
@@ -19,6 +21,8 @@ def init_worker(number: int) -> None:
     if parent is None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Threads that libraries have started before do not block the signal: it may come there
+    signal.signal(signal.SIGTERM, lambda number, frame: _leave_later())
     if hasattr(signal, "sigwaitinfo"):                 # (on Linux, where clusters are)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})     # also in threads to come
         threading.Thread(target=_sift, args=(parent.pid,), name="sift", daemon=True).start()
@@ -40,3 +44,9 @@ def _sift(parent: int | None) -> None:
         info = signal.sigwaitinfo({signal.SIGTERM})
         if info.si_pid == parent:
             os._exit(0)                                # it is told to: that is no failure
+
+
+def _leave_later() -> None:
+    timer = threading.Timer(GRACE, os._exit, (128 + signal.SIGTERM,))
+    timer.daemon = True
+    timer.start()
