@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seglib.data.workers import init_worker
+from seglib.data.workers import WorkerInit
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -92,7 +92,7 @@ def make_loader(
         drop_last=shuffle and len(indices) >= batch_size,
         num_workers=workers,
         persistent_workers=workers > 0,
-        worker_init_fn=init_worker,
+        worker_init_fn=WorkerInit() if workers else None,
         pin_memory=torch.cuda.is_available(),          # so that a GPU can fetch it meanwhile
         # Its own numbers: else how often a loader draws from the global generator, which differs
         # with the number of workers and after a resume, would change the model's dropout.

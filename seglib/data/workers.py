@@ -11,22 +11,30 @@ import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing.util import Finalize
+from types import FrameType
 
-GRACE = 60.0            # seconds that a worker stays after a SIGTERM of unknown origin
 
-
-def init_worker(number: int) -> None:
+class WorkerInit:
     """The `worker_init_fn` of our loaders."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Threads that libraries have started before do not block the signal: it may come there
-    signal.signal(signal.SIGTERM, lambda number, frame: _leave_later())
-    if hasattr(signal, "sigwaitinfo"):                 # (on Linux, where clusters are)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})     # also in threads to come
-        threading.Thread(target=_sift, args=(parent.pid,), name="sift", daemon=True).start()
-    threading.Thread(target=_watch, args=(parent,), name="watch", daemon=True).start()
+
+    def __init__(self) -> None:
+        self.leave = multiprocessing.Event()
+        # Set when the loader is gone, or its process ends: before that terminates its children
+        Finalize(self, self.leave.set, exitpriority=100)
+
+    def __call__(self, number: int) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is None:
+            return
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._asked)
+        threading.Thread(target=_watch, args=(parent,), name="watch", daemon=True).start()
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        """Obey a SIGTERM if the process that this one serves is leaving, and no other."""
+        if self.leave.is_set():
+            os._exit(0)
 
 
 def _watch(parent: multiprocessing.process.BaseProcess) -> None:
@@ -36,17 +44,3 @@ def _watch(parent: multiprocessing.process.BaseProcess) -> None:
     """
     parent.join()
     os._exit(1)
-
-
-def _sift(parent: int | None) -> None:
-    """Obey a SIGTERM from the process that this one serves, and no other."""
-    while True:
-        info = signal.sigwaitinfo({signal.SIGTERM})
-        if info.si_pid == parent:
-            os._exit(0)                                # it is told to: that is no failure
-
-
-def _leave_later() -> None:
-    timer = threading.Timer(GRACE, os._exit, (128 + signal.SIGTERM,))
-    timer.daemon = True
-    timer.start()
