@@ -79,8 +79,7 @@ def resting():
     """A run whose backbone sleeps for an epoch: parameters without a gradient."""
     torch.manual_seed(0)
     run_module.make_optimizer = descent
-    model = create_model("deeplabv3plus", 3, backbone="resnet18", channels=8, norm="group",
-                         atrous_rates=(1, 2, 3))                                   # fmt: skip
+    model = create_model("lraspp", 3, backbone="mobilenet_v3_small", norm="group")
     train = make_loader(Uneven(6, eval_transform(32, 48)), 6, shuffle=True)
     fit(model, train, epochs=2, schedule="poly", freeze_epochs=1)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -204,14 +203,20 @@ def test_the_batches_are_those_of_one_process(together):
 
 
 def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
-    """And the run that is resumed draws the numbers that it would have drawn."""
+    """And the run that is resumed draws the numbers that it would have drawn.
+
+    (A sum of three gradients depends on its order, and DistributedDataParallel packs them in
+    another order from the second step on; so with three the weights are equal to rounding.)
+    """
     found, folder = together
     for ours in found:
         first, second, last = ours["stopped"]
-        assert first == second == signal.SIGTERM
-        assert same_weights(ours["whole"], last)
         judged, resumed = ours["judged"]               # (its first batch that is evaluated)
-        assert judged == signal.SIGTERM and same_weights(ours["whole"], resumed)
+        assert first == second == judged == signal.SIGTERM
+        for state in (last, resumed):
+            assert len(found) > 2 or same_weights(ours["whole"], state)
+            for key, value in ours["whole"].items():
+                torch.testing.assert_close(state[key], value, rtol=0, atol=1e-6)
     assert {path.name for path in (folder / "stopped").iterdir()} == {
         "last.pt", "best.pt", "history.csv", "history.png", *TENSORBOARD}
     assert read_content(folder / "stopped" / "last.pt")["training"]["machine"]["processes"] == len(
