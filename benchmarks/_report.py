@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 RECORD = Path(__file__).resolve().parent.parent / "results" / "benchmarks.json"
-PEERS = ("torchmetrics", "monai", "kornia", "segmentation-models-pytorch", "lightning")
+PEERS = ("torchmetrics", "monai", "kornia", "segmentation-models-pytorch", "pytorch-lightning")
 LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None       # before the benchmark
 
 

@@ -1,0 +1,110 @@
+"""Number formats, memory layout and compilation: images a second, peak memory, first step.
+
+    python benchmarks/precision.py [--height 96 --width 128 --batch 8 --base 8] [--record]
+    python benchmarks/precision.py --height 360 --width 480 --base 64 --record      # on a GPU
+
+Training steps of a U-Net (forward, loss, backward, AdamW) on random images that lie on the device
+already. Each way runs in a process of its own, so that memory and compilation are its own; all
+ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation.
+tf32 is a way of GPUs only; of the CPU's memory the peak above what was held before is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from _report import Row, report
+
+from seglib.compute import Compute, make_optimizer, optimizer_step
+from seglib.losses import CrossEntropyLoss
+from seglib.models import UNet
+
+WAYS: dict[str, dict[str, Any]] = {
+    "float32": {}, "float32, channels_last": {"channels_last": True},
+    "tf32": {"tf32": True}, "tf32, channels_last": {"tf32": True, "channels_last": True},
+    "bfloat16": {"amp": "bf16"},
+    "bfloat16, channels_last": {"amp": "bf16", "channels_last": True},
+    "float16, channels_last": {"amp": "fp16", "channels_last": True},
+    "float32, compiled": {"compile": True},
+    "bfloat16, channels_last, compiled": {"amp": "bf16", "channels_last": True, "compile": True},
+}                                                                                  # fmt: skip
+STEPS = 12
+
+
+def work(way: str, batch: int, height: int, width: int, base: int) -> None:
+    """Print the fastest step's images a second, the peak of memory in MB, the first step's s."""
+    how = WAYS[way]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_float32_matmul_precision("high" if how.get("tf32") else "highest")
+    torch.backends.cudnn.allow_tf32 = bool(how.get("tf32"))
+    torch.manual_seed(0)
+    images = torch.randn(batch, 3, height, width)
+    target = torch.randint(0, 11, (batch, height, width)).to(device)
+    model = UNet(11, base_channels=base).to(device)
+    compute = Compute.of(model, how.get("amp"), how.get("channels_last", False))
+    model = model.to(memory_format=compute.memory_format)
+    images = images.to(device, memory_format=compute.memory_format)
+    optimizer, scaler = make_optimizer(model.parameters(), device, 1e-3, 0.01), compute.scaler()
+    net: Any = torch.compile(model) if how.get("compile") else model
+    loss, seconds, held = CrossEntropyLoss(), [], megabytes(device)
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(compute.logits(net, images), target)
+        (value if scaler is None else scaler.scale(value)).backward()
+        optimizer_step(model, optimizer, None, scaler)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    print("RESULT", batch / min(seconds[1:]), megabytes(device) - held, seconds[0], flush=True)
+
+
+def megabytes(device: torch.device) -> float:
+    """The peak until now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, default in (("batch", 8), ("height", 96), ("width", 128), ("base", 8)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--work", choices=list(WAYS), help="measure one way (a process of its own)")
+    parser.add_argument("--record", action="store_true", help="see _report.py")
+    options = parser.parse_args()
+    sizes = options.batch, options.height, options.width, options.base
+    if options.work:
+        work(options.work, *sizes)
+        return
+    shape = f"{options.batch}×{options.height}×{options.width}"
+    case = f"training steps, U-Net base {options.base}, {shape}"
+    best: dict[str, list[float]] = {}
+    ways = [way for way in WAYS if "tf32" not in way or torch.cuda.is_available()]
+    for turn in range(options.rounds):
+        for way in ways[:: 1 if turn % 2 == 0 else -1]:
+            words = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width",
+                                                                      "base")]     # fmt: skip
+            done = subprocess.run([sys.executable, __file__, f"--work={way}", *words],
+                                  capture_output=True, text=True)                  # fmt: skip
+            line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
+            if line is None:
+                raise RuntimeError(f"{way} gave no result:\n{done.stderr[-2000:]}")
+            speed, memory, first = map(float, line.split()[1:])
+            kept = best.setdefault(way, [0.0, memory, first])
+            best[way] = [max(kept[0], speed), max(kept[1], memory), min(kept[2], first)]
+    print(json.dumps(best))
+    units = ((0, "images/s"), (1, "MB"), (2, "s to the first step"))
+    report(__file__, [Row(case, way, best[way][i], unit) for i, unit in units for way in ways])
+
+
+if __name__ == "__main__":
+    main()
