@@ -1,0 +1,215 @@
+"""How lesson 6's exercise on a loss that breaks in half precision is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from seglib.exercises.base import NotYet, call, show
+
+VOID = 255
+CLOSE, CLOSE_GRADIENT = 0.02, 0.03
+SCALE = 4096.0                     # as in training: gradients of a float16 map are tiny without it
+HALVES = (torch.float16, torch.bfloat16)
+
+
+class Case(NamedTuple):
+    """A map: its size, the share of the foreground, and how sure the logits are of it."""
+
+    name: str
+    height: int
+    width: int
+    share: float
+    sure: float
+    spread: float
+
+    def logits(self) -> Tensor:
+        signs = torch.where(self.target() == 1, 1.0, -1.0) * self.sure / 2
+        noise = torch.randn(1, 2, self.height, self.width, generator=_seeded(self.height))
+        return torch.stack((-signs, signs), 1) + self.spread * noise
+
+    def target(self) -> Tensor:
+        target = (torch.rand(1, self.height, self.width, generator=_seeded(1)) < self.share).long()
+        target[:, :, : self.width if self.name == "void" else 3] = VOID
+        return target
+
+    @property
+    def empty(self) -> bool:
+        return self.share == 0
+
+
+CASES = (
+    Case("a map of 6×8", 6, 8, 0.4, 1, 1.4),
+    Case("a map of 24×30", 24, 30, 0.4, 1, 1.4),
+    Case("a map of 360×480, 40 % foreground", 360, 480, 0.4, 1, 1.4),
+    Case("a map of 360×480, 40 % foreground, nearly all right", 360, 480, 0.4, 6, 1.4),
+    Case("a map without foreground, of which the logits are sure", 24, 30, 0, 24, 0),
+    Case("void", 6, 8, 0, 1, 1.4),
+)
+LARGE, SURE, ABSENT = CASES[2:5]
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@cache
+def truth(case: Case, dtype: torch.dtype, *, void: bool = False, eps: float = 1e-8
+          ) -> tuple[float, Tensor]:                                               # fmt: skip
+    """Loss and gradient in float64, of the logits as the format has them (or a changed loss)."""
+    logits, target = case.logits().to(dtype).double().requires_grad_(), case.target()
+    valid = (target != VOID) | void
+    p, g = logits.softmax(1)[:, 1][valid], (target == 1)[valid]
+    loss = 1 - 2 * p[g].sum() / (p.sum() + g.sum() + eps)
+    loss.backward()
+    assert logits.grad is not None
+    return loss.item(), logits.grad
+
+
+class Found(NamedTuple):
+    """What the reader's loss made of a case."""
+
+    case: Case
+    value: float
+    dtype: torch.dtype
+    gradient: Tensor
+
+    def right(self, dtype: torch.dtype) -> bool:
+        if self.case.empty:
+            return -CLOSE <= self.value <= 1 + CLOSE
+        expected = truth(self.case, dtype)[0]
+        return math.isfinite(self.value) and abs(self.value - expected) <= CLOSE * abs(expected)
+
+
+def half_loss(answer: Any) -> str:
+    with torch.enable_grad():
+        _check_definition(answer, CASES[:2])
+        for dtype in HALVES:
+            _check(answer, dtype)
+        _check_definition(answer, CASES[2:4])
+    return ("within 2 % of float64 in float16 and bfloat16, value and gradient, on maps whose "
+            "sums exceed 65504, too")                                              # fmt: skip
+
+
+def _check_definition(answer: Any, cases: Sequence[Case]) -> None:
+    """The loss in float32: a mend must not change it."""
+    for case in cases:
+        found = _run(answer, case, torch.float32)
+        if found.right(torch.float32):
+            continue
+        right = truth(case, torch.float32)[0]
+        readings = (
+            (1 - right, "that is the Dice index; the loss is 1 minus it"),
+            (truth(case, torch.float32, void=True)[0], "void pixels count in it as background"),
+            (truth(case, torch.float32, eps=1)[0], "an eps of 1 is large against the sum of few "
+                                                   "pixels. It only has to prevent 0 / 0"),
+        )                                                                          # fmt: skip
+        reason = [text for value, text in readings if abs(found.value - value) < 1e-4]
+        raise NotYet(f"in float32 already, on {_given(case)}, found {found.value:.4g}, expected "
+                     f"{right:.4g}: " + (reason or ["the mend has changed the loss itself"])[0])
+
+
+def _check(answer: Any, dtype: torch.dtype) -> None:
+    """All maps in one of the two half formats."""
+    name = _name(dtype)
+    found = {case: _run(answer, case, dtype) for case in CASES}
+    if any(not result.right(dtype) for result in found.values()):
+        raise NotYet(_diagnosis(found, dtype))
+    kept = found[LARGE].dtype
+    if kept not in (torch.float32, torch.float64):
+        raise NotYet(f"the values are right, but of {name} logits the loss is {_name(kept)}, "
+                     "expected float32: the next factor, the scale, overflows in half precision")
+    for case, result in found.items():
+        _check_gradient(case, result.gradient, dtype)
+
+
+def _diagnosis(found: dict[Case, Found], dtype: torch.dtype) -> str:
+    """Which of the faults is still there: by which maps go wrong, and how."""
+    name = _name(dtype)
+    bad = [case for case in CASES if not found[case].right(dtype)]
+    case, result = bad[0], found[bad[0]]
+    expected = "a number from 0 to 1" if case.empty else f"{truth(case, dtype)[0]:.4g}"
+    said = f"on {_given(case)}, in {name}, found {result.value:.4g}, expected {expected}: "
+    full, empty_ok = result.dtype not in HALVES, found[ABSENT].right(dtype)
+    if case is LARGE and empty_ok and result.value == 1:
+        return (f"{said}the sum was infinite when you cast it, and stays inf in float32: a number "
+                "divided by it is 0. Cast what is added up, or let sum do it (dtype=…)")
+    if case is LARGE and math.isfinite(result.value):
+        return (f"{said}a number, but not the loss. To replace or limit what has overflowed hides "
+                "it; the sum is gone. Add up in a format that can hold it")        # fmt: skip
+    if case is LARGE and full and empty_ok:
+        return (f"{said}you cast after the sum. Over 65504 it was infinite already, and inf stays "
+                "inf in float32. Cast what is added up")                           # fmt: skip
+    if case is LARGE and full:
+        return (f"{said}you cast the result. By then the sum had overflowed and eps was 0, and "
+                "NaN stays NaN in float32. Cast before the arithmetic")            # fmt: skip
+    if case is LARGE and empty_ok:
+        return (f"{said}eps is mended, the sums are not: they run over 172,800 pixels, and float16 "
+                "ends at 65504")                                                   # fmt: skip
+    if case is LARGE:
+        return (f"{said}the loss still adds up in float16, which ends at 65504, and its eps of "
+                "1e-8 is 0 there")                                                 # fmt: skip
+    if case is SURE:
+        return (f"{said}the range suffices, the digits do not. A loss near 0 is 1 minus a number "
+                "near 1, which has 8 bits in bfloat16 and 11 in float16. Sum and divide in "
+                "float32")                                                         # fmt: skip
+    if case.empty and full:
+        return (f"{said}the sums are right, but their total is 0 where nothing is to be found, and "
+                "0 / 0 is NaN. An eps belongs to the divisor")                     # fmt: skip
+    if case.empty:
+        return (f"{said}the sums are right, but here their total is 0 and so is eps: 1e-8 is 0 in "
+                "float16, and 0 / 0 is NaN")                                       # fmt: skip
+    return f"{said}in which format does each line compute?"
+
+
+def _check_gradient(case: Case, gradient: Tensor, dtype: torch.dtype) -> None:
+    said = f"on {_given(case)}, in {_name(dtype)}, the value is right, but the gradient "
+    if not bool(gradient.isfinite().all()):
+        raise NotYet(f"{said}is not finite. On the way back the inverse of the divisor comes up, "
+                     "which overflows where little is found: cast the logits, before softmax, and "
+                     "nothing of it is in half precision")                         # fmt: skip
+    expected = truth(case, dtype)[1] * SCALE
+    if case.empty or float(expected.norm()) == 0:
+        return
+    error = float((gradient.double() - expected).norm() / expected.norm())
+    if error > CLOSE_GRADIENT:
+        lost = ("is 0 everywhere: .data, .item() and detach() cut it off" if not gradient.any()
+                else f"is {100 * error:.0f} % off: what is it multiplied with in half precision?")
+        raise NotYet(f"{said}{lost}")
+
+
+def _run(answer: Any, case: Case, dtype: torch.dtype) -> Found:
+    logits = case.logits().to(dtype).requires_grad_()
+    given = f"{_given(case)} in {_name(dtype)}"
+    target = case.target()
+    value = call(answer, logits, target, given=given)
+    if not torch.equal(target, case.target()):
+        raise NotYet(f"on {given}, the target is another one afterwards: its void is lost for "
+                     "whoever reads it next. Work on a copy")                     # fmt: skip
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        raise NotYet(f"on {given}, found {show(value)}, expected one number: a tensor without "
+                     "dimensions that backward can start from")                    # fmt: skip
+    if not value.requires_grad:
+        raise NotYet(f"on {given}, the loss has no gradient: .item(), detach() and torch.tensor "
+                     "cut it off")                                                 # fmt: skip
+
+    def backward() -> bool:
+        (value.float().sum() * SCALE).backward()
+        return True
+
+    call(backward, given=given)
+    gradient = torch.zeros_like(logits) if logits.grad is None else logits.grad
+    return Found(case, float(value.detach()), value.dtype, gradient)
+
+
+def _given(case: Case) -> str:
+    return "a map of void alone" if case.name == "void" else case.name
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
