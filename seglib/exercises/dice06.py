@@ -138,7 +138,7 @@ def _diagnosis(found: dict[Case, Found], dtype: torch.dtype) -> str:
     full, empty_ok = result.dtype not in HALVES, found[ABSENT].right(dtype)
     if case is LARGE and empty_ok and result.value == 1:
         return (f"{said}the sum was infinite when you cast it, and stays inf in float32: a number "
-                "divided by it is 0. Cast what is added up, or let sum do it (dtype=…)")
+                "divided by it is 0. Cast what is added up")
     if case is LARGE and math.isfinite(result.value):
         return (f"{said}a number, but not the loss. To replace or limit what has overflowed hides "
                 "it; the sum is gone. Add up in a format that can hold it")        # fmt: skip

@@ -59,11 +59,12 @@ def _not_so(letter: str, choice: str) -> str:
         "clip": f"{clipped}taken the scale out" if clips else "nothing is clipped in it",
         "step": "scaler.step(optimizer) is there, and skips what has overflowed",
         "zero": "each batch has its own step, so zero_grad belongs at the top",
-        "skip": "no batch is passed over: each one's overflow reaches the scaler",
+        "skip": "no batch is passed over by an if; look at what zero_grad wipes" if letter == "D"
+                else "no batch is passed over: each one's overflow reaches the scaler",
         "new": "the scaler comes from outside, one for all batches",
         "inside": "only the forward pass and the loss stand inside autocast",
         "schedule": "there is no schedule in it",
-    }[choice]
+    }[choice]                                                                      # fmt: skip
 
 
 def loops(answer: Any) -> str:
@@ -79,5 +80,6 @@ def loops(answer: Any) -> str:
         raise NotYet(f"{len(FAULTS) - len(wrong)} of {len(FAULTS)} are right. {letter} is not "
                      f"{choice!r}: {_not_so(letter, choice)}. What happens in it: "
                      f"{SYMPTOMS[letter]}")                                        # fmt: skip
-    return ("only B ends in NaN. The four others end without a sign, and have learned too little "
-            "or nothing")                                                          # fmt: skip
+    return ("B ends in NaN at its first overflow. The others end without a sign: with SGD A and C "
+            "hardly move, D learns from every fourth batch, and E stands still once every batch "
+            "overflows")                                                           # fmt: skip
