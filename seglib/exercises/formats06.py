@@ -117,6 +117,8 @@ def _other(key: str, found: float) -> str:
         return "nan comes of 0/0 or of inf − inf; a number too large or too small is no such case"
     if math.isinf(found):
         return "infinity is what lies beyond the largest number; this one lies inside the range"
+    if math.isinf(RIGHT[key]):
+        return "no number of the format lies beyond 65504; what does it keep for what is larger?"
     if stored(found, dtype) != found and not (value < 1e-7 and dtype == BRAIN):
         return "that number is not even in the format. Which two of its numbers lie around it?"
     return "which two numbers of the format lie around it? The nearer one is stored"
