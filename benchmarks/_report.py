@@ -4,7 +4,8 @@
     make bench ARGS=--record                     # also writes results/benchmarks.json
     python benchmarks/_report.py                 # the table that README.md must contain
 
-Of each case the first contender is ours; `times` says how many times better it is than another.
+Of each case the first contender is ours, or the one that is tried; `times` says how many times better
+it is than another.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Row:
     unit: str                   # "ms", "images/s", "MB"
 
     def times(self, other: Row) -> float:
-        """How many times better this is than `other`: of speeds more is better, else less."""
+        """How many times better this is: of speeds and scores more is better, else less."""
         pair = self.value, other.value
-        return pair[0] / pair[1] if self.unit.endswith("/s") else pair[1] / pair[0]
+        more = self.unit.endswith(("/s", "mIoU"))
+        return pair[0] / pair[1] if more else pair[1] / pair[0]
 
 
 def report(script: str, rows: list[Row]) -> None:
