@@ -1,11 +1,12 @@
 """What every benchmark shares: its table, and the record that README.md's table is made from.
 
     make bench                                   # prints all tables, with machine and load
-    make bench ARGS=--record                     # also writes results/benchmarks.json
+    make bench ARGS=--record                     # also results/experiments/benchmarks.json
     python benchmarks/_report.py                 # the table that README.md must contain
+    python benchmarks/_report.py growth          # the one of this script in benchmarks/README.md
 
-Of each case the first contender is ours, or the one that is tried; `times` says how many times better
-it is than another.
+Of each case the first contender is ours, or the one that is tried; `times` says how many times
+better it is than another.
 """
 
 from __future__ import annotations
@@ -14,13 +15,34 @@ import importlib.metadata
 import json
 import os
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-RECORD = Path(__file__).resolve().parent.parent / "results" / "benchmarks.json"
+HERE = Path(__file__).resolve().parent
+RECORD = HERE.parent / "results" / "experiments" / "benchmarks.json"
 PEERS = ("torchmetrics", "monai", "kornia", "segmentation-models-pytorch", "pytorch-lightning")
-LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else None       # before the benchmark
+
+
+def cores_busy() -> float | None:
+    """How many cores other work keeps busy: over a second, or (not on Linux) the load average.
+
+    The load average would count the benchmark of before for minutes.
+    """
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    spent = []
+    for pause in (1, 0):
+        times = list(map(int, stat.read_text().splitlines()[0].split()[1:]))
+        spent.append((sum(times), times[3] + times[4]))            # all, idle and waiting
+        time.sleep(pause)
+    (before, idle_before), (now, idle) = spent
+    return (os.cpu_count() or 1) * (1 - (idle - idle_before) / max(1, now - before))
+
+
+LOAD = cores_busy() if Path(sys.argv[0]).resolve().parent == HERE else None     # (of a benchmark)
 
 
 @dataclass(frozen=True)
@@ -39,13 +61,9 @@ class Row:
 
 def report(script: str, rows: list[Row]) -> None:
     """Print the table of a benchmark, and store it if the command line says --record."""
-    entry = {"load": LOAD and round(LOAD, 2), "machine": machine(),
+    entry = {"load": LOAD and round(LOAD, 1), "machine": machine(),
              "rows": [{**asdict(row), "value": round(row.value, 4)} for row in rows]}  # fmt: skip
-    found = entry["machine"]
-    peers = ", ".join(f"{name} {version}" for name, version in found["peers"].items())
-    print(f"{Path(script).name}: {found['hardware']}, {found['threads']} threads, torch "
-          f"{found['torch']}, {peers}; load before {entry['load']}")               # fmt: skip
-    print(table(rows))
+    print(f"{Path(script).name}\n{page(entry)}")
     if "--record" in sys.argv:
         from seglib.paths import written_beside
 
@@ -69,6 +87,14 @@ def machine() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def page(entry: dict[str, Any]) -> str:
+    """A script's table, below the machine and the versions it was measured with."""
+    found = entry["machine"]
+    versions = ["torch " + found["torch"], *(" ".join(peer) for peer in found["peers"].items())]
+    return (f"{found['hardware']}, {found['threads']} threads, {', '.join(versions)}; cores busy "
+            f"before: {entry['load']}.\n\n" + table([Row(**row) for row in entry["rows"]]))
 
 
 def cases(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -95,7 +121,7 @@ def short(row: Row) -> str:
 
 def summary(content: dict[str, Any]) -> str:
     """README.md's table: of each case ours, and the best of the others."""
-    lines = ["| what | ours | the best other | ratio | load before, machine |",
+    lines = ["| what | ours | the best other | ratio | machine |",
              "|---|---|---|---|---|"]                                              # fmt: skip
     for entry in content.values():
         rows = [Row(**row) for row in entry["rows"]]
@@ -104,10 +130,11 @@ def summary(content: dict[str, Any]) -> str:
                 best = min(others, key=ours.times)
                 lines.append(
                     f"| {case} | {short(ours)} | {best.contender}: {short(best)} "
-                    f"| {ours.times(best):.2f}× | {entry['load']}, {entry['machine']['hardware']} |"
+                    f"| {ours.times(best):.2f}× | {entry['machine']['hardware']} |"
                 )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print(summary(json.loads(RECORD.read_text("utf-8"))))
+    recorded = json.loads(RECORD.read_text("utf-8"))
+    print(page(recorded[sys.argv[1]]) if len(sys.argv) > 1 else summary(recorded))

@@ -5,13 +5,15 @@
 
 Training steps of a U-Net (forward, loss, backward, AdamW) on random images that lie on the device
 already. Each way runs in a process of its own, so that memory and compilation are its own; all
-ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation.
+ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation,
+which may use nothing that an earlier process has compiled.
 tf32 is a way of GPUs only; of the CPU's memory the peak above what was held before is told.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -93,6 +95,7 @@ def main() -> None:
             words = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width",
                                                                       "base")]     # fmt: skip
             done = subprocess.run([sys.executable, __file__, f"--work={way}", *words],
+                                  env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},
                                   capture_output=True, text=True)                  # fmt: skip
             line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
             if line is None:

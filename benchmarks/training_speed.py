@@ -1,6 +1,6 @@
 """Images a second of training, end to end: `fit` against the loops that others use.
 
-    python benchmarks/training_speed.py [--root FOLDER] [--images 32] [--rounds 8]
+    python benchmarks/training_speed.py [--root FOLDER] [--images 32] [--rounds 5]
     python benchmarks/training_speed.py --quality     # also what they reach: 30 epochs, 3 seeds
 
 All arms train the same U-Net on the same CamVid files (or, without CamVid, PNGs of noise of the
@@ -8,13 +8,14 @@ same size) with the same augmentation, AdamW and one-cycle, batches of 8 at 96×
 
 fit            as the library has it: checks, exact means, a schedule
 fit, cache     the same, decoded images kept in memory; the first epoch fills it and is timed, too
+fit, bf16      with the cache, bfloat16 and channels last, where the processor computes in bfloat16
 tutorial       DataLoader, cross-entropy, backward, step, a running loss
 torchvision    the shape of torchvision's references/segmentation/train.py: a dictionary of
                outputs, a schedule stepped in each iteration, meters of the loss and the rate
 Lightning      a LightningModule and its Trainer without logger and checkpoints
 
-The arms alternate, forwards and backwards, in short rounds of three epochs, because a machine's speed
-drifts by more than the arms differ; the median of an arm's rounds is told.
+The arms alternate, forwards and backwards, in short rounds of six epochs, because a machine's
+speed drifts by more than the arms differ; the median of an arm's rounds is told.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from seglib.models import UNet
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 
-SIZE, BATCH, EPOCHS, RATE = (96, 128), 8, 3, 3e-3
+SIZE, BATCH, EPOCHS, RATE = (96, 128), 8, 6, 3e-3
 CLASSES = [f"class {i}" for i in range(11)]
 
 
@@ -81,6 +82,11 @@ class Files:
 def by_fit(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> None:
     loader = make_loader(data, BATCH, shuffle=True, seed=seed)
     fit(model, loader, epochs=epochs, lr=RATE, seed=seed)
+
+
+def by_fit_in_half(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> None:
+    loader = make_loader(data, BATCH, shuffle=True, seed=seed)
+    fit(model, loader, epochs=epochs, lr=RATE, seed=seed, amp="bf16", channels_last=True)
 
 
 def usual(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> tuple[Any, Any, Any]:
@@ -180,21 +186,25 @@ def by_lightning(model: nn.Module, data: Subset[Any], epochs: int, seed: int) ->
 
 Arm = Callable[[nn.Module, "Subset[Any]", int, int], None]
 ARMS: dict[str, tuple[Arm, bool]] = {
-    "fit": (by_fit, False), "fit, cache": (by_fit, True), "tutorial loop": (by_tutorial, False),
-    "torchvision's shape": (by_reference, False), "Lightning": (by_lightning, False),
+    "fit": (by_fit, False), "fit, cache": (by_fit, True), "fit, bf16": (by_fit_in_half, True),
+    "tutorial loop": (by_tutorial, False), "torchvision's shape": (by_reference, False),
+    "Lightning": (by_lightning, False),
 }                                                                                  # fmt: skip
 
 # ---------------------------------------------------------------- measuring
 
 
 def available() -> dict[str, tuple[Arm, bool]]:
+    arms = dict(ARMS)
+    if not torch.cpu._is_avx512_bf16_supported():
+        del arms["fit, bf16"]
     try:
         import pytorch_lightning  # noqa: F401
     except ModuleNotFoundError:
         print("Lightning is not installed: left out (pip install pytorch-lightning)")
-        return {name: arm for name, arm in ARMS.items() if name != "Lightning"}
+        del arms["Lightning"]
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    return ARMS
+    return arms
 
 
 def decoding(files: Files) -> float:
@@ -225,9 +235,12 @@ def speeds(files: Files, rounds: int) -> list[Row]:
     median = {key: float(np.median(values)) for key, values in found.items()}
     rows, others = [], [name for name in arms if not name.startswith("fit")]
     for base in (8, 16):
-        for cached, ours in (("", "fit"), (", images cached", "fit, cache")):
-            case = f"training end to end, U-Net base {base}, 96×128{cached}"
-            rows += [Row(case, name, median[name, base], "images/s") for name in (ours, *others)]
+        for way, ours in (("", "fit"), (", images cached", "fit, cache"),
+                          (", cached, bfloat16, channels last", "fit, bf16")):     # fmt: skip
+            case = f"training end to end, U-Net base {base}, 96×128{way}"
+            if ours in arms:
+                rows += [Row(case, name, median[name, base], "images/s")
+                         for name in (ours, *others)]                              # fmt: skip
     return rows
 
 
@@ -254,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root")
     parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--record", action="store_true", help="see _report.py")
     options = parser.parse_args()

@@ -36,9 +36,9 @@ def load(path):
     return module
 
 
-def shown(name):
-    """What README.md has between two marks."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def shown(name, page="README.md"):
+    """What a page has between two marks."""
+    readme = (ROOT / page).read_text(encoding="utf-8")
     between = readme.split(f"<!-- {name}: begin")[1].split(f"<!-- {name}: end")[0]
     return between.split("-->\n", 1)[1].strip()
 
@@ -52,3 +52,30 @@ def test_the_readme_shows_the_recorded_models(monkeypatch):
     record = ROOT / "results" / "experiments" / "05_models.json"
     table = load(ROOT / "experiments" / "05_models.py").table
     assert shown("models") == table(json.loads(record.read_text(encoding="utf-8")))
+
+
+BENCHMARKS = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
+
+
+@pytest.fixture
+def measured():
+    record = ROOT / "results" / "experiments" / "benchmarks.json"
+    return load(ROOT / "benchmarks" / "_report.py"), json.loads(record.read_text(encoding="utf-8"))
+
+
+def test_the_readme_shows_the_recorded_benchmarks(measured):
+    report, record = measured
+    assert sorted(record) == BENCHMARKS and shown("benchmarks") == report.summary(record)
+
+
+@pytest.mark.parametrize("script", BENCHMARKS)
+def test_the_page_of_a_benchmark_shows_its_record(measured, script):
+    report, record = measured
+    assert shown(script, "benchmarks/README.md") == report.page(record[script])
+    assert record[script]["load"] < 0.3, "measure on an idle machine"
+
+
+def test_ratios_favour_more_speed_and_score_and_less_time_and_memory(measured):
+    report, _ = measured
+    for unit, expected in (("images/s", 2), ("mIoU", 2), ("ms", 0.5), ("MB", 0.5)):
+        assert report.Row("a", "b", 4.0, unit).times(report.Row("a", "c", 2.0, unit)) == expected

@@ -12,9 +12,10 @@ import torch
 from seglib.data import RenderedScans, RenderedStreets, Streets
 from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.metrics import ConfusionMatrix
+from seglib.models import create_model
 from seglib.plotting import colorize, legend, show_predictions
 from seglib.records import label_map, read_record, values
-from seglib.transforms import resize_mask
+from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent
 LIMIT = 150_000                                        # bytes of a picture
@@ -128,6 +129,40 @@ def lesson_05():
         kept = values(record, "night", arm, lambda run: run.get("maps"))[0]
         panels[title] = colorize(label_map(kept["8"]), night.palette)
     return in_a_row(panels, mask, night)
+
+
+def lesson_06():
+    """The numbers that three formats can hold, and the gradients of four streets beside them."""
+    scenes, model = Streets("val", transform=eval_transform(96, 128)), create_model(
+        "deeplabv3plus", 11, pretrained="streets").eval()                          # fmt: skip
+    images, target = (torch.stack(part) for part in zip(*(scenes[i] for i in range(4)),
+                                                        strict=True))              # fmt: skip
+    logits = model(images).detach().requires_grad_()
+    CrossEntropyLoss()(logits, target).backward()
+    sizes = logits.grad[logits.grad != 0].abs()
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(12, 4.2), layout="constrained", sharex=True,
+                                         gridspec_kw={"height_ratios": [1.2, 1]})  # fmt: skip
+    formats = {"float32\n7 digits": torch.float32, "bfloat16\n2 to 3 digits": torch.bfloat16,
+               "float16\n3 to 4 digits": torch.float16}                            # fmt: skip
+    for row, (name, dtype) in enumerate(formats.items()):
+        info = torch.finfo(dtype)
+        ends = np.log10([info.smallest_normal * info.eps, info.smallest_normal, info.max])
+        colour = ["#777777", "#0072b2", "#d55e00"][row]
+        top.barh(-row, ends[2] - ends[1], left=ends[1], color=colour, height=0.62)
+        top.barh(-row, ends[1] - ends[0], left=ends[0], color=colour, height=0.62, alpha=0.4)
+    top.set(yticks=[0, -1, -2], yticklabels=list(formats),
+            title="What each format can hold (paler: with fewer digits) …")        # fmt: skip
+    edges = np.linspace(-16, 2, 61)
+    for scale, colour, label in ((1, "#777777", "as they are"), (2**16, "#0072b2", "times 65,536")):
+        logs = (sizes * scale).log10().clamp(-16, 2).numpy()
+        bottom.hist(logs, edges, color=colour, alpha=0.7, label=label)
+    bottom.axvspan(np.log10(2**-25), np.log10(65504), color="#d55e00", alpha=0.12, lw=0)
+    bottom.set(yticks=[], xlim=(-46, 39.5), xlabel="size, as a power of ten",
+               title="… and the gradients at the logits of four streets; shaded: float16's window")
+    bottom.legend(frameon=False, loc="upper left")
+    for axis in (top, bottom):
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def main() -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from seglib.exercises import accumulate06, dice06, formats06, loops06, scaler06, solutions06
+from seglib.exercises import (
+    accumulate06,
+    dice06,
+    formats06,
+    loops06,
+    scaler06,
+    solutions06,
+    steps06,
+)
 from seglib.exercises.base import Lesson
 from seglib.exercises.formats06 import gradients
 from seglib.exercises.loops06 import causes, loop
+from seglib.exercises.steps06 import step_parts
 
 __all__ = ["LESSON", "accumulate", "causes", "formats", "gradients", "half_loss", "loop", "loops",
-           "scaler", "summary", "underflow"]                                       # fmt: skip
+           "scaler", "speedup", "step_parts", "summary", "underflow"]        # fmt: skip
 
 LESSON = Lesson(
     "06",
@@ -79,6 +88,18 @@ loops = LESSON.add(
         "the gradients by the scale once, and step does so if nobody has.",
         "Which loops do something else than the sound one when a gradient overflows? Two of them.",
         "In D, ask what the gradients hold when the fourth batch's step comes.",
+    ),
+)                                                                                  # fmt: skip
+
+speedup = LESSON.add(
+    name="speedup", title="What a remedy gains", kind="predict", outcome=4,
+    judge=steps06.speedup, variable="factors",
+    answer={name: round(value, 2) for name, value in steps06.FACTORS.items()},
+    hints=(
+        "The factor is old time / new time, of the whole step. How long does it take with the "
+        "remedy?",
+        "Sixteen bits: 60 + 10 + 18 + 4 = 92 ms are left of 120.",
+        "For two remedies at once, change both parts and add up again.",
     ),
 )                                                                                  # fmt: skip
 

@@ -61,6 +61,12 @@ def _sum(weight: str, before: str = "pass", inside: str = "pass", after: str = "
             f"        (loss(model(images), target) * ({weight})).backward()\n    {after}")
 
 
+def _factors(bits: str = "120 / 92", cache: str = "120 / 66", fused: str = "120 / 116",
+             both: str = "120 / 38") -> str:                                       # fmt: skip
+    return (f'factors = {{"sixteen bits": {bits}, "cached images": {cache}, '
+            f'"fused optimiser": {fused}, "the first two": {both}}}')              # fmt: skip
+
+
 _RIGHT = "valid[n] / total"
 _ALL_PIXELS = "sum(t.numel() for _, t in batches)"
 _IMAGES = "len(images) / sum(len(i) for i, _ in batches)"
@@ -253,5 +259,22 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("def accumulate(model, loss, batches):\n    model.backward()",
          "accumulate raised AttributeError"),
         (_sum("torch.rand(())"), "what may the divisor not know"),
+    ],
+    "speedup": [
+        (_factors(bits="2"), "what the part gains for itself"),
+        (_factors(bits="92"), "milliseconds that are left"),
+        (_factors(bits="28"), "milliseconds that are saved"),
+        (_factors(bits="92 / 120"), "the factor is its inverse"),
+        (_factors(bits="28 / 120"), "share of the time that is saved"),
+        (_factors(bits="23.3"), "the time saved in per cent"),
+        (_factors(bits="30.4"), "the gain in per cent"),
+        (_factors(bits="0.304"), "that is the gain; asked is the factor"),
+        (_factors(cache="1.5"), "too little"),
+        (_factors(cache="1.9"), "too much"),
+        (_factors(fused="1"), "4 ms are little"),
+        (_factors(both="120 / 92 * 120 / 66"), "do not multiply"),
+        (_factors(both="120 / 92 + 120 / 66"), "do not add up"),
+        ("factors = [1.3, 1.8, 1.03, 3.2]", "expected a dict with the keys"),
+        (_factors(bits='"a third"'), "expected a number"),
     ],
 }                                                                                  # fmt: skip
