@@ -106,17 +106,24 @@ def cases(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def table(rows: list[Row]) -> str:
-    lines = ["| case | contender | | ours is better by |", "|---|---|---|---|"]
-    for group in cases(rows).values():
-        for i, row in enumerate(group):
-            ratio = "" if i == 0 else f"{group[0].times(row):.2f}×"
-            lines.append(f"| {row.case if i == 0 else ''} | {row.contender} | {short(row)} "
-                         f"| {ratio} |")                                           # fmt: skip
+    """A line for each contender, a column for each unit; in brackets, how much better ours is."""
+    groups, units = cases(rows), list(dict.fromkeys(row.unit for row in rows))
+    lines = [f"| case | contender | {' | '.join(units)} |", "|---|---|" + "---|" * len(units)]
+    last = ""
+    for case, contender in dict.fromkeys((row.case, row.contender) for row in rows):
+        cells = []
+        for unit in units:
+            group = groups.get((case, unit), [])
+            row = next((row for row in group if row.contender == contender), None)
+            ratio = "" if row in (None, *group[:1]) else f" ({group[0].times(row):.2f}×)"
+            cells.append("" if row is None else f"{rounded(row.value)}{ratio}")
+        lines.append(f"| {case if case != last else ''} | {contender} | {' | '.join(cells)} |")
+        last = case
     return "\n".join(lines)
 
 
-def short(row: Row) -> str:
-    return f"{row.value:.3g} {row.unit}" if row.value < 100 else f"{row.value:.0f} {row.unit}"
+def rounded(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def summary(content: dict[str, Any]) -> str:
@@ -129,8 +136,8 @@ def summary(content: dict[str, Any]) -> str:
             if others:
                 best = min(others, key=ours.times)
                 lines.append(
-                    f"| {case} | {short(ours)} | {best.contender}: {short(best)} "
-                    f"| {ours.times(best):.2f}× | {entry['machine']['hardware']} |"
+                    f"| {case} | {rounded(ours.value)} {ours.unit} | {rounded(best.value)}, "
+                    f"{best.contender} | {ours.times(best):.2f}× | {entry['machine']['hardware']} |"
                 )
     return "\n".join(lines)
 

@@ -31,9 +31,9 @@ STEPS = 6
 CASES: dict[str, list[tuple[str, int, int, int, int]]] = {     # name, batch, H, W, processes
     "batch": [(f"batch of {n}, 96×128", n, 96, 128, 0) for n in (1, 2, 4, 8, 16, 32)],
     "size": [(f"batch of 4, {h}×{w}", 4, h, w, 0)
-             for h, w in ((72, 96), (96, 128), (144, 192), (180, 240), (360, 480))],
-    "processes": [(f"{n} process(es) of one thread, batch of 8 in all, 96×128", 8, 96, 128, n)
-                  for n in (1, 2, 4)],
+             for h, w in ((72, 96), (144, 192), (180, 240), (360, 480))],
+    "processes": [(f"{n} process{'es' * (n > 1)} of one thread, batch of 8 in all, 96×128",
+                   8, 96, 128, n) for n in (1, 2, 4)],
 }                                                                                  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from seglib.transforms import TrainTransform, train_transform
 TRAINING = (
     "experiments/arms.py:InMemory augmentation train", "seglib/models/unet.py",
     "seglib/schedules.py:make_scheduler", "seglib/training.py:train_epoch epoch_randomness",
+    "seglib/batches.py:mass shares grouped", "seglib/compute.py:make_optimizer optimizer_step",
     "seglib/data/loader.py", "seglib/losses.py:CrossEntropyLoss class_weights",
     "seglib/transforms.py:resize_image resize_mask _centres normalise cut_window EvalTransform "
     "TrainTransform train_transform",
