@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -51,18 +52,23 @@ class Row:
     contender: str
     value: float
     unit: str                   # "ms", "images/s", "MB"
+    rounds: tuple[float, ...] = ()           # of contenders that took turns; `value` is the median
+
+    def ratios(self, other: Row) -> list[float]:
+        """How many times better this is, round by round: of speeds and scores more is better."""
+        more = self.unit.endswith(("/s", "mIoU"))
+        pairs = zip(self.rounds or (self.value,), other.rounds or (other.value,), strict=True)
+        return [a / b if more else b / a for a, b in pairs]
 
     def times(self, other: Row) -> float:
-        """How many times better this is: of speeds and scores more is better, else less."""
-        pair = self.value, other.value
-        more = self.unit.endswith(("/s", "mIoU"))
-        return pair[0] / pair[1] if more else pair[1] / pair[0]
+        """The median of the ratios."""
+        return statistics.median(self.ratios(other))
 
 
 def report(script: str, rows: list[Row]) -> None:
     """Print the table of a benchmark, and store it if the command line says --record."""
     entry = {"load": LOAD and round(LOAD, 1), "machine": machine(),
-             "rows": [{**asdict(row), "value": round(row.value, 4)} for row in rows]}  # fmt: skip
+             "rows": [stored(row) for row in rows]}                                # fmt: skip
     print(f"{Path(script).name}\n{page(entry)}")
     if "--record" in sys.argv:
         from seglib.paths import written_beside
@@ -72,6 +78,12 @@ def report(script: str, rows: list[Row]) -> None:
         with written_beside(RECORD) as temporary:
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8")
+
+
+def stored(row: Row) -> dict[str, Any]:
+    found = {**asdict(row), "value": round(row.value, 4),
+             "rounds": [round(value, 2) for value in row.rounds]}                  # fmt: skip
+    return {key: value for key, value in found.items() if value != []}
 
 
 def machine() -> dict[str, Any]:
@@ -115,11 +127,20 @@ def table(rows: list[Row]) -> str:
         for unit in units:
             group = groups.get((case, unit), [])
             row = next((row for row in group if row.contender == contender), None)
-            ratio = "" if row in (None, *group[:1]) else f" ({group[0].times(row):.2f}×)"
+            ratio = "" if row in (None, *group[:1]) else f" ({said(group[0], row)})"
             cells.append("" if row is None else f"{rounded(row.value)}{ratio}")
         lines.append(f"| {case if case != last else ''} | {contender} | {' | '.join(cells)} |")
         last = case
     return "\n".join(lines)
+
+
+def said(ours: Row, other: Row) -> str:
+    """"1.30×", and of rounds the middle half of the ratios: "1.30×, 1.24 to 1.37"."""
+    found = ours.ratios(other)
+    if len(found) < 4:
+        return f"{ours.times(other):.2f}×"
+    low, _, high = statistics.quantiles(found, n=4)
+    return f"{ours.times(other):.2f}×, {low:.2f} to {high:.2f}"
 
 
 def rounded(value: float) -> str:
@@ -137,7 +158,7 @@ def summary(content: dict[str, Any]) -> str:
                 best = min(others, key=ours.times)
                 lines.append(
                     f"| {case} | {rounded(ours.value)} {ours.unit} | {rounded(best.value)}, "
-                    f"{best.contender} | {ours.times(best):.2f}× | {entry['machine']['hardware']} |"
+                    f"{best.contender} | {said(ours, best)} | {entry['machine']['hardware']} |"
                 )
     return "\n".join(lines)
 

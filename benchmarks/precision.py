@@ -87,7 +87,7 @@ def main() -> None:
         work(options.work, *sizes)
         return
     shape = f"{options.batch}×{options.height}×{options.width}"
-    case = f"training steps, U-Net base {options.base}, {shape}"
+    case = f"U-Net base {options.base}, {shape}"
     best: dict[str, list[float]] = {}
     ways = [way for way in WAYS if "tf32" not in way or torch.cuda.is_available()]
     for turn in range(options.rounds):

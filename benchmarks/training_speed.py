@@ -1,6 +1,6 @@
 """Images a second of training, end to end: `fit` against the loops that others use.
 
-    python benchmarks/training_speed.py [--root FOLDER] [--images 32] [--rounds 5]
+    python benchmarks/training_speed.py [--root FOLDER] [--images 16] [--rounds 12]
     python benchmarks/training_speed.py --quality     # also what they reach: 30 epochs, 3 seeds
 
 All arms train the same U-Net on the same CamVid files (or, without CamVid, PNGs of noise of the
@@ -14,8 +14,9 @@ torchvision    the shape of torchvision's references/segmentation/train.py: a di
                outputs, a schedule stepped in each iteration, meters of the loss and the rate
 Lightning      a LightningModule and its Trainer without logger and checkpoints
 
-The arms alternate, forwards and backwards, in short rounds of six epochs, because a machine's
-speed drifts by more than the arms differ; the median of an arm's rounds is told.
+The arms take turns in short rounds of six epochs, in a new order each time, because a machine's
+speed drifts by more than the arms differ: what is told are medians, of the speeds and of the ratios
+within a round, and the middle half of these.
 """
 
 from __future__ import annotations
@@ -222,9 +223,11 @@ def speeds(files: Files, rounds: int) -> list[Row]:
     found: dict[tuple[str, int], list[float]] = {}
     for function, _ in arms.values():                  # first use imports and allocates
         function(UNet(11, base_channels=4), Subset(files.open().dataset, range(16)), 1, 0)
-    for turn in range(rounds):
+    order = np.random.default_rng(0)
+    for _ in range(rounds):
         for base in (8, 16):
-            for name, (function, cache) in list(arms.items())[:: 1 if turn % 2 == 0 else -1]:
+            for name in order.permutation(list(arms)):
+                function, cache = arms[name]
                 torch.manual_seed(0)
                 model, data = UNet(11, base_channels=base), files.open(cache)
                 start = time.perf_counter()
@@ -232,15 +235,14 @@ def speeds(files: Files, rounds: int) -> list[Row]:
                 seen = EPOCHS * (files.images // BATCH * BATCH)
                 speed = seen / (time.perf_counter() - start)
                 found.setdefault((name, base), []).append(speed)
-    median = {key: float(np.median(values)) for key, values in found.items()}
     rows, others = [], [name for name in arms if not name.startswith("fit")]
     for base in (8, 16):
         for way, ours in (("", "fit"), (", images cached", "fit, cache"),
                           (", cached, bfloat16, channels last", "fit, bf16")):     # fmt: skip
             case = f"training end to end, U-Net base {base}, 96×128{way}"
             if ours in arms:
-                rows += [Row(case, name, median[name, base], "images/s")
-                         for name in (ours, *others)]                              # fmt: skip
+                rows += [Row(case, name, float(np.median(found[name, base])), "images/s",
+                             tuple(found[name, base])) for name in (ours, *others)]  # fmt: skip
     return rows
 
 
@@ -266,8 +268,8 @@ def quality(files: Files) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root")
-    parser.add_argument("--images", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--quality", action="store_true")
     parser.add_argument("--record", action="store_true", help="see _report.py")
     options = parser.parse_args()
