@@ -7,7 +7,8 @@ Training steps of a U-Net (forward, loss, backward, AdamW) on random images that
 already. Each way runs in a process of its own, so that memory and compilation are its own; all
 ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation,
 which may use nothing that an earlier process has compiled.
-tf32 is a way of GPUs only; of the CPU's memory the peak above what was held before is told.
+tf32 is a way of GPUs only. The ways with AVX2 are of CPUs only, and forbid all later instructions,
+those for bfloat16 among them. Memory is the peak above what was held before the first step.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "float16, channels_last": {"amp": "fp16", "channels_last": True},
     "float32, compiled": {"compile": True},
     "bfloat16, channels_last, compiled": {"amp": "bf16", "channels_last": True, "compile": True},
+    "float32, channels_last, AVX2": {"channels_last": True, "avx2": True},
+    "bfloat16, channels_last, AVX2": {"amp": "bf16", "channels_last": True, "avx2": True},
 }                                                                                  # fmt: skip
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 STEPS = 12
 
 
@@ -89,13 +93,15 @@ def main() -> None:
     shape = f"{options.batch}×{options.height}×{options.width}"
     case = f"U-Net base {options.base}, {shape}"
     best: dict[str, list[float]] = {}
-    ways = [way for way in WAYS if "tf32" not in way or torch.cuda.is_available()]
+    elsewhere = "avx2" if torch.cuda.is_available() else "tf32"
+    ways = [way for way, how in WAYS.items() if elsewhere not in how]
     for turn in range(options.rounds):
         for way in ways[:: 1 if turn % 2 == 0 else -1]:
             words = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width",
                                                                       "base")]     # fmt: skip
             done = subprocess.run([sys.executable, __file__, f"--work={way}", *words],
-                                  env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},
+                                  env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+                                       **(AVX2 if "avx2" in WAYS[way] else {})},
                                   capture_output=True, text=True)                  # fmt: skip
             line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
             if line is None:

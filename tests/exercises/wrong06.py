@@ -61,8 +61,8 @@ def _sum(weight: str, before: str = "pass", inside: str = "pass", after: str = "
             f"        (loss(model(images), target) * ({weight})).backward()\n    {after}")
 
 
-def _factors(bits: str = "120 / 92", cache: str = "120 / 66", fused: str = "120 / 116",
-             both: str = "120 / 38") -> str:                                       # fmt: skip
+def _factors(bits: str = "120 / 92", cache: str = "120 / 72", fused: str = "120 / 116",
+             both: str = "120 / 44") -> str:                                       # fmt: skip
     return (f'factors = {{"sixteen bits": {bits}, "cached images": {cache}, '
             f'"fused optimiser": {fused}, "the first two": {both}}}')              # fmt: skip
 
@@ -190,7 +190,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_dice("logits.detach().float().softmax(1)[:, 1]"), "the loss has no gradient"),
         (_dice(inside="(p * g).sum(dtype=torch.float32)",
                whole="p.sum(dtype=torch.float32) + g.sum(dtype=torch.float32)"),
-         "the inverse of the divisor"),
+         "multiplies by 1 / whole"),
         (_dice("(logits.data.float() + 0 * logits).softmax(1)[:, 1]"), "is 0 everywhere"),
         (_dice("logits.float().softmax(1)[:, 1]", end="1 - 2 * inside / (whole + eps), 1"),
          "expected one number: a tensor without"),
@@ -272,8 +272,9 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_factors(cache="1.5"), "too little"),
         (_factors(cache="1.9"), "too much"),
         (_factors(fused="1"), "4 ms are little"),
-        (_factors(both="120 / 92 * 120 / 66"), "do not multiply"),
-        (_factors(both="120 / 92 + 120 / 66"), "do not add up"),
+        (_factors(fused='float("inf")'), "does not make the step infinitely fast"),
+        (_factors(both="120 / 92 * 120 / 72"), "do not multiply"),
+        (_factors(both="120 / 92 + 120 / 72"), "do not add up"),
         ("factors = [1.3, 1.8, 1.03, 3.2]", "expected a dict with the keys"),
         (_factors(bits='"a third"'), "expected a number"),
     ],
