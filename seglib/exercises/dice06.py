@@ -160,8 +160,8 @@ def _diagnosis(found: dict[Case, Found], dtype: torch.dtype) -> str:
                 "near 1, which has 8 bits in bfloat16 and 11 in float16. Sum and divide in "
                 "float32")                                                         # fmt: skip
     if case is VERY_SURE:
-        return (f"{said}softmax in half precision rounds a probability near 1 to 1. Cast the "
-                "logits, before softmax")                                          # fmt: skip
+        return (f"{said}softmax in sixteen bits rounds a probability near 1 to 1. Cast the logits "
+                "to float32, before softmax")                                      # fmt: skip
     if case.empty and full:
         return (f"{said}the sums are right, but their total is 0 where nothing is to be found, and "
                 "0 / 0 is NaN. An eps belongs to the divisor")                     # fmt: skip

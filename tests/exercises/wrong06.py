@@ -176,7 +176,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_dice(inside="(p * g).mean()", whole="p.mean() + g.mean()", eps="1e-4"),
          "but of float16 logits the loss is float16"),
         (_dice(start="logits = logits.bfloat16()", end="(1 - 2 * inside / (whole + eps)).float()"),
-         "the range suffices, the digits do not"),
+         "to float32, before softmax"),
         (_dice(start="logits = logits.float() if logits.dtype == torch.float16 else logits"),
          "in bfloat16, found"),
         (_dice("logits.float().softmax(1)[:, 1]", valid="torch.ones_like(target)"),
