@@ -85,8 +85,8 @@ def fit(
             loss is a mean over pixels (see `seglib.batches`).
         ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
             evaluated and saved, and `model` ends with them.
-        channels_last: images and weights in memory with the channels last: faster on many GPUs.
-        compile: `torch.compile` for the training steps: a minute first, faster then.
+        channels_last: images and weights in memory with the channels last: faster on many machines.
+        compile: `torch.compile` for the training steps: half a minute first; measure what it gains.
         sync_batchnorm: BatchNorm over the images of all processes (CUDA only); see
             `seglib.distributed` for what several processes do.
 
