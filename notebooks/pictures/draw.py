@@ -153,7 +153,7 @@ def lesson_06():
     top.set(yticks=[0, -1, -2], yticklabels=list(formats),
             title="What each format can hold (paler: with fewer digits) …")        # fmt: skip
     edges = np.linspace(-16, 2, 61)
-    for scale, colour, label in ((1, "#777777", "as they are"), (2**16, "#0072b2", "times 65,536")):
+    for scale, colour, label in ((1, "#555555", "as they are"), (2**16, "#009e73", "times 65,536")):
         logs = (sizes * scale).log10().clamp(-16, 2).numpy()
         bottom.hist(logs, edges, color=colour, alpha=0.7, label=label)
     bottom.axvspan(np.log10(2**-25), np.log10(65504), color="#d55e00", alpha=0.12, lw=0)
