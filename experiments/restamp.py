@@ -44,11 +44,12 @@ def trial(tree: Path, name: str, arguments: list[str]) -> dict[str, Any]:
                    for run in found["runs"]} for part, found in parts.items()}     # fmt: skip
 
 
-def marks(tree: Path, name: str) -> dict[str, dict[str, str]]:
-    """Part -> arm -> fingerprint, by the code of `tree`, for the arms of the record here."""
+def marks(tree: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Part -> its arms' fingerprints, by the code of `tree`, and what they cover."""
     code = ("import importlib, json, sys; record = json.load(open(sys.argv[1]));"
             f"parts = importlib.import_module({name!r}).PARTS;"
-            "print(json.dumps({p: {r['arm']: parts[p].mark(r['arm']) for r in found['runs']}"
+            "print(json.dumps({p: {'marks': {r['arm']: parts[p].mark(r['arm'])"
+            " for r in found['runs']}, 'code': list(parts[p].code)}"
             " for p, found in record['parts'].items()}))")                         # fmt: skip
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "experiments")])}
     done = subprocess.run([sys.executable, "-c", code, str(FOLDER / f"{name}.json")], cwd=tree,
@@ -66,7 +67,7 @@ def main(name: str, old: str, arguments: list[str]) -> None:
                        check=True)                                                 # fmt: skip
         before, now = marks(tree, name), marks(ROOT, name)
         stale = [run["arm"] for part, found in content["parts"].items() for run in found["runs"]
-                 if run["fingerprint"] != before[part][run["arm"]]]
+                 if run["fingerprint"] != before[part]["marks"][run["arm"]]]
         if stale:
             raise SystemExit(f"{name} does not belong to {old}: {stale[0]} is stale there, too")
         if trial(tree, name, arguments) != trial(ROOT, name, arguments):
@@ -76,7 +77,8 @@ def main(name: str, old: str, arguments: list[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for part, found in content["parts"].items():
         for run in found["runs"]:
-            run["fingerprint"] = now[part][run["arm"]]
+            run["fingerprint"] = now[part]["marks"][run["arm"]]
+        found["code"] = now[part]["code"]
     content.setdefault("restamped", []).append(
         {"from": old, "to": revision(), "equal": " ".join(arguments)})
     with written_beside(record.path) as temporary:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import multiprocessing
 import os
 import signal
 import socket
@@ -13,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from test_accumulate import WEIGHT, Double, Uneven
-from test_interrupt import Alarm, wait_for
+from test_interrupt import Alarm, forkserver, wait_for
 from test_main import TENSORBOARD, flags, write_folder
 from test_resume import same_weights
 from toys import Toy, tiny_model
@@ -121,12 +120,19 @@ def member(rank, world, port, folder, work):
         torch.save(work(Path(folder)), Path(folder) / f"{rank}.pt")
 
 
+def free_port():
+    """Below those that the system gives to connections, so that none takes it meanwhile."""
+    for port in range(20_000 + os.getpid() % 1000 * 10, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise OSError("no port is free from 20000 to 32000")
+
+
 def in_processes(world, folder, work):
     """`work(folder)` in so many processes at once; what each of them returned."""
-    context = multiprocessing.get_context("spawn")             # (forked ones hang in backward)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    context = forkserver()                       # (forks of a process that has trained would hang)
+    port = free_port()
     processes = [context.Process(target=member, args=(rank, world, port, str(folder), work))
                  for rank in range(world)]
     for process in processes:
@@ -137,19 +143,28 @@ def in_processes(world, folder, work):
             process.kill()
             process.join()
     assert [process.exitcode for process in processes] == [0] * world
+    return found_by(world, folder)
+
+
+def found_by(world, folder):
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
-
-
-@functools.cache
-def _together(world, folder):
-    return in_processes(world, folder, all_of_it)
 
 
 @pytest.fixture(scope="module", params=WORLDS, ids="{} processes".format)
 def together(request, tmp_path_factory):
-    """What each of several processes found, and their folder."""
-    folder = tmp_path_factory.mktemp(f"world{request.param}")
-    return _together(request.param, folder), folder
+    """What each of several processes found, and their folder; one test worker starts them for all.
+
+    (Under pytest-xdist the workers' folders lie side by side in the run's.)
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    folder = shared / f"world{request.param}"
+    with FileLock(shared / f"world{request.param}.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir()                     # (an attempt that failed is not made again)
+            in_processes(request.param, folder, all_of_it)
+            (folder / "done").touch()
+    return found_by(request.param, folder), folder
 
 
 @pytest.fixture

@@ -172,11 +172,17 @@ def marked_run(folder: str, epochs: int, resume: bool, method: str) -> None:
         sys.exit(128 + error.number)
 
 
-def started(*args):
-    """`marked_run` in a process that is forked from one that has imported everything."""
+def forkserver():
+    """Starts processes by forking one that has imported everything, and done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_interrupt", "albumentations"])
-    process = context.Process(target=marked_run, args=tuple(map(str, args[:1])) + args[1:])
+    context.set_forkserver_preload(["test_interrupt", "albumentations", "torch._dynamo",
+                                    "matplotlib.pyplot"])                         # fmt: skip
+    return context
+
+
+def started(*args):
+    """`marked_run` in a process of its own."""
+    process = forkserver().Process(target=marked_run, args=tuple(map(str, args[:1])) + args[1:])
     process.start()
     return process
 
@@ -239,7 +245,8 @@ def test_sigterm_to_a_whole_group_with_workers(run_that_is_on, tmp_path, method)
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("method", [
+    "fork", pytest.param("forkserver", marks=pytest.mark.soak)])                   # fmt: skip
 def test_sigkill_leaves_no_worker_behind(run_that_is_on, tmp_path, method):
     process = run_that_is_on(method)
     assert all(map(lives, readers(tmp_path)))
@@ -251,12 +258,12 @@ def test_sigkill_leaves_no_worker_behind(run_that_is_on, tmp_path, method):
 @pytest.mark.slow
 def test_stopped_with_workers_and_resumed_it_is_the_same_run(tmp_path):
     whole, part = tmp_path / "whole", tmp_path / "part"
-    process = started(whole, 12, False, "fork")
+    process = started(whole, 6, False, "fork")
     process.join(120)
     assert process.exitcode == 0
     stops = 0
     while not (done := part / "run" / "history.png").exists():
-        process = started(part, 12, True, "fork")
+        process = started(part, 6, True, "fork")
         last = part / "run" / "last.pt"
         before = last.stat().st_mtime_ns if last.exists() else 0
         wait_for(lambda: (last.exists() and last.stat().st_mtime_ns != before)    # noqa: B023
