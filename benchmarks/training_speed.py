@@ -1,7 +1,6 @@
 """Images a second of training, end to end: `fit` against the loops that others use.
 
     python benchmarks/training_speed.py [--root FOLDER] [--images 16] [--rounds 12]
-    python benchmarks/training_speed.py --quality     # also what they reach: 30 epochs, 3 seeds
 
 All arms train the same U-Net on the same CamVid files (or, without CamVid, PNGs of noise of the
 same size) with the same augmentation, AdamW and one-cycle, batches of 8 at 96×128:
@@ -16,7 +15,7 @@ Lightning      a LightningModule and its Trainer without logger and checkpoints
 
 The arms take turns in short rounds of six epochs, in a new order each time, because a machine's
 speed drifts by more than the arms differ: what is told are medians, of the speeds and of the ratios
-within a round, and the middle half of these.
+within a round, and the middle half of these. What the arms reach: training_scores.py.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ from torch.utils.data import DataLoader, Subset
 
 from seglib.data import CamVid, FolderDataset, make_loader
 from seglib.models import UNet
-from seglib.training import evaluate, fit
-from seglib.transforms import eval_transform, train_transform
+from seglib.training import fit
+from seglib.transforms import train_transform
 
 SIZE, BATCH, EPOCHS, RATE = (96, 128), 8, 6, 3e-3
 CLASSES = [f"class {i}" for i in range(11)]
@@ -246,37 +245,16 @@ def speeds(files: Files, rounds: int) -> list[Row]:
     return rows
 
 
-def quality(files: Files) -> list[Row]:
-    """Test mIoU of each arm after 30 epochs on 96 images: the mean of three seeds, and each."""
-    if not files.what.startswith("CamVid"):
-        raise SystemExit("--quality needs CamVid: give its folder as --root")
-    files.images = 96
-    test = CamVid("test", root=files.root, transform=eval_transform(*SIZE))
-    case, rows = "CamVid test after 30 epochs of 96 images, U-Net base 8, 96×128, seeds 0 to 2", []
-    for name, (function, cache) in available().items():
-        found = []
-        for seed in range(3):
-            torch.manual_seed(seed)
-            model = UNet(11, base_channels=8)
-            function(model, files.open(cache), 30, seed)
-            found.append(evaluate(model, make_loader(test, 16)).miou)
-        each = ", ".join(f"{miou:.3f}" for miou in found)
-        rows.append(Row(case, f"{name} ({each})", float(np.mean(found)), "mIoU"))
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--quality", action="store_true")
     parser.add_argument("--record", action="store_true", help="see _report.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         files = Files(options.root, options.images, Path(folder))
-        rows = speeds(files, options.rounds)
-        report(__file__, rows + (quality(files) if options.quality else []))
+        report(__file__, speeds(files, options.rounds))
 
 
 if __name__ == "__main__":

@@ -225,12 +225,15 @@ def run_that_is_on(tmp_path):
         process.join()
 
 
+# (a fork server imports everything anew for the workers of each epoch)
+METHODS = pytest.mark.parametrize(
+    "method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@METHODS
 def test_sigterm_to_a_whole_group_with_workers(run_that_is_on, tmp_path, method):
     """As clusters send it, to the workers as well: they last until the step is done."""
     process = run_that_is_on(method)
@@ -245,8 +248,7 @@ def test_sigterm_to_a_whole_group_with_workers(run_that_is_on, tmp_path, method)
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [
-    "fork", pytest.param("forkserver", marks=pytest.mark.soak)])                   # fmt: skip
+@METHODS
 def test_sigkill_leaves_no_worker_behind(run_that_is_on, tmp_path, method):
     process = run_that_is_on(method)
     assert all(map(lives, readers(tmp_path)))

@@ -27,18 +27,20 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setattr(restamp.subprocess, "run", lambda *_, **__: None)
     monkeypatch.setattr(restamp, "revision", lambda: "def")
     monkeypatch.setattr(restamp, "marks", lambda tree, name: {
-        "arms": {"net": "new" if tree == restamp.ROOT else "old"}})
+        "arms": {"marks": {"net": "new" if tree == restamp.ROOT else "old"},
+                 "code": ["new.py"]}})                                             # fmt: skip
     results = {True: {"arms": {"net, seed 0": {"miou": 0.25}}}}
     results[False] = results[True]
     monkeypatch.setattr(restamp, "trial", lambda tree, *_: results[tree == restamp.ROOT])
     return tmp_path / "09_toy.json", results
 
 
-def test_equal_trials_renew_the_fingerprints_and_nothing_else(world):
+def test_equal_trials_renew_the_fingerprints_and_what_they_cover_alone(world):
     path, _ = world
     restamp.main("09_toy", "abc", ["arms", "--images", "60"])
     content = json.loads(path.read_text())
     assert content["parts"]["arms"]["runs"] == [{**RUN, "fingerprint": "new"}]
+    assert content["parts"]["arms"]["code"] == ["new.py"]              # what they cover now
     assert content["restamped"][0]["from"] == "abc"
     assert content["restamped"][0]["equal"] == "arms --images 60"
 
@@ -55,7 +57,7 @@ def test_trials_that_differ_write_nothing(world):
 def test_a_record_that_is_older_than_the_revision_is_refused(world, monkeypatch):
     path, _ = world
     before = path.read_text()
-    monkeypatch.setattr(restamp, "marks", lambda *_: {"arms": {"net": "newer"}})
+    monkeypatch.setattr(restamp, "marks", lambda *_: {"arms": {"marks": {"net": "newer"}, "code": []}})
     with pytest.raises(SystemExit, match="is stale there, too"):
         restamp.main("09_toy", "abc", ["arms"])
     assert path.read_text() == before
