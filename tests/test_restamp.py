@@ -57,7 +57,8 @@ def test_trials_that_differ_write_nothing(world):
 def test_a_record_that_is_older_than_the_revision_is_refused(world, monkeypatch):
     path, _ = world
     before = path.read_text()
-    monkeypatch.setattr(restamp, "marks", lambda *_: {"arms": {"marks": {"net": "newer"}, "code": []}})
+    monkeypatch.setattr(restamp, "marks", lambda *_: {
+        "arms": {"marks": {"net": "newer"}, "code": []}})                          # fmt: skip
     with pytest.raises(SystemExit, match="is stale there, too"):
         restamp.main("09_toy", "abc", ["arms"])
     assert path.read_text() == before
