@@ -65,12 +65,17 @@ class Row:
         return statistics.median(self.ratios(other))
 
 
-def report(script: str, rows: list[Row]) -> None:
-    """Print the table of a benchmark, and store it if the command line says --record."""
+def report(script: str, rows: list[Row], instead: str | None = None) -> None:
+    """Print the table of a benchmark, and store it if the command line says --record.
+
+    What was measured on something else, `instead`, is not stored.
+    """
     entry = {"load": LOAD and round(LOAD, 1), "machine": machine(),
              "rows": [stored(row) for row in rows]}                                # fmt: skip
     print(f"{Path(script).name}\n{page(entry)}")
-    if "--record" in sys.argv:
+    if "--record" in sys.argv and instead is not None:
+        print(f"not recorded: measured on {instead}")
+    elif "--record" in sys.argv:
         from seglib.paths import written_beside
 
         content = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
@@ -154,6 +159,7 @@ def summary(content: dict[str, Any]) -> str:
     for entry in content.values():
         rows = [Row(**row) for row in entry["rows"]]
         for (case, _), (ours, *others) in cases(rows).items():
+            others = [row for row in others if not row.contender.startswith("fit")]    # (ours, too)
             if others:
                 best = min(others, key=ours.times)
                 lines.append(

@@ -1,6 +1,6 @@
 """What the loops of training_speed.py reach: test mIoU of the same network on the same images.
 
-    python benchmarks/training_scores.py --root FOLDER        # CamVid's; ten minutes
+    python benchmarks/training_scores.py       # ten minutes; needs CamVid (README.md, Data)
 
 U-Net base 8 at 96×128, 20 epochs of CamVid's first 96 training images, three seeds. Each loop draws
 its own order and augmentation. The images are cached for all: that changes no score. Void dropped,
@@ -27,7 +27,7 @@ EPOCHS, IMAGES, SEEDS = 20, 96, 3
 
 
 def scores(files: Files) -> list[Row]:
-    test = CamVid("test", root=files.root, transform=eval_transform(*SIZE), cache=True)
+    test = CamVid("test", transform=eval_transform(*SIZE), cache=True)
     case, rows = "test mIoU, U-Net base 8, 96×128, 20 epochs of 96 images, seeds 0 to 2", []
     for name, (function, _) in available().items():
         if name == "fit, cache":
@@ -46,15 +46,14 @@ def scores(files: Files) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--root")
     parser.add_argument("--record", action="store_true", help="see _report.py")
-    options = parser.parse_args()
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(options.root, IMAGES, Path(folder))
-        if files.what.startswith("CamVid"):
+        files = Files(IMAGES, Path(folder))
+        if files.real:
             report(__file__, scores(files))
         else:
-            print("training_scores.py needs CamVid: give its folder as --root; left out")
+            print("training_scores.py needs CamVid: left out")
 
 
 if __name__ == "__main__":

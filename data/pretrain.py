@@ -19,7 +19,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import argparse
 import hashlib
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from seglib.losses import CombinedLoss
 from seglib.machine import describe_machine
 from seglib.models import create_model
 from seglib.paths import written_beside
+from seglib.runlog import revision
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 
@@ -192,12 +192,6 @@ def scores(model: torch.nn.Module) -> dict[str, Any]:
             miou = evaluate(model, make_loader(data, 20)).miou
             found[f"{light} {height}×{width}"] = round(miou, 4)
     return found
-
-
-def revision() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HOME, capture_output=True,
-                          text=True)                                               # fmt: skip
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,54 +15,66 @@ FOLDER = Path(__file__).resolve().parent / "runs"
 
 
 def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
-    """Evaluate a run's best checkpoint on the test split, whole and per group, and note it all."""
-    import torch
+    """Evaluate a run's best checkpoint on the test split, whole and per group, and note it all.
 
+    Settings, machine and revision are those that the run itself wrote when it began (run.json).
+    """
     from seglib.checkpoints import load_checkpoint, read_content
     from seglib.data import DATASETS, make_loader
     from seglib.training import evaluate
     from seglib.transforms import eval_transform
 
-    best = load_checkpoint(out / "best.pt")
-    training = read_content(out / "last.pt")["training"]
-    settings, rows = training["settings"], training["rows"]
+    best, last = load_checkpoint(out / "best.pt"), load_checkpoint(out / "last.pt")
+    content = read_content(out / "last.pt")
+    training, rows = content["training"], content["training"]["rows"]
+    described = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    settings = described["settings"]
     assert best.data.size is not None
     data = DATASETS[settings["data"]]("test", root, eval_transform(*best.data.size))
-    scores = evaluate(best.model, make_loader(data, 8))
-    last = evaluate(load_checkpoint(out / "last.pt").model, make_loader(data, 8))
-    groups = {}
-    if settings["data"] == "camvid":
-        for group in sorted(set(data.groups)):
-            chosen = [i for i, name in enumerate(data.groups) if name == group]
-            part = make_loader(torch.utils.data.Subset(data, chosen), 8)
-            groups[group] = {"images": len(chosen), **short(evaluate(best.model, part))}
     top = max(rows, key=lambda row: row["val_miou"])
+    batch, images = settings["batch_size"], training["settings"]["images"]
+    peaks = [row["peak_gb"] for row in rows if "peak_gb" in row]             # (on CUDA)
     return {
         "schema": 1,
         "name": name,
         "dataset": settings["data"],
         "train_split": settings["train_split"],
-        "pretrained": None,
-        "model": {k: settings[k] for k in ("model", "base_channels", "depth", "norm", "up")},
+        "pretrained": None if settings["pretrained"] == "none" else settings["pretrained"],
+        "model": {"model": content["model"], **content["options"]},
+        "amp": settings["amp"],
         "size": list(best.data.size),
         "seed": settings["seed"],
         "epochs": len(rows),
-        "images_seen": len(rows) * (settings["images"] // settings["batch_size"])
-        * settings["batch_size"],
+        "images_seen": len(rows) * (images // batch * batch),
         "classes": list(best.data.classes),
         "val": {"split": settings["val_split"], "miou": round(top["val_miou"], 4),
                 "epoch": top["epoch"], "miou_last_epoch": round(rows[-1]["val_miou"], 4)},
-        "test": short(scores),
-        "test_groups": groups,
-        "test_miou_last_epoch": round(last.miou, 4),
+        "test": short(evaluate(best.model, make_loader(data, 8))),
+        "test_groups": by_drive(best.model, data) if settings["data"] == "camvid" else {},
+        "test_miou_last_epoch": round(evaluate(last.model, make_loader(data, 8)).miou, 4),
         "images": len(data),
         "minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
         "images_per_second": round(sum(r["images_per_second"] for r in rows) / len(rows), 1),
-        "hardware": training["machine"]["hardware"],
-        "threads": training["machine"]["threads"],
-        "versions": training["machine"]["versions"],
-        "revision": revision(),
-    }
+        "peak_gb": round(max(peaks), 2) if peaks else None,
+        "hardware": described["machine"]["hardware"],
+        "threads": described["machine"]["threads"],
+        "versions": described["machine"]["versions"],
+        "revision": described["revision"],
+    }                                                                              # fmt: skip
+
+
+def by_drive(model: Any, data: Any) -> dict[str, Any]:
+    from torch.utils.data import Subset
+
+    from seglib.data import make_loader
+    from seglib.training import evaluate
+
+    found = {}
+    for group in sorted(set(data.groups)):
+        chosen = [i for i, name in enumerate(data.groups) if name == group]
+        scores = evaluate(model, make_loader(Subset(data, chosen), 8))
+        found[group] = {"images": len(chosen), **short(scores)}
+    return found
 
 
 def short(scores: Any) -> dict[str, Any]:
@@ -72,12 +83,6 @@ def short(scores: Any) -> dict[str, Any]:
     return {"miou": round(content["miou"], 4), "iou": rounded(content["iou"]),
             "dice": rounded(content["dice"]),
             "pixel_accuracy": round(content["pixel_accuracy"], 4)}
-
-
-def revision() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=FOLDER,
-                          capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
 
 
 def table() -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from seglib.__main__ import main
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = sorted((ROOT / "results" / "runs").glob("*.json"))
 CLASSES = {"camvid": 11, "ultrasound": 3}
@@ -46,6 +48,29 @@ def shown(name, page="README.md"):
 
 def test_the_readme_shows_the_recorded_runs():
     assert RUNS and shown("runs") == load(ROOT / "results" / "runs.py").table()
+
+
+def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
+    words = {"data": "streets", "model": "segnet", "base_channels": "4", "height": "32",
+             "width": "48", "epochs": "1", "batch_size": "48", "device": "cpu"}    # fmt: skip
+    flags = [f"--{key}={value}" for key, value in words.items()]
+    assert main(["train", *flags, "--out", str(tmp_path)]) == 0
+    found = load(ROOT / "results" / "runs.py").record(tmp_path, "small", None)
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("val_miou")
+    miou = [float(row.split(",")[column]) for row in rows[1:]]
+    assert found["val"]["miou"] == pytest.approx(max(miou), abs=1e-4)
+    assert found["val"]["miou_last_epoch"] == pytest.approx(miou[-1], abs=1e-4)
+    assert found["images_seen"] == 240 and found["size"] == [32, 48]
+    assert found["model"]["model"] == "segnet" and found["model"]["base_channels"] == 4
+    assert found["pretrained"] is None and found["peak_gb"] is None and found["amp"] == "none"
+    said = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert found["revision"] == said["revision"] and found["versions"]["torch"]
+    best = str(tmp_path / "best.pt")
+    assert main(["evaluate", best, "--data=streets", "--json", str(tmp_path / "s.json")]) == 0
+    scores = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    assert found["test"]["miou"] == pytest.approx(scores["all"]["miou"], abs=1e-4)
+    assert len(found["test"]["iou"]) == 11 and found["images"] > 0
 
 
 def test_the_readme_shows_the_recorded_models(monkeypatch):
