@@ -109,9 +109,10 @@ def machine() -> dict[str, Any]:
 def page(entry: dict[str, Any]) -> str:
     """A script's table, below the machine and the versions it was measured with."""
     found = entry["machine"]
+    half = "".join(f", {name}" for name in found.get("half_precision", ()))
     versions = ["torch " + found["torch"], *(" ".join(peer) for peer in found["peers"].items())]
-    return (f"{found['hardware']}, {found['threads']} threads, {', '.join(versions)}; cores busy "
-            f"before: {entry['load']}.\n\n" + table([Row(**row) for row in entry["rows"]]))
+    return (f"{found['hardware']}{half}, {found['threads']} threads, {', '.join(versions)}; cores "
+            f"busy before: {entry['load']}.\n\n" + table([Row(**row) for row in entry["rows"]]))
 
 
 def cases(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:

@@ -8,7 +8,8 @@ already. Each way runs in a process of its own, so that memory and compilation a
 ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation,
 which may use nothing that an earlier process has compiled.
 tf32 is a way of GPUs only. The ways with AVX2 are of CPUs only, and forbid all later instructions,
-those for bfloat16 among them. Memory is the peak above what was held before the first step.
+those for bfloat16 among them. Memory is the peak above what was held before the first step; on a
+CPU it is the whole process's, the compiler included.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "bfloat16, channels_last": {"amp": "bf16", "channels_last": True},
     "float16, channels_last": {"amp": "fp16", "channels_last": True},
     "float32, compiled": {"compile": True},
+    "float32, channels_last, compiled": {"channels_last": True, "compile": True},
     "bfloat16, channels_last, compiled": {"amp": "bf16", "channels_last": True, "compile": True},
     "float32, channels_last, AVX2": {"channels_last": True, "avx2": True},
     "bfloat16, channels_last, AVX2": {"amp": "bf16", "channels_last": True, "avx2": True},

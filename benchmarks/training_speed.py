@@ -41,6 +41,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from seglib.data import CamVid, FolderDataset, make_loader
+from seglib.machine import half_precision
 from seglib.models import UNet
 from seglib.training import fit
 from seglib.transforms import train_transform
@@ -195,7 +196,7 @@ ARMS: dict[str, tuple[Arm, bool]] = {
 
 def available() -> dict[str, tuple[Arm, bool]]:
     arms = dict(ARMS)
-    if not torch.cpu._is_avx512_bf16_supported():
+    if not {"avx512_bf16", "amx_bf16"} & set(half_precision()):
         del arms["fit, bf16"]
     try:
         import pytorch_lightning  # noqa: F401

@@ -89,8 +89,9 @@ def not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
         names = f" ({', '.join(loader.dataset.files[key][0].name for key in batch)})"
     cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
     return (
-        f"the loss is {value} at {when}{names}{cause}; lower lr, set clip=1.0, or look at these "
-        "files; the checkpoints of before are whole"
+        f"the loss is {value} at {when}{names}{cause}; lower lr, set clip=1.0, take bf16 where "
+        "amp is fp16 (activations beyond 65504 are infinite in it), or look at these files; the "
+        "checkpoints of before are whole"
     )
 
 

@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+# Instructions for sixteen-bit numbers, as Linux names them; the last two are ARM's.
+HALF_PRECISION = ("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp")
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "opencv-python-headless")
 
 
@@ -15,9 +17,11 @@ def describe_machine(device: Any) -> dict[str, Any]:
     """Hardware of `device` (a torch.device), torch's CPU threads, and versions; plain values."""
     import torch
 
+    on_cpu = device.type == "cpu"
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {
         "hardware": hardware,
+        **({"half_precision": half_precision()} if on_cpu else {}),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "versions": {"python": platform.python_version(), **versions()},
@@ -37,10 +41,19 @@ def versions() -> dict[str, str]:
 
 def processor() -> str:
     """The processor's name, where the system tells it, and how many cores there are."""
-    name = platform.processor() or platform.machine()
-    table = Path("/proc/cpuinfo")
-    if table.exists():
-        lines = table.read_text().splitlines()
-        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        name = names[0] if names else name
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
+
+
+def half_precision() -> list[str]:
+    """The processor's instructions for sixteen-bit numbers; none known where it is not Linux."""
+    found = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return [name for name in HALF_PRECISION if name in found]
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first core under `key`; empty where it says nothing."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines
+                 if line.partition(":")[0].strip() == key), "")                    # fmt: skip

@@ -175,14 +175,15 @@ class Run:
 
 
 def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """w̄ ← decay · w̄ + (1 − decay) · w after each step; buffers (BatchNorm's) are copied.
+    """w̄ ← decay · w̄ + (1 − decay) · w after each step, BatchNorm's statistics likewise.
 
+    (Those of the last weights would not fit the average, which gives other activations.)
     The average starts as the weights after the first step (Polyak & Juditsky, 1992; as here:
     Tarvainen & Valpola, 2017, arXiv:1703.01780).
     """
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def model_settings(model: nn.Module) -> dict[str, Any]:

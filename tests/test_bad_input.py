@@ -254,7 +254,7 @@ TABLE = [
     ("loss that is not a number", nan_run,
      ["loss is nan at batch \\d of epoch 1", "toy_003.jpg", "images hold values"]),
     ("loss that explodes", lambda f: tiny_run(f, lr=1e30, schedule="constant"),
-     ["loss is (nan|inf)", "toy_00", "lower lr"]),
+     ["loss is (nan|inf)", "toy_00", "lower lr", "take bf16 where amp is fp16"]),
     ("epochs = 0", lambda f: tiny_run(f, epochs=0), ["epochs=0", "above 0"]),
     ("unknown schedule", lambda f: tiny_run(f, schedule="one_cycle"), ["did you mean 'onecycle'"]),
     ("batch larger than nothing", lambda f: make_loader(Toy(0), 2), ["empty"]),
