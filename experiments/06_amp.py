@@ -4,11 +4,11 @@
     python experiments/06_amp.py --table       # what the record says
 
 A U-Net (base 8) learns Streets at 72×96 with batches of 8, each arm with the best of its rates on
-60 scenes of their own, over two seeds. "weights in bfloat16" is `model.bfloat16()`: weights, BatchNorm's statistics
-and the optimiser's averages in sixteen bits, too; it is scored so, all others in float32. Averaged
-weights have decay 0.98, about the last 50 steps. Void dropped, one confusion matrix, the last
-epoch's weights. Mixed precision in float16 is not among the arms: on a CPU without instructions for
-it a run takes ten times as long.
+60 scenes of their own (the mean of two seeds). "weights in bfloat16" is `model.bfloat16()`:
+weights, BatchNorm's statistics and the optimiser's averages in sixteen bits, too; it is scored so,
+all others in float32. Averaged weights have decay 0.98, about the last 50 steps. Void dropped, one
+confusion matrix, the last epoch's weights. Mixed precision in float16 is not among the arms: on a
+CPU without instructions for it a run takes ten times as long.
 """
 
 from __future__ import annotations
