@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seglib.exercises.base import NotYet, call
-from seglib.losses import CrossEntropyLoss
+from seglib.losses import CrossEntropyLoss, FocalLoss
 
 VOID = 255
 Batch = tuple[Tensor, Tensor]
@@ -46,10 +46,11 @@ class Watched(nn.Module):
 
 
 class Case(NamedTuple):
-    """How many images each batch has, and which share of its pixels is void."""
+    """How many images each batch has, which share of its pixels is void, and the loss."""
 
     images: tuple[int, ...]
     void: tuple[float, ...]
+    loss: type[CrossEntropyLoss] = CrossEntropyLoss
 
     def batches(self) -> list[Batch]:
         generator, found = torch.Generator().manual_seed(6), []
@@ -63,12 +64,12 @@ class Case(NamedTuple):
     def __str__(self) -> str:
         rows = [f"{n} image{'s' * (n > 1)} with {100 * share:.0f} % void"
                 for n, share in zip(self.images, self.void, strict=True)]          # fmt: skip
-        return f"{len(rows)} batches ({', '.join(rows)})"
+        return f"{len(rows)} batches ({', '.join(rows)}), {self.loss.__name__}"
 
 
 CASES = (
     Case((2, 2, 2), (0, 0.9, 0.5)),
-    Case((2, 1, 3), (0.8, 0.1, 0.4)),
+    Case((2, 1, 3), (0.8, 0.1, 0.4), FocalLoss),
     Case((2, 2, 2), (0.3, 1, 0.7)),
     Case((2, 2, 2), (1, 0.6, 0)),
 )
@@ -84,16 +85,17 @@ def _flat(model: nn.Module) -> Tensor:
     return torch.cat([row.flatten() for row in rows])
 
 
-def gradient(images: Tensor, target: Tensor) -> Tensor:
+def gradient(images: Tensor, target: Tensor, loss: type[CrossEntropyLoss]) -> Tensor:
     """Of one batch, by the mean over its valid pixels."""
     model = network()
-    CrossEntropyLoss()(model(images), target).backward()
+    loss()(model(images), target).backward()
     return _flat(model)
 
 
-def whole(batches: Sequence[Batch]) -> Tensor:
-    """The gradient of one big batch."""
-    return gradient(torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches]))
+def whole(case: Case, loss: type[CrossEntropyLoss] | None = None) -> Tensor:
+    """The gradient of one big batch (or that of another loss than asked for)."""
+    images, targets = zip(*case.batches(), strict=True)
+    return gradient(torch.cat(images), torch.cat(targets), loss or case.loss)
 
 
 class Parts(NamedTuple):
@@ -108,10 +110,11 @@ class Parts(NamedTuple):
         return (self.gradients * weights[:, None]).sum(0)
 
 
-def parts(batches: Sequence[Batch]) -> Parts:
+def parts(case: Case) -> Parts:
+    batches = case.batches()
     columns = ([float((t != VOID).sum()) for _, t in batches],
                [float(len(t)) for _, t in batches], [float(t.numel()) for _, t in batches])
-    return Parts(torch.stack([gradient(*batch) for batch in batches]),
+    return Parts(torch.stack([gradient(*batch, case.loss) for batch in batches]),
                  *map(torch.tensor, columns))                                      # fmt: skip
 
 
@@ -166,7 +169,7 @@ def accumulate(answer: Any) -> str:
     with torch.enable_grad():
         models = [_run(answer, case) for case in CASES]
         found = [_flat(model) for model in models]
-        rights = [whole(case.batches()) for case in CASES]
+        rights = [whole(case) for case in CASES]
         wrong = [n for n in range(len(CASES)) if not _close(found[n], rights[n])]
         if wrong:
             raise NotYet(_diagnosis(found, rights, wrong[0]))
@@ -181,7 +184,7 @@ def _run(answer: Any, case: Case) -> Watched:
     before = copy.deepcopy(model.state_dict())
 
     def run() -> tuple[Any]:
-        return (answer(model, CrossEntropyLoss(), batches),)
+        return (answer(model, case.loss(), batches),)
 
     run.__name__ = getattr(answer, "__name__", "accumulate")
     if not callable(answer):
@@ -219,7 +222,9 @@ def _diagnosis(found: list[Tensor], rights: list[Tensor], n: int) -> str:
         return f"{said}no parameter has a gradient: backward is to be called for each batch"
     error = 100 * float((here - right).norm() / right.norm())
     said += f"the gradient is {error:.0f} % off that of one big batch: "
-    split = [parts(case.batches()) for case in CASES]
+    if case.loss is not CrossEntropyLoss and _close(here, whole(case, CrossEntropyLoss)):
+        return f"{said}it is that of cross-entropy. Call the loss that you are given"
+    split = [parts(case) for case in CASES]
     for text, weights in MISTAKES:
         if all(_close(a, q.weighted(weights(q))) for a, q in zip(found, split, strict=True)):
             return f"{said}{text}"

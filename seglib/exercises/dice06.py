@@ -19,7 +19,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 
 class Case(NamedTuple):
-    """A map: its size, the share of the foreground, and how sure the logits are of it."""
+    """Maps: their size, the share of the foreground, and how sure the logits are of it."""
 
     name: str
     height: int
@@ -27,14 +27,18 @@ class Case(NamedTuple):
     share: float
     sure: float
     spread: float
+    images: int = 1                            # the second has a quarter of the foreground
 
     def logits(self) -> Tensor:
         signs = torch.where(self.target() == 1, 1.0, -1.0) * self.sure / 2
-        noise = torch.randn(1, 2, self.height, self.width, generator=_seeded(self.height))
+        noise = torch.randn(self.images, 2, self.height, self.width,
+                            generator=_seeded(self.height))                        # fmt: skip
         return torch.stack((-signs, signs), 1) + self.spread * noise
 
     def target(self) -> Tensor:
-        target = (torch.rand(1, self.height, self.width, generator=_seeded(1)) < self.share).long()
+        drawn = torch.rand(self.images, self.height, self.width, generator=_seeded(1))
+        drawn[1:] *= 4
+        target = (drawn < self.share).long()
         target[:, :, : self.width if self.name == "void" else 3] = VOID
         return target
 
@@ -44,6 +48,7 @@ class Case(NamedTuple):
 
 
 CASES = (
+    Case("a batch of two maps of 6×8, unlike each other", 6, 8, 0.6, 1, 1.4, images=2),
     Case("a map of 6×8", 6, 8, 0.4, 1, 1.4),
     Case("a map of 24×30", 24, 30, 0.4, 1, 1.4),
     Case("a map of 360×480, 40 % foreground", 360, 480, 0.4, 1, 1.4),
@@ -52,7 +57,7 @@ CASES = (
     Case("void", 6, 8, 0, 1, 1.4),
     Case("a map of 360×480 with very sure logits", 360, 480, 0.4, 11, 1.4),
 )
-LARGE, SURE, ABSENT, _, VERY_SURE = CASES[2:]
+LARGE, SURE, ABSENT, _, VERY_SURE = CASES[3:]
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -72,6 +77,16 @@ def truth(case: Case, dtype: torch.dtype, *, void: bool = False, eps: float = 1e
     return loss.item(), logits.grad
 
 
+def of_each_image(case: Case) -> list[float]:
+    """The images' own losses."""
+    logits, target = case.logits().double(), case.target()
+    found = []
+    for p, labels in zip(logits.softmax(1)[:, 1], target, strict=True):
+        p, g = p[labels != VOID], labels[labels != VOID] == 1
+        found.append(float(1 - 2 * p[g].sum() / (p.sum() + g.sum() + 1e-8)))
+    return found
+
+
 class Found(NamedTuple):
     """What the reader's loss made of a case."""
 
@@ -89,10 +104,10 @@ class Found(NamedTuple):
 
 def half_loss(answer: Any) -> str:
     with torch.enable_grad():
-        _check_definition(answer, CASES[:2])
+        _check_definition(answer, CASES[:3])
         for dtype in HALVES:
             _check(answer, dtype)
-        _check_definition(answer, CASES[2:4])
+        _check_definition(answer, CASES[3:5])
     return ("within 2 % of float64 in float16 and bfloat16, value and gradient, on maps whose "
             "sums exceed 65504, too")                                              # fmt: skip
 
@@ -104,9 +119,13 @@ def _check_definition(answer: Any, cases: Sequence[Case]) -> None:
         if found.right(torch.float32):
             continue
         right = truth(case, torch.float32)[0]
+        alone = of_each_image(case)
         readings = (
             (1 - right, "that is the Dice index; the loss is 1 minus it"),
             (truth(case, torch.float32, void=True)[0], "void pixels count in it as background"),
+            (sum(alone) / len(alone), "that is the mean of each image's loss. The sums run over "
+                                      "the batch, as in half_dice"),
+            (alone[0], "only the first image of the batch counts in it"),
             (truth(case, torch.float32, eps=1)[0], "an eps of 1 is large against the sum of few "
                                                    "pixels. It only has to prevent 0 / 0"),
         )                                                                          # fmt: skip
@@ -122,9 +141,11 @@ def _check(answer: Any, dtype: torch.dtype) -> None:
     if any(not result.right(dtype) for result in found.values()):
         raise NotYet(_diagnosis(found, dtype))
     kept = found[LARGE].dtype
-    if kept not in (torch.float32, torch.float64):
+    if kept != torch.float32:
+        why = ("the next factor, the scale, overflows in half precision" if kept in HALVES else
+               "float64 takes twice the memory, and no GPU is made for it")
         raise NotYet(f"the values are right, but of {name} logits the loss is {_name(kept)}, "
-                     "expected float32: the next factor, the scale, overflows in half precision")
+                     f"expected float32: {why}")                                   # fmt: skip
     for case, result in found.items():
         _check_gradient(case, result.gradient, dtype)
 
@@ -195,7 +216,7 @@ def _run(answer: Any, case: Case, dtype: torch.dtype) -> Found:
     if not torch.equal(target, case.target()):
         raise NotYet(f"on {given}, the target is another one afterwards: its void is lost for "
                      "whoever reads it next. Work on a copy")                     # fmt: skip
-    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+    if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
         raise NotYet(f"on {given}, found {show(value)}, expected one number: a tensor without "
                      "dimensions that backward can start from")                    # fmt: skip
     if not value.requires_grad:

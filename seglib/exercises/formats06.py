@@ -175,8 +175,8 @@ def _sets(key: str) -> list[tuple[Names, str]]:
     scale, everything = SCALES[key], frozenset(GRADIENTS)
     if key == OVERFLOW:
         return [
-            (frozenset(), "that none overflows: 2^24 is 1.7e7, and times the largest of the six "
-                          "it lies above 65504"),
+            (frozenset(), "but one does overflow: 2^24 is 1.7e7, and times the largest of the "
+                          "six it lies above 65504"),
             (everything, "that all overflow: the scale itself is too large for float16, but the "
                          "product is taken in float32 and only then cast"),
             (everything - lost(key), "that is what does not overflow"),

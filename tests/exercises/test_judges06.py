@@ -89,7 +89,7 @@ def other_dice(p, total=torch.sum, dtype=torch.float32):
         q, valid = p(logits) * (target != 255), target == 1
         inside = total(q * valid, dtype=dtype)
         whole = total(q, dtype=dtype) + total(valid.to(dtype), dtype=dtype)
-        return 1 - 2 * inside / (whole + 1e-8)
+        return (1 - 2 * inside / (whole + 1e-8)).float()
 
     return dice
 
@@ -327,8 +327,8 @@ def test_gradients_switched_off_are_told_and_switched_on_again():
 
 def test_mistakes_of_accumulation_differ():
     """Else a message may name a mistake that was not made."""
-    right = [accumulate06.whole(case.batches()) for case in accumulate06.CASES]
-    split = [accumulate06.parts(case.batches()) for case in accumulate06.CASES]
+    right = [accumulate06.whole(case) for case in accumulate06.CASES]
+    split = [accumulate06.parts(case) for case in accumulate06.CASES]
     found = [(text, [q.weighted(weights(q)) for q in split])
              for text, weights in accumulate06.MISTAKES]                           # fmt: skip
     for n, (text, gradients) in enumerate(found):

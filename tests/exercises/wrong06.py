@@ -119,7 +119,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_lost(scaled='{"bridge", "block", "stem"}'), "those are the same as without scaling"),
         (_lost(scaled='{"up", "norm", "bridge", "block", "stem"}'), "divides by the scale"),
         (_lost(scaled="set()"), "'scaled by 1024': [] is not it: nothing, you say"),
-        (_lost(overflow="set()"), "that none overflows"),
+        (_lost(overflow="set()"), "but one does overflow"),
         (_lost(overflow="set(ex.gradients())"), "that all overflow: the scale itself"),
         (_lost(overflow='{"head", "up"}'), "those are the products above 1"),
         (_lost(overflow='{"up", "norm", "bridge", "block", "stem"}'), "what does not overflow"),
@@ -202,6 +202,15 @@ WRONG: dict[str, list[tuple[str, str]]] = {
          "the target is another one afterwards"),
         (_dice("logits.float().softmax(4)"), "dice raised IndexError"),
         (_dice(end="None"), "is the `return` missing"),
+        (_dice("logits.float().softmax(1)[:, 1]", inside="(p * g).sum((1, 2))",
+               whole="p.sum((1, 2)) + g.sum((1, 2))",
+               end="(1 - 2 * inside / (whole + eps)).mean()"),
+         "that is the mean of each image's loss"),
+        (_dice("logits[:1].float().softmax(1)[:, 1]", start="target = target[:1]"),
+         "only the first image of the batch counts"),
+        (_dice("logits.float().softmax(1)[:, 1]", end="(1 - 2 * inside / (whole + eps))[None]"),
+         "a tensor without dimensions"),
+        (_dice("logits.double().softmax(1)[:, 1]"), "float64, expected float32"),
     ],
     "loops": [
         (_faults(A="scale"), "backward runs on what scaler.scale(value) returns"),
@@ -262,6 +271,11 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("def accumulate(model, loss, batches):\n    model.backward()",
          "accumulate raised AttributeError"),
         (_sum("torch.rand(())"), "what may the divisor not know"),
+        ("def accumulate(model, loss, batches):\n"
+         "    total = sum((target != 255).sum() for _, target in batches)\n"
+         "    for images, target in batches:\n"
+         "        (F.cross_entropy(model(images), target, ignore_index=255, reduction='sum')\n"
+         "         / total).backward()", "it is that of cross-entropy"),
     ],
     "speedup": [
         (_factors(bits="2"), "what the part gains for itself"),
