@@ -145,7 +145,7 @@ def said(ours: Row, other: Row) -> str:
     found = ours.ratios(other)
     if len(found) < 4:
         return f"{ours.times(other):.2f}×"
-    low, _, high = statistics.quantiles(found, n=4)
+    low, _, high = statistics.quantiles(found, n=4, method="inclusive")
     return f"{ours.times(other):.2f}×, {low:.2f} to {high:.2f}"
 
 

@@ -5,8 +5,9 @@
 
 Training steps of a U-Net (forward, loss, backward, AdamW) on random images that lie on the device
 already. Each way runs in a process of its own, so that memory and compilation are its own; all
-ways take turns, and each keeps its fastest step. The first step's seconds hold the compilation,
-which may use nothing that an earlier process has compiled.
+ways take turns in rounds, and of each round the fastest step counts; told are the medians of the
+speeds, and of the ratios within a round (of compiled ways, which have fewer, the ratio of medians).
+The first step's seconds hold the compilation, which may use nothing compiled by an earlier process.
 tf32 is a way of GPUs only. The ways with AVX2 are of CPUs only, and forbid all later instructions,
 those for bfloat16 among them. Memory is the peak above what was held before the first step; on a
 CPU it is the whole process's, the compiler included.
@@ -20,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from statistics import median
 from typing import Any
 
 import torch
@@ -42,7 +44,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "bfloat16, channels_last, AVX2": {"amp": "bf16", "channels_last": True, "avx2": True},
 }                                                                                  # fmt: skip
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-STEPS = 12
+STEPS, COMPILED_ROUNDS = 12, 3                         # (compiling takes most of a minute)
 
 
 def work(way: str, batch: int, height: int, width: int, base: int) -> None:
@@ -80,11 +82,25 @@ def megabytes(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
+def measured(way: str, options: argparse.Namespace) -> tuple[float, float, float]:
+    """What `work` says in a process of its own."""
+    sizes = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width", "base")]
+    done = subprocess.run([sys.executable, __file__, f"--work={way}", *sizes],
+                          env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+                               **(AVX2 if "avx2" in WAYS[way] else {})},
+                          capture_output=True, text=True)                          # fmt: skip
+    line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
+    if line is None:
+        raise RuntimeError(f"{way} gave no result:\n{done.stderr[-2000:]}")
+    speed, memory, first = map(float, line.split()[1:])
+    return speed, memory, first
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in (("batch", 8), ("height", 96), ("width", 128), ("base", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--work", choices=list(WAYS), help="measure one way (a process of its own)")
     parser.add_argument("--record", action="store_true", help="see _report.py")
     options = parser.parse_args()
@@ -94,30 +110,25 @@ def main() -> None:
         return
     shape = f"{options.batch}×{options.height}×{options.width}"
     case = f"U-Net base {options.base}, {shape}"
-    best: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     elsewhere = "avx2" if torch.cuda.is_available() else "tf32"
     ways = [way for way, how in WAYS.items() if elsewhere not in how]
     for turn in range(options.rounds):
         for way in ways[:: 1 if turn % 2 == 0 else -1]:
-            words = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width",
-                                                                      "base")]     # fmt: skip
-            done = subprocess.run([sys.executable, __file__, f"--work={way}", *words],
-                                  env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-                                       **(AVX2 if "avx2" in WAYS[way] else {})},
-                                  capture_output=True, text=True)                  # fmt: skip
-            line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
-            if line is None:
-                raise RuntimeError(f"{way} gave no result:\n{done.stderr[-2000:]}")
-            speed, memory, first = map(float, line.split()[1:])
-            kept = best.setdefault(way, [0.0, memory, first])
-            best[way] = [max(kept[0], speed), max(kept[1], memory), min(kept[2], first)]
+            if turn < COMPILED_ROUNDS or "compile" not in WAYS[way]:
+                found.setdefault(way, []).append(measured(way, options))
     rows = []
-    for way, (speed, memory, first) in best.items():
+    for way, results in found.items():
+        speeds, memory, first = zip(*results, strict=True)
+        plain = tuple(speed for speed, _, _ in found["float32"])
+        paired = len(speeds) == len(plain)             # else there is no ratio within a round
+        rows.append(Row(f"{case}: {way}", way, median(speeds), "images/s",
+                        speeds if paired else ()))                                 # fmt: skip
         if way != "float32":
-            rows += [Row(f"{case}: {way}", way, speed, "images/s"),
-                     Row(f"{case}: {way}", "float32", best["float32"][0], "images/s")]  # fmt: skip
-        rows += [Row(f"{case}: {way}", way, memory, "MB"),
-                 Row(f"{case}: {way}", way, first, "s to the first step")]         # fmt: skip
+            rows.append(Row(f"{case}: {way}", "float32", median(plain), "images/s",
+                            plain if paired else ()))                              # fmt: skip
+        rows += [Row(f"{case}: {way}", way, max(memory), "MB"),
+                 Row(f"{case}: {way}", way, min(first), "s to the first step")]    # fmt: skip
     report(__file__, rows)
 
 

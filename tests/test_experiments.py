@@ -63,7 +63,7 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
     assert not stale, f"measure again: python experiments/{script.name} {' '.join(stale)}"
 
 
-# (of one seed, scored on dev)
+# (of one seed or two, scored on dev)
 ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets", "tuning_scans", "tuning_norms",
           "edges_scans", "edges_norms")
 
@@ -79,8 +79,9 @@ def test_the_record_is_whole(script):
     for name, part in record["parts"].items():
         assert part["settings"] == parts[name].settings and part["code"] == list(parts[name].code)
         runs = {(run["arm"], run["seed"]) for run in part["runs"]}
-        seeds = {parts[name].settings["tuning_seed"]} if name in ON_DEV else set(
-            range(parts[name].seeds))
+        tuned = parts[name].settings
+        seeds = set(range(parts[name].seeds)) if name not in ON_DEV else set(
+            tuned.get("tuning_seeds") or [tuned["tuning_seed"]])
         assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= seeds
         for run in part["runs"]:
             assert run["seconds"] >= 0 and run["machine"] in record["machines"]
