@@ -6,7 +6,7 @@ python bootstrap.py COMMAND [options]
   lab                   JupyterLab at the first lesson (further options go to JupyterLab)
   setup                 only make the environment (.venv)
   test-fast             linters and quick tests
-  test                  linters, all tests with coverage, every notebook compared with its outputs
+  test                  linters, all tests, every notebook compared with its outputs
   soak                  long fault tests
   notebooks [LESSON=03] execute and normalise notebooks in place (--force: with changes in them)
   reset LESSON=03       fetch a lesson afresh; your copy stays beside it as *_mine.ipynb

@@ -184,8 +184,7 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
     locked = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
     lint = [[python, "-m", "ruff", "check", "."], [python, "-m", "mypy"]] if locked else []
     if command == "test":
-        unit = [*PYTEST, *BY_TEST, "-m", "not soak", "--cov=seglib",
-                "--cov-report=term:skip-covered", *args]                           # fmt: skip
+        unit = [*PYTEST, *BY_TEST, "-m", "not soak", *args]
         return [*lint, unit, check_command(loosely=not locked)]
     if command == "test-fast":
         return [*lint, [*PYTEST, *BY_TEST, "-m", "not slow and not soak", *args]]
