@@ -167,7 +167,7 @@ PARTS = {
                    {**UNET, **RATES, "images": 2000}),
     "edges": Part(edges, (*CODE, "experiments/02_unet.py:BEYOND edges tune"),
                   {**UNET, "tuning_seed": 100, "images": 2000}),
-    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=5),
+    "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=20),
     "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 6000}, seeds=5),
 }                                                                                  # fmt: skip
 

@@ -242,7 +242,7 @@ PARTS = {
     "longer": Part(longer, (*ON_SLICES, HERE + "longer watch_lesions"),
                    {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000}, seeds=5),
     "live": Part(live, (*ON_SLICES, HERE + "live watch_lesions"),
-                 {**SLICES, "lr": 2e-3, "images": 800}, seeds=5),
+                 {**SLICES, "lr": 2e-3, "images": 800}, seeds=20),
     "tuning_streets": Part(tuning_streets, (*ON_SCENES, HERE + "tuning_streets tune_streets"),
                            {**SCENES, "images": 2880}),
     "streets": Part(compare_streets, (*ON_SCENES, HERE + "compare_streets rate measure_streets",

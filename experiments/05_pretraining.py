@@ -259,7 +259,7 @@ PARTS = {
     "night": Part(by_night, (*STREETS, HERE + "ARMS SCENES label rate measure scored zero_shot"),
                   {**NET, **RATES, "images": 800, "shown": [3, 8, 20]}, seeds=5),
     "live": Part(live, (*STREETS, HERE + "ARMS measure scored"),
-                 {**NET, "lr": 1e-3, "images": 240, "shown": []}, seeds=5),
+                 {**NET, "lr": 1e-3, "images": 240, "shown": []}, seeds=20),
     "tuning_scans": Part(tuning_scans, (*SCANS, HERE + "tuning_scans"),
                          {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800,
                           "slices": 24}),
