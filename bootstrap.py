@@ -3,22 +3,25 @@
 
 python bootstrap.py COMMAND [options]
 
-  lab                   JupyterLab at the first lesson (further options go to JupyterLab)
-  setup                 only make the environment (.venv)
+  lab                   JupyterLab over your own copies of the lessons (workbook/), at the
+                        welcome page (further options go to JupyterLab)
+  setup [COMMAND]       only make the environment (.venv), with what COMMAND needs (default: lab)
   test-fast             linters and quick tests
   test                  linters, all tests, every notebook compared with its outputs
+  test-everywhere       notebooks, copies and tests on simulated other processors; up to an hour
   soak                  long fault tests
   notebooks [LESSON=03] execute and normalise notebooks in place (--force: with changes in them)
-  reset LESSON=03       fetch a lesson afresh; your copy stays beside it as *_mine.ipynb
+  reset LESSON=03       put a fresh copy of a lesson into workbook/; yours is kept beside it with
+                        the date
   full [LESSON=03]      real data and full settings, written to notebooks/full/
   experiments, bench    run every script of experiments/ or benchmarks/
   pretrain              train the checkpoint in data/weights anew: an hour on two cores
-  clean                 remove environment and caches (never data, downloads or runs)
+  clean                 remove environment and caches (never data, runs or workbook/)
 
-SEGLIB_TORCH=cpu (or --torch cpu) installs PyTorch without CUDA: about 2 GB instead of 7.
+SEGLIB_TORCH=cpu (or --torch cpu) installs PyTorch without CUDA: about 2 GB instead of 6.
 SEGLIB_VERSIONS=locked|oldest|newest chooses the packages' versions (default: locked).
 """
-# Older idioms are meant: this runs on Python 3.6, far enough to find a newer one.
+# The older idioms are deliberate: this runs on Python 3.6, far enough to find a newer one.
 
 import errno
 import glob
@@ -35,14 +38,17 @@ import time
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OLDEST = (3, 11)
 WINDOWS = os.name == "nt"
-# One environment for everything: beside PyTorch the test tools weigh little, and `lab` and `test`
-# never have to reinstall after each other.
-PACKAGES = ["-e", ".[lab,test,bench]"]
+# What each command needs besides the library, as extras of pyproject.toml. There is one .venv, and
+# extras are only ever added to it, so `lab` and `test` never reinstall after each other. BENCH has
+# all that a command may need.
+LAB, TEST, BENCH = ["lab"], ["lab", "test"], ["bench", "lab", "test"]
+EXTRAS = {"lab": LAB, "setup": LAB, "test": TEST, "test-fast": TEST, "test-everywhere": TEST,
+          "soak": TEST, "notebooks": TEST, "reset": LAB, "full": LAB, "experiments": TEST,
+          "bench": BENCH, "pretrain": LAB}
 VERSIONS = {"locked": ["-c", "requirements.lock"], "newest": ["--upgrade"],
             "oldest": ["--resolution", "lowest-direct"]}
-COMMANDS = ["lab", "setup", "test", "test-fast", "soak", "notebooks", "reset", "full",
-            "experiments", "bench", "pretrain", "clean", "help"]
-SPACE = "free some space (the course needs about 7 GB, or 2 GB with SEGLIB_TORCH=cpu)"
+COMMANDS = [*EXTRAS, "clean", "help"]
+SPACE = "free some space (the course needs about 6 GB, or 2 GB with SEGLIB_TORCH=cpu)"
 # What installers say when they fail; what happened; what to do; is the environment untouched?
 # (uv fetches everything before it changes anything)
 FAILURES = [
@@ -56,12 +62,12 @@ FAILURES = [
      "check the network (or proxy)", True),
     (r"permission denied|os error 13\b|access is denied|os error 5\b|read-only",
      "a file cannot be written", "close programs that use .venv, check the folder's rights", False),
-    (r"", "the installer failed", "mend what its last lines (above) say", False),
+    (r"", "the installer failed", "fix what its last lines (above) report", False),
 ]
 
 
 class Trouble(Exception):
-    """Something the reader can mend: one line that says what happened and what to do."""
+    """Something the reader can fix: one line that says what happened and what to do."""
 
     untouched = False
 
@@ -193,9 +199,16 @@ def note(path):
     return content if isinstance(content, dict) else {}
 
 
-def digest(torch, versions):
-    """What the environment depends on: packages, choices, its Python, and where it stands."""
-    content = read(here(".venv", "pyvenv.cfg")) + repr((torch, versions, PACKAGES, ROOT)).encode()
+def installed():
+    """The extras in .venv, as its stamp says; none if an older bootstrap.py wrote it."""
+    named = note(STAMP).get("extras")
+    return [name for name in BENCH if name in named] if isinstance(named, list) else []
+
+
+def digest(torch, versions, extras):
+    """What the environment depends on: packages, choices, its Python, and where it is."""
+    choices = repr((torch, versions, extras, ROOT)).encode()
+    content = read(here(".venv", "pyvenv.cfg")) + choices
     for name in ("pyproject.toml", "requirements.lock"):
         if not os.path.isfile(here(name)):
             raise Trouble(f"{name} is missing in {ROOT}; fetch it again: git checkout -- {name}")
@@ -203,8 +216,11 @@ def digest(torch, versions):
     return hashlib.sha256(content).hexdigest()
 
 
-def is_ready(torch, versions):
-    wanted, config = digest(torch, versions), read(here(".venv", "pyvenv.cfg"))
+def is_ready(torch, versions, extras):
+    """Is .venv whole, up to date, and does it have these extras (and perhaps more)?"""
+    wanted, config = digest(torch, versions, installed()), read(here(".venv", "pyvenv.cfg"))
+    if not set(extras) <= set(installed()):
+        return False
     home = re.search(r"^home *= *(.*?)\s*$", config.decode(errors="replace"), re.MULTILINE)
     alive = home and os.path.isdir(home.group(1)) and os.path.exists(venv_python())
     return alive and note(STAMP).get("digest") == wanted and not os.path.exists(UNFINISHED)
@@ -239,13 +255,14 @@ class Lock:
 
 
 def prepare_venv(uv, python, torch, versions):
-    """See to a .venv whose Python works; return whether it is new.
+    """Make sure of a .venv whose Python works; return whether it is new.
 
-    One that is whole is kept; one that an installer left half-way is not, nor one of other
-    choices: an installer leaves alone what satisfies a range, CUDA or not, newest or oldest.
+    One that is whole is kept. One that an installer left unfinished is not, nor one made with
+    other choices: an installer keeps what satisfies a range, CUDA or not, newest or oldest.
     """
     folder, half, before = here(".venv"), os.path.exists(UNFINISHED), note(STAMP)
-    changed = "versions" in before and (before["torch"], before["versions"]) != (torch, versions)
+    made_with = before.get("torch"), before.get("versions")
+    changed = "versions" in before and made_with != (torch, versions)
     rebuild = half or changed or not fit(venv_python())
     if rebuild and os.path.lexists(folder):
         ours = half or not os.listdir(folder) or os.path.exists(here(".venv", "pyvenv.cfg"))
@@ -261,29 +278,32 @@ def prepare_venv(uv, python, torch, versions):
     return rebuild
 
 
-def setup(torch, versions):
+def setup(torch, versions, extras):
+    """Bring .venv up to date, with these extras and those that it has."""
     with Lock():
-        if is_ready(torch, versions):                  # the other run has done it
+        if is_ready(torch, versions, extras):          # the other run has done it
             return
         if os.path.lexists(here(".venv")) and not os.path.isdir(here(".venv")):
             raise Trouble(".venv is not a folder; delete it, then run this again")
         if shutil.disk_usage(ROOT).free < 1e9:
             raise Trouble("less than 1 GB is free on this disk; " + SPACE + ", then run this again")
-        print("Setting up .venv (once; minutes, most of them for PyTorch)", flush=True)
+        extras = sorted({*extras, *installed()})       # (before a rebuild deletes the stamp)
+        print("Setting up .venv (once; minutes, most of them for PyTorch)" if not installed() else
+              "Bringing .venv up to date, with what this command needs", flush=True)
         python = find_python()
         uv = find_uv(python)
         new = prepare_venv(uv, python, torch, versions)
         backend = ["--torch-backend", torch] if torch else []
         try:
             install(uv, "pip", "install", "--python", venv_python(), *backend,
-                    *VERSIONS[versions], *PACKAGES)
+                    *VERSIONS[versions], "-e", ".[" + ",".join(extras) + "]")
         except Trouble as trouble:
             if trouble.untouched and not new:
                 os.remove(UNFINISHED)
             raise
         with open(STAMP + ".part", "w") as handle:
-            json.dump({"digest": digest(torch, versions), "torch": torch, "versions": versions},
-                      handle)
+            json.dump({"digest": digest(torch, versions, extras), "torch": torch,
+                       "versions": versions, "extras": extras}, handle)
         os.replace(STAMP + ".part", STAMP)
         os.remove(UNFINISHED)
 
@@ -298,6 +318,12 @@ def clean():
     return 0
 
 
+def choose(given, known):
+    if given not in known:
+        raise Trouble(f"unknown: {given}; choose one of: {', '.join(known)}")
+    return known[given] if isinstance(known, dict) else given
+
+
 def main(argv):
     args = [word for arg in argv or ["help"]
             for word in (arg.split("=", 1) if arg.startswith("--torch=") else [arg])]
@@ -307,15 +333,18 @@ def main(argv):
         torch = args[at + 1]
         del args[at:at + 2]
     versions = os.environ.get("SEGLIB_VERSIONS") or "locked"
-    for given, known in ((args[0], COMMANDS), (versions, VERSIONS)):
-        if given not in known and given not in ("-h", "--help"):
-            raise Trouble(f"unknown: {given}; choose one of: {', '.join(known)}")
-    if args[0] in ("help", "-h", "--help", "clean"):
-        return clean() if args[0] == "clean" else print(__doc__)
-    if not is_ready(torch, versions):
+    if args[0] in ("help", "-h", "--help"):
+        return print(__doc__)
+    choose(args[0], COMMANDS)
+    choose(versions, VERSIONS)
+    if args[0] == "clean":
+        return clean()
+    named = args[1:] if args[0] == "setup" and args[1:] else args[:1]
+    extras = sorted({extra for command in named for extra in choose(command, EXTRAS)})
+    if not is_ready(torch, versions, extras):
         if sys.version_info < OLDEST:
             return run([find_python(), here("bootstrap.py"), *argv])
-        setup(torch, versions)
+        setup(torch, versions, extras)
     if args[0] == "setup":
         return 0
     # waiting threads spin for microseconds only (benchmarks/README.md), and albumentations must
@@ -328,7 +357,7 @@ def main(argv):
 def guarded(function, *args):
     """Call `function` and exit: quietly after Ctrl-C, with one line after trouble."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):             # never fail for want of a character
+        if hasattr(stream, "reconfigure"):             # never fail at a character
             stream.reconfigure(errors="replace")
     try:
         sys.exit(function(*args))
@@ -337,7 +366,7 @@ def guarded(function, *args):
     except Trouble as trouble:
         line = str(trouble)
     except OSError as error:
-        line = f"{error}; mend that, then run this again"
+        line = f"{error}; fix that, then run this again"
         if error.errno == errno.ENOSPC:
             line = f"the disk is full; {SPACE}, then run this again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
