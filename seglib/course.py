@@ -113,7 +113,7 @@ def _versions() -> list[Finding]:
         )
     ]
     needed = dict.fromkeys((*PACKAGES, "matplotlib"), "problem")
-    for name, verdict in {**needed, "jupyterlab": "note", "nbval": "note"}.items():
+    for name, verdict in {**needed, "jupyterlab": "note"}.items():
         try:
             findings.append(Finding(name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:

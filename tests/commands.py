@@ -1,14 +1,14 @@
 """The steps behind bootstrap.py's commands; runs in .venv, which bootstrap.py has made.
 
-run, full and reset are also here as functions over notebooks: execute and normalise in place,
-execute with full settings into notebooks/full/, fetch a lesson afresh.
+notebooks, full and reset are functions here: execute and normalise in place, execute with full
+settings into notebooks/full/, put a fresh copy of a lesson into workbook/. The imports at the top
+are from the standard library only, because `make lab` does not install the test tools.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,10 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import kernel_env  # noqa: E402
+import workbook  # noqa: E402
 
 from bootstrap import Trouble, guarded, run  # noqa: E402
 
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS, WORKBOOK = ROOT / "notebooks", ROOT / "workbook"
 TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
 MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
 # (three workers on two cores: many tests wait for a process that they have started)
@@ -31,15 +32,18 @@ BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]   # a noteboo
 
 
 def lessons(args: list[str]) -> list[Path]:
-    """The notebooks that `LESSON=03` (or a bare 03) names; all of them without one."""
+    """The notebooks that `LESSON=03` (or a bare 03) names; all of them without one.
+
+    A deep dive is no lesson, but can be named: `LESSON=extra/borders`.
+    """
     wanted = [arg.split("=")[-1].zfill(2) for arg in args if not arg.startswith("-")]
-    found = [path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-             if "_mine" not in path.stem]
-    chosen = [path for path in found if not wanted or path.name[:2] in wanted]
-    if not chosen or not set(wanted) <= {path.name[:2] for path in chosen}:
+    known = {workbook.handle(path): path for path in workbook.originals(NOTEBOOKS)}
+    names = wanted or [name for name in known if not name.startswith("extra/")]
+    if not names or not set(names) <= set(known):
+        there = [path.relative_to(NOTEBOOKS).with_suffix("").as_posix() for path in known.values()]
         raise Trouble(f"there is no lesson {', '.join(wanted) or 'at all'} in notebooks/; "
-                      f"there are: {', '.join(path.stem for path in found) or 'none'}")
-    return chosen
+                      f"there are: {', '.join(there) or 'none'}")
+    return [path for name, path in known.items() if name in names]
 
 
 def git(*args: str) -> str:
@@ -127,8 +131,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
 def run_notebooks(args: list[str]) -> int:
     """In place, from a clean tree only: stored outputs must come from committed code."""
     chosen = lessons(args)
-    changed = [line[3:] for line in git("status", "--porcelain").splitlines()
-               if "_mine" not in line]
+    changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
     if changed and "--force" not in args:
         raise Trouble(f"there are uncommitted changes ({', '.join(changed[:5])}); commit them, or "
                       "add --force to run anyway")
@@ -146,15 +149,11 @@ def run_full(args: list[str]) -> int:
 
 
 def reset(args: list[str]) -> int:
-    """Fetch a lesson as it was committed; the reader's copy stays beside it."""
+    """Put a fresh copy of a lesson into workbook/; the reader's stays beside it."""
     if not [arg for arg in args if not arg.startswith("-")]:
-        raise Trouble("say which lesson: reset LESSON=03")
+        raise Trouble("name the lesson: reset LESSON=03")
     for path in lessons(args):
-        names = [f"{path.stem}_mine{number}.ipynb" for number in ["", *range(2, 1000)]]
-        copy = next(path.with_name(name) for name in names if not path.with_name(name).exists())
-        shutil.copy2(path, copy)
-        git("checkout", "HEAD", "--", str(path))
-        print(f"{path.name} is fresh again; yours is {copy.name}")
+        workbook.reset(path, NOTEBOOKS, WORKBOOK)
     return 0
 
 
@@ -162,20 +161,27 @@ def check_command(loosely: bool) -> list[str]:
     """Every notebook against its stored outputs, one thread each (three run at a time)."""
     kernel_env.apply(threads=1)
     return [*PYTEST, *BY_FILE, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
-            f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full",
-            "--ignore-glob=*_mine*.ipynb", "notebooks"]
+            f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full", "notebooks"]
 
 
 # ---------------------------------------------------------------- commands
 
 
+def prepare_lab() -> None:
+    """Bring workbook/ up to date and let JupyterLab read the settings there."""
+    workbook.fill(NOTEBOOKS, WORKBOOK)
+    before = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        [str(WORKBOOK / workbook.CONFIG), *([before] if before else [])])
+
+
 def lab_command(args: list[str]) -> list[str]:
-    """JupyterLab over the whole course, opened at the first lesson."""
-    names = [path.name for path in lessons([])]
-    first = next((name for name in names if name.startswith("01_")), names[0])
+    """JupyterLab over the whole course, opened at the reader's copy of the welcome page."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}",
-            f"--LabApp.default_url=/lab/tree/notebooks/{first}", *root, *args]
+            f"--LabApp.default_url=/lab/tree/{WORKBOOK.name}/{lessons([])[0].name}",
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *root, *args]
 
 
 def steps(command: str, args: list[str]) -> list[list[str]]:
@@ -190,6 +196,8 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [*lint, [*PYTEST, *BY_TEST, "-m", "not slow and not soak", *args]]
     if command == "soak":
         return [[python, "-m", "pytest", "-m", "soak", *args]]
+    if command == "test-everywhere":
+        return [[python, str(ROOT / "tests" / "everywhere.py"), *args]]
     if command == "lab":
         return [lab_command(args)]
     scripts = {"experiments": "experiments/[0-9]*.py", "bench": "benchmarks/[!_]*.py",
@@ -202,6 +210,8 @@ def main(argv: list[str]) -> int:
     alone = {"notebooks": run_notebooks, "full": run_full, "reset": reset}
     if command in alone:
         return alone[command](args)
+    if command == "lab":
+        prepare_lab()
     failed, todo = [], steps(command, args)
     if not todo:
         print(f"{command}: there is no script for it yet")

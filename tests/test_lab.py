@@ -1,9 +1,11 @@
-"""JupyterLab really starts, opens the first lesson, and ends when it is told to."""
+"""JupyterLab really starts, opens the reader's welcome page, and ends when it is told to."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,14 +22,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_first_lesson_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "NOTEBOOKS", tmp_path)
-    for name in ("00_welcome.ipynb", "02_unet.ipynb", "01_start_mine.ipynb"):
-        (tmp_path / name).touch()
-    assert "--LabApp.default_url=/lab/tree/notebooks/00_welcome.ipynb" in commands.lab_command([])
-    (tmp_path / "01_start.ipynb").touch()
+def test_the_welcome_page_is_the_default() -> None:
     command = commands.lab_command(["--no-browser", "--port", "0"])
-    assert "--LabApp.default_url=/lab/tree/notebooks/01_start.ipynb" in command
+    assert "--LabApp.default_url=/lab/tree/workbook/00_welcome.ipynb" in command
+    assert "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate" in command
     assert command[-3:] == ["--no-browser", "--port", "0"]
 
 
@@ -53,9 +51,20 @@ def status(base: str, deadline: float) -> dict[str, Any]:
             time.sleep(0.2)
 
 
+@pytest.fixture
+def course(tmp_path: Path) -> Path:
+    """A course of one page that has its own workbook/: the real one is the reader's."""
+    root = tmp_path / "course"
+    for name in ("bootstrap.py", "tests/commands.py", "tests/kernel_env.py", "tests/workbook.py",
+                 "notebooks/00_welcome.ipynb", "notebooks/pictures/01.png", "data/README.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a program without telling its children")
-def test_lab_starts_at_the_first_lesson_and_ends(tmp_path: Path) -> None:
+def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -> None:
     pytest.importorskip("jupyterlab")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,18 +75,18 @@ def test_lab_starts_at_the_first_lesson_and_ends(tmp_path: Path) -> None:
     log = tmp_path / "log"
     world = os.environ | {"JUPYTER_RUNTIME_DIR": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path)}
     with open(log, "w") as handle:
-        process = subprocess.Popen(command, cwd=ROOT, env=world, stdout=handle, stderr=handle)
+        process = subprocess.Popen(command, cwd=course, env=world, stdout=handle, stderr=handle)
     base = f"http://127.0.0.1:{port}"
     try:
         try:
             assert "started" in status(base, time.monotonic() + 60)
         except OSError:
             pytest.fail(f"JupyterLab did not answer:\n{log.read_text()[-2000:]}")
-        first = max(path.name for path in commands.lessons([]) if path.name < "02")
-        url, _ = fetch(f"{base}/?token=secret")
-        assert url.split("?")[0] == f"{base}/lab/tree/notebooks/{first}"
-        _, notebook = fetch(f"{base}/api/contents/notebooks/{first}?token=secret")
-        assert json.loads(notebook)["type"] == "notebook"
+        url, page = fetch(f"{base}/?token=secret")
+        assert url.split("?")[0] == f"{base}/lab/tree/workbook/00_welcome.ipynb"
+        for name in ("workbook/00_welcome.ipynb", "workbook/pictures/01.png", "data/README.md"):
+            assert json.loads(fetch(f"{base}/api/contents/{name}?token=secret")[1])["size"] > 0
+        no_news(base, page.decode())
         with pytest.raises(urllib.error.HTTPError, match="403"):
             fetch(f"{base}/api/contents/")             # nobody comes in without the token
     finally:
@@ -89,3 +98,15 @@ def test_lab_starts_at_the_first_lesson_and_ends(tmp_path: Path) -> None:
             raise
     with pytest.raises(urllib.error.URLError):
         fetch(f"{base}/api/status?token=secret")       # the server has gone with its starter
+
+
+def no_news(base: str, page: str) -> None:
+    """JupyterLab asks nothing ("Would you like to get notified …?") and fetches nothing."""
+    # the question comes up when the setting fetchNews is "none", whatever the server's news_url
+    plugin = "@jupyterlab/apputils-extension:notification"
+    settings = json.loads(fetch(f"{base}/lab/api/settings/{plugin}?token=secret")[1])
+    assert settings["schema"]["properties"]["fetchNews"]["default"] == "false"
+    assert settings["schema"]["properties"]["checkForUpdates"]["default"] is False
+    config = re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert config is not None
+    assert json.loads(config[1])["news"] == {"disabled": True}
