@@ -6,12 +6,17 @@ read nothing else that the reader has bound.
 
 The copy is made in memory and, for people to look at, written where the caller says; its working
 directory is notebooks/, so it finds pictures and data as the original does.
+
+Copies take as long as everything else together, so `make test` runs those of lessons that have
+changed since `make test-everywhere` last ran them in every world: VERIFIED holds a digest of each.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +30,30 @@ from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, te
 
 # Other versions of the packages may warn, and print other text: then only errors count
 LOCKED = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
+VERIFIED = Path(__file__).resolve().parent / "verified_copies.json"
+
+
+def digest(notebook: Path) -> str:
+    """What a copy is made from: the cells of a lesson, its exercises and their wrong answers."""
+    number, root = notebook.name[:2], commands.ROOT
+    cells = nbformat.read(notebook, as_version=4).cells
+    said = [(cell.cell_type, cell.source, cell.get("outputs", [])) for cell in cells]
+    found = hashlib.sha256(json.dumps(said).encode())
+    for folder in (root / "seglib" / "exercises", root / "tests" / "exercises"):
+        for path in sorted(folder.glob(f"*{number}.py")):
+            found.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
+    return found.hexdigest()[:16]
+
+
+def verified() -> dict[str, str]:
+    """Lesson -> its digest when its copies last passed in every world."""
+    return dict(json.loads(VERIFIED.read_text(encoding="utf-8"))) if VERIFIED.exists() else {}
+
+
+def changed(notebooks: list[Path]) -> list[str]:
+    """The numbers of the lessons whose copies are to be run again."""
+    before = verified()
+    return [path.name[:2] for path in notebooks if before.get(path.name[:2]) != digest(path)]
 
 
 def filled(page: Page, *attempts: Mapping[str, str]) -> Any:

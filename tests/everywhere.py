@@ -1,0 +1,225 @@
+"""The course on processors that are not here: notebooks, solved copies and tests, world by world.
+
+    python tests/everywhere.py                       every world; up to an hour on two idle cores
+    python tests/everywhere.py --worlds avx2,jitter-1 --lessons 03,06 --only notebooks,copies
+    python tests/everywhere.py --table FILE          also write the table as Markdown
+
+A world is this machine, made to add and round as another would: older instruction sets (by the
+switches of PyTorch, oneDNN, MKL, NumPy, OpenBLAS and OpenCV), no oneDNN, another number of
+threads, or jitter (jitter.py), which stands for the processors that nobody here has. Nothing may
+differ in any of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import commands
+import kernel_env
+import notebook_copies
+
+TESTS = Path(__file__).resolve().parent
+NUMPY_512 = "X86_V4 AVX512_ICL AVX512_SPR"
+OPENCV_512 = "AVX512-SKX,AVX512-CNL,AVX512-CLX,AVX512-ICL"
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell", "OPENCV_CPU_DISABLE": OPENCV_512,
+    "NPY_DISABLE_CPU_FEATURES": NUMPY_512,
+}  # fmt: skip
+NONE = {
+    "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem",
+    "OPENCV_CPU_DISABLE": OPENCV_512 + ",AVX2,AVX,FMA3,FP16",
+    "NPY_DISABLE_CPU_FEATURES": NUMPY_512 + " X86_V3",
+}  # fmt: skip
+ALL = ("notebooks", "copies", "tests")
+# Noise of training and inference that stands for a change of hardware, at its strongest
+STRONG = {"gradient": 1e-3, "convolution": 1e-3, "rounding": 1e-6}
+# What computes nothing, or starts programs that no world reaches
+PLUMBING = ("test_bootstrap.py", "test_commands.py", "test_lab.py", "test_notebooks.py",
+            "test_wheel.py", "test_workbook.py", "test_workflows.py", "data/test_download.py",
+            "data/local_server.py")                                                # fmt: skip
+
+
+@dataclass(frozen=True)
+class World:
+    name: str
+    what: str
+    environ: dict[str, str] = field(default_factory=dict)
+    inside: dict[str, float] = field(default_factory=dict)      # arguments of jitter.install
+    threads: int = 1
+    parts: tuple[str, ...] = ALL
+
+
+WORLDS = {world.name: world for world in (
+    World("here", "this processor, one thread"),
+    World("here-2", "this processor, two threads", threads=2, parts=("notebooks",)),
+    World("avx2", "AVX2, one thread", AVX2),
+    World("avx2-2", "AVX2, two threads", AVX2, threads=2, parts=("notebooks",)),
+    World("none", "no vector instructions, one thread", NONE),
+    World("none-2", "no vector instructions, two threads", NONE, threads=2, parts=("notebooks",)),
+    World("no-onednn", "no oneDNN, one thread", inside={"mkldnn": False}),
+    World("rounding", "every inexact result off by up to 1e-6",
+          inside={"seed": 3, "rounding": 1e-6, "convolution": 1e-6, "gradient": 1e-6}),
+    World("jitter-1", "convolutions and gradients off by up to 1e-3", inside={"seed": 1, **STRONG},
+          parts=("notebooks", "copies")),
+    World("jitter-2", "the same, another seed", inside={"seed": 2, **STRONG},
+          parts=("notebooks", "copies")),
+)}                                                                                 # fmt: skip
+
+STARTUP = f"""
+import sys as _sys
+_sys.path.insert(0, {str(TESTS)!r})
+import jitter as _jitter
+_jitter.from_environment()
+_sys.path.remove({str(TESTS)!r})
+del _sys, _jitter
+"""
+
+
+def environment(world: World, ipython: Path) -> dict[str, str]:
+    """The variables of a world; its kernels run what `ipython` has in its start-up folder."""
+    found = {**os.environ, **world.environ}
+    kernel_env.apply(found, threads=world.threads)
+    if world.inside:
+        found["SEGLIB_WORLD"] = json.dumps(world.inside)
+        startup = ipython / "profile_default" / "startup"
+        startup.mkdir(parents=True, exist_ok=True)
+        (startup / "00_world.py").write_text(STARTUP, encoding="utf-8")
+        found["IPYTHONDIR"] = str(ipython)
+    return {**found, "SEGLIB_COPIES": "all"}
+
+
+def command(world: World, part: str, notebooks: list[Path], workers: int) -> list[str]:
+    """The pytest of one part of a world."""
+    pytest = [sys.executable, "-m", "pytest", "-q", "-n", str(workers if world.threads == 1 else 1)]
+    if part == "notebooks":
+        return [*pytest, "--dist", "loadfile", "--nbval", "--nbval-current-env",
+                f"--nbval-cell-timeout={4 * commands.TIMEOUT}", *map(str, notebooks)]
+    if part == "copies":
+        chosen = " or ".join(f"TestLesson{path.name[:2]}" for path in notebooks)
+        return [*pytest, "--dist", "worksteal", "-k", f"({chosen}) and wrong_and_then_right",
+                str(TESTS / "test_notebook_copies.py")]
+    ignored = [f"--ignore={TESTS / name}" for name in (*PLUMBING, "test_notebook_copies.py")]
+    return [*pytest, "--dist", "worksteal", "-m", "not soak", *ignored, str(TESTS),
+            str(commands.ROOT / "seglib")]
+
+
+def differences(report: Path) -> dict[str, str]:
+    """What failed, by name, and what was said, from pytest's report."""
+    if not report.exists():
+        return {"(pytest)": "wrote no report"}
+    found = {}
+    for case in ET.parse(report).iter("testcase"):
+        for kind in ("failure", "error"):
+            for problem in case.iter(kind):
+                name = f"{case.get('classname', '')}::{case.get('name', '')}".removeprefix("tests.")
+                text = (problem.get("message") or "") + "\n" + (problem.text or "")
+                found[short(name)] = told(text)
+    return found
+
+
+def short(name: str) -> str:
+    """06_amp_training [7] for a cell of a notebook; tests keep their names."""
+    cell = re.search(r"(\d\d_\w+)(?:\.ipynb|::ipynb)?::.*?Cell (\d+)", name)
+    return f"{cell[1]} [{int(cell[2]) + 1}]" if cell else name
+
+
+def told(text: str) -> str:
+    """The lines of a failure that say what differs."""
+    plain = re.sub(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m", "", text)
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"E  |<<<|>>>|[-+?] |AssertionError|disagrees|"
+                                                  r".*Error", line)]
+    return " / ".join((telling or lines)[:12])[:700]
+
+
+def run(
+    world: World, parts: list[str], notebooks: list[Path], workers: int = 2
+) -> dict[str, str]:
+    """What differs in a world; prints as it goes."""
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        environ = environment(world, Path(folder) / "ipython")
+        for part in (part for part in world.parts if part in parts):
+            report = Path(folder) / f"{part}.xml"
+            start = time.perf_counter()
+            done = subprocess.run([*command(world, part, notebooks, workers), f"--junitxml={report}"],
+                                  cwd=commands.ROOT, env=environ, capture_output=True, text=True)
+            differ = differences(report)
+            if done.returncode not in (0, 5) and not differ:
+                differ = {f"({part})": " / ".join(done.stdout.splitlines()[-5:])}
+            found |= differ
+            print(f"{world.name:<10} {part:<9} {time.perf_counter() - start:5.0f} s, "
+                  f"{len(differ) or 'nothing'} differs", flush=True)
+            for name, text in differ.items():
+                print(f"    {name}: {text}", flush=True)
+    return found
+
+
+def table(found: dict[str, dict[str, str]]) -> str:
+    """Markdown: cell or test × world, and what differed where."""
+    names = sorted({name for differ in found.values() for name in differ})
+    lines = [f"| what | {' | '.join(found)} |", f"|---|{'---|' * len(found)}"]
+    for name in names:
+        marks = ("differs" if name in differ else "·" for differ in found.values())
+        lines.append(f"| {name} | {' | '.join(marks)} |")
+    if not names:
+        lines.append(f"| (nothing differs) | {' | '.join('·' for _ in found)} |")
+    for world, differ in found.items():
+        lines += [f"\n- {world}, {name}: {text}" for name, text in differ.items()]
+    return "\n".join(lines)
+
+
+def note_verified(
+    found: dict[str, dict[str, str]], notebooks: list[Path], parts: list[str]
+) -> None:
+    """Keep the digests of lessons whose copies passed in every world; `make test` asks for them."""
+    needed = {world.name for world in WORLDS.values() if "copies" in world.parts}
+    if "copies" not in parts or not needed <= set(found):
+        return
+    failed = " ".join(name for differ in found.values() for name in differ)
+    before = notebook_copies.verified()
+    for path in notebooks:
+        number = path.name[:2]
+        if number != "00" and f"TestLesson{number}" not in failed and "(copies)" not in failed:
+            before[number] = notebook_copies.digest(path)
+    text = json.dumps(dict(sorted(before.items())), indent=1) + "\n"
+    notebook_copies.VERIFIED.write_text(text, encoding="utf-8", newline="\n")
+
+
+def main(argv: list[str]) -> int:
+    raw = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--worlds", default=",".join(WORLDS))
+    parser.add_argument("--lessons", default="", help="such as 03,06 (default: all)")
+    parser.add_argument("--only", default=",".join(ALL))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--table", type=Path)
+    chosen = parser.parse_args(argv)
+    unknown = set(chosen.worlds.split(",")) - set(WORLDS)
+    if unknown:
+        raise commands.Trouble(f"there is no world {', '.join(sorted(unknown))}; there are: "
+                               f"{', '.join(WORLDS)}")
+    notebooks = commands.lessons([number for number in chosen.lessons.split(",") if number])
+    found = {name: run(WORLDS[name], chosen.only.split(","), notebooks, chosen.workers)
+             for name in chosen.worlds.split(",")}                                 # fmt: skip
+    print("\n" + table(found))
+    note_verified(found, notebooks, chosen.only.split(","))
+    if chosen.table:
+        chosen.table.write_text(table(found) + "\n", encoding="utf-8")
+    return int(any(found.values()))
+
+
+if __name__ == "__main__":
+    commands.guarded(main, sys.argv[1:])
