@@ -67,6 +67,23 @@ def interval(numbers: Sequence[float]) -> Interval:
     return Interval(float(mean), float(mean - reach), float(mean + reach), len(found))
 
 
+def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:
+    """Where one more run of the same training falls, from n ≥ 2 runs: with this probability.
+
+    mean ± t · s · √(1 + 1/n), by Student's t (Hahn and Meeker, 1991, Statistical Intervals). A
+    training diverges on another processor, from rounding alone, as it does with another seed, so
+    this is also where a run on the reader's machine is expected. The interval holds a fraction
+    `coverage` of the runs; that of `interval` holds the mean.
+    """
+    from scipy import stats
+
+    found = interval(numbers)
+    spread = float(np.std(np.asarray(numbers, float), ddof=1))
+    reach = float(stats.t.ppf((1 + coverage) / 2, found.units - 1)) * spread
+    reach *= (1 + 1 / found.units) ** 0.5
+    return Interval(found.value, found.value - reach, found.value + reach, found.units)
+
+
 def paired_difference(first: dict[int, float], second: dict[int, float]) -> Interval:
     """The interval of `first` − `second`, seed by seed: what both arms share cancels out.
 

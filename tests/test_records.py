@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from seglib import records
-from seglib.records import Interval, interval, label_map, paired_difference, read_record, values
+from seglib.records import (
+    Interval,
+    interval,
+    label_map,
+    paired_difference,
+    prediction,
+    read_record,
+    values,
+)
 
 # Two-sided 95 % points of Student's t, as in every printed table (e.g. NIST/SEMATECH e-Handbook of
 # Statistical Methods, section 1.3.6.7.2, column 0.975): degrees of freedom -> t
@@ -44,6 +52,23 @@ def test_an_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     found = [interval(numbers) for numbers in rng.normal(0.5, 0.1, (2000, 5))]
     assert 0.935 < np.mean([one.low <= 0.5 <= one.high for one in found]) < 0.965
+
+
+def test_a_prediction_by_hand():
+    # mean 3, s = √2.5, √(1 + 1/5) = 1.095445, t(0.975, 4) = 2.776445 and t(0.9995, 4) = 8.610302
+    # (printed tables): ± 4.808944 and ± 14.913481
+    found = prediction([1, 2, 3, 4, 5], coverage=0.95)
+    assert (found.low, found.high) == pytest.approx((3 - 4.808944, 3 + 4.808944), abs=1e-5)
+    wide = prediction([5, 3, 1, 2, 4])
+    assert wide == pytest.approx((3, 3 - 14.913481, 3 + 14.913481, 5), abs=1e-5)
+    assert all(type(value) is float for value in wide[:3])
+
+
+def test_a_prediction_holds_one_more_run_as_often_as_it_says():
+    runs = np.random.default_rng(0).normal(0.5, 0.1, (4000, 6))
+    found = [prediction(row[:5], coverage=0.9) for row in runs]
+    held = np.mean([one.low <= row[5] <= one.high for one, row in zip(found, runs, strict=True)])
+    assert 0.885 < held < 0.915                     # 0.9 ± three standard errors
 
 
 def test_equal_values_have_no_width():
