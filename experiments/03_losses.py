@@ -11,7 +11,6 @@ lesions  slices of 64×64 with a lesion of 4, 1, 0.3 or 0.1 % of the pixels, 1,0
 longer   cross-entropy on lesions of 0.1 % for 3,000 steps, at two rates: does it start at all?
 streets  nine losses on Streets at 72×96, 720 steps of four, one-cycle
 live     what the lesson trains itself: cross-entropy on lesions of 4 %, 200 steps, one-cycle
-constant the same at a constant rate, the lowest of the three: some seeds find nothing
 
 A U-Net (base 8) each time, flips, the last epoch's weights; void dropped, one confusion matrix
 over the split. Lesions stand out (contrast 3), so that how rare they are decides and not how hard
@@ -243,8 +242,6 @@ PARTS = {
                    {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000}, seeds=5),
     "live": Part(live, (*ON_SLICES, HERE + "live watch_lesions"),
                  {**SLICES, "schedule": "onecycle", "lr": 5e-3, "images": 800}, seeds=20),
-    "constant": Part(live, (*ON_SLICES, HERE + "live watch_lesions"),
-                     {**SLICES, "lr": 2e-3, "images": 800}, seeds=20),
     "tuning_streets": Part(tuning_streets, (*ON_SCENES, HERE + "tuning_streets tune_streets"),
                            {**SCENES, "images": 2880}),
     "streets": Part(compare_streets, (*ON_SCENES, HERE + "compare_streets rate measure_streets",

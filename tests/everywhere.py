@@ -154,8 +154,9 @@ def run(
         for part in (part for part in world.parts if part in parts):
             report = Path(folder) / f"{part}.xml"
             start = time.perf_counter()
-            done = subprocess.run([*command(world, part, notebooks, workers), f"--junitxml={report}"],
-                                  cwd=commands.ROOT, env=environ, capture_output=True, text=True)
+            line = [*command(world, part, notebooks, workers), f"--junitxml={report}"]
+            done = subprocess.run(line, cwd=commands.ROOT, env=environ, capture_output=True,
+                                  text=True)                                       # fmt: skip
             differ = differences(report)
             if done.returncode not in (0, 5) and not differ:
                 differ = {f"({part})": " / ".join(done.stdout.splitlines()[-5:])}

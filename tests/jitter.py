@@ -5,11 +5,11 @@ multiplies the difference. `install` makes torch do the same on purpose: each el
 operation's result is multiplied by 1 + strength · u, with u in [−1, 1] taken from the element's own
 bits and a seed. So, as on a real processor, the same input gives the same result (a resumed
 training, or a second process, agrees with the first), and another seed is another processor.
-What is exact stays exact: an element whose last bits are zero (integers, halves, …) is left alone,
-and so is float64, which tests use as the reference.
+What is exact stays exact: an element whose last bits are zero (integers, halves, …) is left
+alone, and so is float64, which tests use as the reference.
 
-`everywhere.py` says which worlds use it. In a kernel a start-up file calls `from_environment`, under
-pytest conftest.py does. Nothing else knows of it.
+`everywhere.py` says which worlds use it. In a kernel a start-up file calls `from_environment`,
+under pytest conftest.py does. Nothing else knows of it.
 """
 
 from __future__ import annotations

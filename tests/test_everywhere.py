@@ -145,7 +145,8 @@ def test_kernels_get_their_start_up_file_and_others_do_not(tmp_path):
 
 
 REPORT = """<testsuites><testsuite>
-<testcase classname="notebooks.06_amp_training.ipynb" name="notebooks/06_amp_training.ipynb::Cell 6">
+<testcase classname="notebooks.06_amp_training.ipynb" name="notebooks/06_amp_training.ipynb::Cell 6"
+>
 <failure message="x">- 0.1%
 + 0.2%</failure></testcase>
 <testcase classname="tests.test_losses" name="test_dice"><error message="E   boom"/></testcase>

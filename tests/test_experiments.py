@@ -46,13 +46,26 @@ def record_of(path: Path) -> dict:
 
 
 EACH = [pytest.param(script, id=script.stem) for script in SCRIPTS]
+plain_content = fingerprints._content
+
+
+@functools.cache
+def content_once(path: Path, names: tuple[str, ...]) -> bytes:
+    return plain_content(path, list(names))
+
+
+@pytest.fixture
+def read_once(monkeypatch):
+    """Most parts declare the same files: each is read and parsed once for all of them."""
+    monkeypatch.setattr(fingerprints, "_content",
+                        lambda path, names: content_once(path, tuple(names)))
 
 
 # ---------------------------------------------------------------- what is recorded
 
 
 @pytest.mark.parametrize("script", EACH)
-def test_the_record_belongs_to_the_code_that_is_here(script):
+def test_the_record_belongs_to_the_code_that_is_here(script, read_once):
     record, parts, marks, stale = record_of(script), load(script).PARTS, {}, set()
     for name, part in record["parts"].items():
         for run in part["runs"]:
@@ -112,7 +125,7 @@ def test_the_datasheet_shows_the_record():
 
 
 @pytest.mark.parametrize("script", EACH)
-def test_what_parts_declare_exists(script):
+def test_what_parts_declare_exists(script, read_once):
     parts = load(script).PARTS.values()
     marks = [part.mark(arm) for part in parts for arm in ("", *part.data)]
     assert {len(mark) for mark in marks} == {16} and len(set(marks)) == len(marks)
@@ -192,7 +205,8 @@ def test_every_loss_has_every_seed():
             "streets": set(script.LOSSES)}
     for name, expected in arms.items():
         runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
-        assert runs == {(arm, seed) for arm in expected for seed in range(5)}, name
+        seeds = range(script.PARTS[name].seeds)
+        assert runs == {(arm, seed) for arm in expected for seed in seeds}, name
     rates = script.PARTS["tuning_streets"].settings["rates"]
     for name, expected in (("tuning_lesions", lesions), ("tuning_streets", set(script.LOSSES))):
         runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
@@ -231,15 +245,14 @@ def test_samples_of_scenes_by_hand():
     script = load(ROOT / "experiments" / "04_metrics.py")
     right, wrong = np.array([[1, 0], [0, 1]]), np.array([[0, 1], [1, 0]])
     matrices = np.stack([right] * 50 + [wrong] * 50)[:, None]        # accuracy 1/2, mIoU 1/3
-    settings = {"samples": 200, "draws": 200}
-    found = script.how_sure(matrices, 100, settings, {"frame"})
+    found = script.how_sure(matrices, 100, {"samples": 200, "draws": 100}, {"frame"})
     low, high = (a / (2 - a) for a in (0.5 - 0.098, 0.5 + 0.098))    # 0.5 ± 1.96 · √(0.25 / 100)
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.02)
     assert found["frame_width"] == pytest.approx(high - low, abs=0.02)
     assert 0.9 <= found["frame_holds"] <= 0.99
     # drives of eight equal frames: the width by frame is √8 times too small
     drives = np.repeat(matrices, 8, axis=1)
-    by = script.how_sure(drives, 100, settings, {"frame", "drive"})
+    by = script.how_sure(drives, 100, {"samples": 200, "draws": 50}, {"frame", "drive"})
     assert by["drive_width"] / by["frame_width"] == pytest.approx(8**0.5, rel=0.1)
     assert by["drive_holds"] >= 0.9 and by["frame_holds"] < 0.7
 
