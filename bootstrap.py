@@ -42,7 +42,7 @@ WINDOWS = os.name == "nt"
 # extras are only ever added to it, so `lab` and `test` never reinstall after each other. BENCH has
 # all that a command may need.
 LAB, TEST, BENCH = ["lab"], ["lab", "test"], ["bench", "lab", "test"]
-EXTRAS = {"lab": LAB, "setup": LAB, "test": TEST, "test-fast": TEST, "test-everywhere": TEST,
+EXTRAS = {"lab": LAB, "setup": LAB, "test": TEST, "test-fast": TEST, "test-everywhere": BENCH,
           "soak": TEST, "notebooks": TEST, "reset": LAB, "full": LAB, "experiments": TEST,
           "bench": BENCH, "pretrain": LAB}
 VERSIONS = {"locked": ["-c", "requirements.lock"], "newest": ["--upgrade"],

@@ -248,7 +248,7 @@ def test_status_of_a_command_is_handed_on(tree: Tree) -> None:
 @pytest.mark.parametrize(("line", "extras"), [
     ("lab", "lab"), ("lab --no-browser", "lab"), ("setup", "lab"), ("reset LESSON=03", "lab"),
     ("full", "lab"), ("pretrain", "lab"), ("setup full", "lab"),
-    ("test", "lab,test"), ("test-fast", "lab,test"), ("test-everywhere", "lab,test"),
+    ("test", "lab,test"), ("test-fast", "lab,test"), ("test-everywhere", "bench,lab,test"),
     ("soak", "lab,test"), ("notebooks LESSON=03", "lab,test"), ("experiments", "lab,test"),
     ("setup test", "lab,test"), ("setup lab soak", "lab,test"),
     ("bench", "bench,lab,test"), ("setup bench", "bench,lab,test"),
