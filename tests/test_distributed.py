@@ -7,19 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 from test_accumulate import WEIGHT, Double, Uneven
-from test_interrupt import Alarm, forkserver, wait_for
+from test_interrupt import Alarm, wait_for
+from test_intervals import counted, maps
 from test_main import TENSORBOARD, flags, write_folder
-from test_resume import same_weights
+from test_resume import forkserver, same_weights
 from toys import Toy, tiny_model
 
 from seglib import distributed
 from seglib import run as run_module
+from seglib.__main__ import main
 from seglib.checkpoints import read_content
 from seglib.data.loader import make_loader
 from seglib.interrupt import Interrupted
@@ -28,7 +31,7 @@ from seglib.models import create_model
 from seglib.training import fit, run_evaluation
 from seglib.transforms import eval_transform
 
-WORLDS = (2, 3)
+WORLDS = (2, pytest.param(3, marks=pytest.mark.soak))
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends signals")]
 
 
@@ -98,6 +101,27 @@ def noisy(out, alarm=None, resume=False):
     return model.state_dict()
 
 
+def summed():
+    """A matrix of this process's images, unequal shares, and what all of them make together."""
+    prediction, truth = maps(6)
+    mine = (slice(2), slice(2, None), slice(0))[distributed.rank()]
+    cm = counted(prediction[mine], truth[mine], per_image=True)
+    total = cm.all_reduce()
+    return cm.matrix, total.matrix, total.images
+
+
+def refused():
+    """What is said of loaders whose batches cannot be shared."""
+    messages = []
+    for loader in (make_loader(Toy(4), 1), torch.utils.data.DataLoader(Toy(4), 2, shuffle=True)):
+        for share in (distributed.share, distributed.share_evaluation):
+            try:
+                share(loader)
+            except ValueError as error:
+                messages.append(str(error))
+    return messages
+
+
 def all_of_it(folder):
     """Everything that the tests below look at, in one start."""
     found = {arm: trained(arm) for arm in ARMS}
@@ -109,13 +133,19 @@ def all_of_it(folder):
     found["stopped"] = [noisy(folder / "stopped", 1), noisy(folder / "stopped", 2, True),
                         noisy(folder / "stopped", None, True)]
     found["judged"] = [noisy(folder / "judged", 3), noisy(folder / "judged", None, True)]
+    found["summed"], found["refused"] = summed(), refused()
     return found
 
 
-def member(rank, world, port, folder, work):
+def take_place(rank, world, port):
+    """Tell this process what torchrun tells each of its own."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SEGLIB_PROGRESS": "0"}
     torch.set_num_threads(1)
+
+
+def member(rank, world, port, folder, work):
+    take_place(rank, world, port)
     with distributed.process_group("auto" if not torch.cuda.is_available() else "cpu"):
         torch.save(work(Path(folder)), Path(folder) / f"{rank}.pt")
 
@@ -238,21 +268,18 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
         found)
 
 
-def small(folder):
-    messages = []
-    for loader in (make_loader(Toy(4), 1), torch.utils.data.DataLoader(Toy(4), 2, shuffle=True)):
-        for share in (distributed.share, distributed.share_evaluation):
-            try:
-                share(loader)
-            except ValueError as error:
-                messages.append(str(error))
-    return messages
+def test_processes_count_what_one_counts(together):
+    expected = counted(*maps(6), per_image=True)
+    for own, matrix, images in (found["summed"] for found in together[0]):
+        assert torch.equal(matrix, expected.matrix) and not torch.equal(own, matrix)
+        assert torch.equal(torch.stack(images), torch.stack(expected.images))
 
 
-def test_what_cannot_be_shared_is_refused(tmp_path):
-    first, *others = in_processes(2, tmp_path, small)[0]
-    assert "batches of 1 out of 4 images for 2 processes" in first
-    assert len(others) == 2 and all("make_loader" in message for message in others)
+def test_what_cannot_be_shared_is_refused(together):
+    for found in together[0]:
+        first, *others = found["refused"]
+        assert f"batches of 1 out of 4 images for {len(together[0])} processes" in first
+        assert len(others) == 2 and all("make_loader" in message for message in others)
 
 
 def test_one_process_is_left_alone(monkeypatch):
@@ -272,8 +299,16 @@ def torchrun(world, words):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_torchrun_trains_stops_and_goes_on(tmp_path):
-    """The command line under torchrun: SIGTERM to it ends all cleanly, --resume goes on."""
+def command_line(rank, world, port, folder, words):
+    """The command line in one of several processes, as torchrun would start it."""
+    take_place(rank, world, port)
+    with open(Path(folder) / f"{rank}.txt", "w") as file, redirect_stderr(file):
+        code = main(words)
+    sys.exit(code)
+
+
+def test_torchrun_trains_and_stops_and_resume_goes_on(tmp_path):
+    """SIGTERM to torchrun ends all cleanly; --resume goes on, until one process is told to stop."""
     folder = write_folder(tmp_path / "pairs")
     out = tmp_path / "run"
     words = ["train", *flags(folder, norm="group", epochs=100_000, device="cpu"), "--out", str(out)]
@@ -286,9 +321,18 @@ def test_torchrun_trains_stops_and_goes_on(tmp_path):
     training = read_content(out / "last.pt")["training"]
     assert training["partial"]["step"] > 0 and training["machine"]["processes"] == 2
 
-    process = torchrun(2, [*words, "--resume"])                    # goes on, until it is told to
-    rows = len(training["rows"])
+    port, rows = free_port(), len(training["rows"])        # (forks: they start ten times as fast)
+    processes = [forkserver().Process(target=command_line, args=(
+        rank, 2, port, str(tmp_path), [*words, "--resume"])) for rank in range(2)]
+    for process in processes:
+        process.start()
     wait_for(lambda: len(read_content(out / "last.pt")["training"]["rows"]) > rows
-             or process.poll() is not None, 240)                                   # fmt: skip
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=100)[1].count("SIGTERM: saved at the end of a step") == 2
+             or not all(process.is_alive() for process in processes), 240)         # fmt: skip
+    processes[1].terminate()
+    for process in processes:
+        process.join(100)
+    told = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert [process.exitcode for process in processes] == [143, 143], told
+    assert all(text.count("SIGTERM: saved at the end of a step") == 1 for text in told)
+    training = read_content(out / "last.pt")["training"]
+    assert len(training["rows"]) > rows and training["machine"]["processes"] == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_main import flags, write_folder
-from test_resume import same_weights
+from test_resume import forkserver, same_weights, without_figure
 from torch.utils.data import DataLoader
 from toys import Toy, tiny_model, tiny_run
 
@@ -50,8 +50,9 @@ def rows_of(history):
 
 @pytest.mark.parametrize("options", [{}, {"schedule": "plateau", "ema": 0.9, "clip": 1.0},
                                      {"accumulate": 2, "amp": "fp16"}], ids=str)
-def test_a_signal_in_any_step_loses_nothing(tmp_path, options):
+def test_a_signal_in_any_step_loses_nothing(tmp_path, monkeypatch, options):
     """3 batches to train on and 2 to validate in each of 2 epochs: 10 moments to be hit in."""
+    without_figure(monkeypatch)
     whole, expected = tiny_run(None, loss=Alarm(), **options)
     for at in range(1, 11):
         out = tmp_path / str(at)
@@ -170,14 +171,6 @@ def marked_run(folder: str, epochs: int, resume: bool, method: str) -> None:
         fit(model, loader, epochs=epochs, lr=0.01, seed=3, out=Path(folder) / "run", resume=resume)
     except Interrupted as error:
         sys.exit(128 + error.number)
-
-
-def forkserver():
-    """Starts processes by forking one that has imported everything, and done nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_interrupt", "albumentations", "torch._dynamo",
-                                    "matplotlib.pyplot"])                         # fmt: skip
-    return context
 
 
 def started(*args):

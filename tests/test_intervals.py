@@ -1,4 +1,7 @@
-"""Per-image counts, bootstrap intervals over groups, and matrices from several processes."""
+"""Per-image counts and bootstrap intervals over groups.
+
+(Matrices from several processes are in test_distributed.py.)
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from seglib.metrics import ConfusionMatrix
 from seglib.scores import Scores
@@ -111,26 +113,6 @@ def test_what_no_interval_can_be_made_of():
         scores.interval(groups=["a", "b"])
     with pytest.raises(ValueError, match="one group only"):
         scores.interval(groups=["a"] * 6)
-
-
-def one_process(rank, folder):
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    prediction, truth = maps(6)
-    mine = slice(0, 2) if rank == 0 else slice(2, 6)       # unequal shares
-    cm = counted(prediction[mine], truth[mine], per_image=True)
-    total = cm.all_reduce()
-    torch.save((cm.matrix, total.matrix, total.images), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_count_what_one_counts(tmp_path):
-    mp.spawn(one_process, args=(str(tmp_path),), nprocs=2)
-    expected = counted(*maps(6), per_image=True)
-    for rank in (0, 1):
-        own, matrix, images = torch.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(matrix, expected.matrix) and not torch.equal(own, matrix)
-        assert torch.equal(torch.stack(images), torch.stack(expected.images))
 
 
 def test_evaluate_keeps_images_apart():

@@ -6,6 +6,7 @@ import base64
 import copy
 import importlib.util
 import io
+from contextlib import contextmanager
 from pathlib import Path
 
 import commands
@@ -436,14 +437,30 @@ BREAKS = [
 ]                                                                                  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "change", "said"), BREAKS,
-                         ids=[f"{row[0]}-{n}" for n, row in enumerate(BREAKS)])
-def test_a_rule_finds_what_breaks_it(name, change, said, page):
-    before = RULES[name](page)
-    change(page)
-    found = RULES[name](fresh(page))
-    assert before == [] and notebook_rules.re.search(said, "\n".join(found)), found
-    notebook_rules.faults(fresh(page))                  # the other rules bear it, too
+@contextmanager
+def naming(example):
+    """An error says in which example it was raised."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the example {example}")
+        raise
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_finds_what_breaks_it(name, tmp_path):
+    """All examples of a rule; a failure tells each that it misses."""
+    missed = []
+    for n, (_, change, said) in enumerate(row for row in BREAKS if row[0] == name):
+        with naming(f"{n}, {said!r}"):
+            page = small_page(tmp_path / str(n))
+            before = RULES[name](page)
+            change(page)
+            found = RULES[name](fresh(page))
+            notebook_rules.faults(fresh(page))          # the other rules bear it, too
+        if before or not notebook_rules.re.search(said, "\n".join(found)):
+            missed.append(f"{n}, {said!r}: {before} before, then {found}")
+    assert not missed, "\n".join(missed)
 
 
 def test_every_rule_is_broken_once():
@@ -472,12 +489,16 @@ ALLOWED = [
 ]                                                                                  # fmt: skip
 
 
-@pytest.mark.parametrize("n", range(len(ALLOWED)))
-def test_no_rule_minds(n, page):
-    ALLOWED[n](page)
-    page.notebook.nbformat_minor = 5
-    commands.normalise(page.notebook)
-    assert notebook_rules.faults(fresh(page)) == []
+def test_no_rule_minds(tmp_path):
+    minded = {}
+    for n, change in enumerate(ALLOWED):
+        with naming(n):
+            page = small_page(tmp_path / str(n))
+            change(page)
+            page.notebook.nbformat_minor = 5
+            commands.normalise(page.notebook)
+            minded[n] = notebook_rules.faults(fresh(page))
+    assert minded == {n: [] for n in minded}
 
 
 def test_reading_the_rules_changes_no_notebook(page):

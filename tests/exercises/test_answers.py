@@ -20,68 +20,66 @@ import answers
 from seglib import exercises
 from seglib.exercises.base import CORRECT, NOT_ATTEMPTED, NOT_YET
 
-
-def params(choose):
-    """The cases whose answer `choose` likes; those of exercises that train are slow."""
-    return [pytest.param(case, id=str(case), marks=pytest.mark.slow if
-                         case.exercise.kind == "design" and case.answer != "placeholder" else ())
-            for case in answers.cases() if choose(case.answer)]
-
-
-SOLUTIONS = params(lambda answer: answer == "solution")
-WRONG = params(lambda answer: answer.startswith("wrong"))
-
+CASES = [answers.Case(lesson.number, name, "solution")
+         for lesson in exercises.lessons() for name in lesson.exercises]           # fmt: skip
+SLOW = "02-small_net", "04-bootstrap"      # whose judges train a net, and draw again and again
+EACH = [pytest.param(case, id=f"{case.number}-{case.name}",
+                     marks=pytest.mark.slow if f"{case.number}-{case.name}" in SLOW else ())
+        for case in CASES]
+each_exercise = pytest.mark.parametrize("case", EACH)
 
 # These train for half a minute, and once is enough: in the solved lesson of test_notebook_copies.
-TRAINED = "02-small_net-solution", "03-own_loss-solution"
+TRAINED = "02-small_net", "03-own_loss"
 
 
-@pytest.mark.parametrize("case", [each for each in SOLUTIONS if each.id not in TRAINED])
+@pytest.mark.parametrize("case", [each for each in EACH if each.id not in TRAINED])
 def test_the_solution_is_correct(case):
     found = answers.outcome(case)
     assert found.state == CORRECT, str(found)
 
 
-@pytest.mark.parametrize("case", params(lambda answer: answer == "placeholder"))
-def test_the_placeholder_is_not_attempted(case):
-    found = answers.outcome(case)
-    assert found.state == NOT_ATTEMPTED, str(found)
-    assert f"ex.{case.name}.hint()" in found.message
+def test_the_placeholder_is_not_attempted():
+    for case in CASES:
+        found = answers.outcome(case._replace(answer="placeholder"))
+        assert found.state == NOT_ATTEMPTED, f"{case.name}: {found}"
+        assert f"ex.{case.name}.hint()" in found.message
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_answer_hears_what_is_wrong_with_it(case):
-    fragment, found = case.wrong[1], answers.outcome(case)
-    assert found.state == NOT_YET, str(found)
-    assert fragment and fragment in found.message, found.message
-    assert "stumbled" not in found.message and "Traceback" not in found.message
-    assert 20 <= len(found.message) <= 700, len(found.message)
-
-
-@pytest.mark.parametrize("case", SOLUTIONS)
-def test_three_wrong_answers_and_each_is_told_something_else(case):
-    """(Numbers in a message do not make it another one.)"""
+@each_exercise
+def test_three_wrong_answers_and_each_hears_what_is_wrong_with_it(case):
+    """And is told something else than the others. (Numbers do not make it another message.)"""
     rows = answers.wrong_ones(case.number).get(case.name, [])
     assert len(rows) >= 3
-    same = [case._replace(answer=f"wrong {n}") for n in range(1, len(rows) + 1)]
-    messages = [re.sub(r"\d+", "#", answers.outcome(other).message) for other in same]
-    assert len(set(messages)) == len(messages), messages
+    failed, told = {}, {}
+    for n, (_, fragment) in enumerate(rows, 1):
+        wrong = case._replace(answer=f"wrong {n}")
+        found = answers.outcome(wrong)
+        said = found.message
+        alike = told.setdefault(re.sub(r"\d+", "#", said), n)
+        if (found.state != NOT_YET or not fragment or fragment not in said or alike != n
+                or "stumbled" in said or "Traceback" in said or not 20 <= len(said) <= 700):
+            failed[str(wrong)] = f"{found}; expected {fragment!r}" + (
+                "" if alike == n else f"; wrong {alike} hears the same")
+    assert not failed, "\n\n".join(f"{wrong}: {said}" for wrong, said in failed.items())
 
 
-@pytest.mark.parametrize("case", SOLUTIONS)
-def test_the_solution_runs_in_the_notebook(case):
-    """Each name that it takes from outside is bound in a cell above; it binds what is checked."""
-    asked = answers.cell(case)
-    assert asked is not None, "the notebook has no cell for this exercise"
-    page = answers.page(case.number)
-    bound = set(dir(builtins))
-    for _, cell, i in page.code:
-        if i < asked.place:
-            bound |= outer_names(cell.source)
-    tree = ast.parse(case.exercise.source())
-    assert free_names(tree) - bound - outer_names(case.exercise.source()) == set()
-    checked = {node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)}
-    assert checked <= outer_names(case.exercise.source())
+@pytest.mark.parametrize("number", [lesson.number for lesson in exercises.lessons()])
+def test_the_solutions_run_in_the_notebook(number):
+    """Each name that one takes from outside is bound in a cell above; it binds what is checked."""
+    page = answers.page(number)
+    for case in (case for case in CASES if case.number == number):
+        asked = answers.cell(case)
+        assert asked is not None, f"the notebook has no cell for {case.name}"
+        bound = set(dir(builtins))
+        for _, cell, i in page.code:
+            if i < asked.place:
+                bound |= outer_names(cell.source)
+        own = outer_names(case.exercise.source())
+        tree = ast.parse(case.exercise.source())
+        assert free_names(tree) - bound - own == set(), case.name
+        checked = {node.id for node in ast.walk(ast.parse(asked.answer))
+                   if isinstance(node, ast.Name)}                                  # fmt: skip
+        assert checked <= own, case.name
 
 
 def outer_names(source: str) -> set[str]:
@@ -110,7 +108,7 @@ def free_names(tree: ast.AST) -> set[str]:
     return read - inside - {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
-@pytest.mark.parametrize("case", SOLUTIONS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.number}-{case.name}")
 def test_odd_answers_are_told_so(case):
     """Whatever is handed to check: no exception, no praise, and the judge foresaw the kind."""
     for name, answer in odd_answers().items():

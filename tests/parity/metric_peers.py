@@ -8,13 +8,11 @@ such a library would do to the target is then not asked.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers import quietly
 from torch import Tensor
 
 from seglib.metrics import ConfusionMatrix
@@ -62,38 +60,37 @@ NOT_MEASURED = {
 }
 
 
-def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(package) for name, package in PACKAGES.items()}
+def of_seglib() -> dict[str, Metric]:
+    return {"seglib": ours}
 
 
-def installed() -> bool:
-    names = {"scikit-learn": "sklearn"}
-    return all(importlib.util.find_spec(names.get(package, package.replace("-", "_")))
-               for package in PACKAGES.values())                                   # fmt: skip
-
-
-def metrics() -> dict[str, Metric]:
-    """Library and definition -> the metric."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import kornia.metrics
-        import monai.metrics
-        import monai.transforms
-        import segmentation_models_pytorch.metrics as smp
-        import torchmetrics.classification
-        import torchmetrics.segmentation
+def of_torchmetrics() -> dict[str, Metric]:
     return {
-        "seglib": ours,
-        "torchmetrics MulticlassJaccardIndex": jaccard(torchmetrics),
-        "torchmetrics MeanIoU": pairs(torchmetrics),
-        "smp macro": stats(smp, "macro"),
-        "smp micro": stats(smp, "micro"),
-        "smp macro-imagewise": stats(smp, "macro-imagewise"),
-        "MONAI MeanIoU": one_hot(monai, ignore_empty=True),
-        "MONAI MeanIoU, ignore_empty=False": one_hot(monai, ignore_empty=False),
-        "kornia mean_iou, averaged": averaged(kornia.metrics),
-        "kornia confusion_matrix, summed": summed(kornia.metrics),
+        "torchmetrics MulticlassJaccardIndex": jaccard(quietly("torchmetrics.classification")),
+        "torchmetrics MeanIoU": pairs(quietly("torchmetrics.segmentation")),
     }
+
+
+def of_smp() -> dict[str, Metric]:
+    smp = quietly("segmentation_models_pytorch.metrics")
+    return {f"smp {reduction}": stats(smp, reduction)
+            for reduction in ("macro", "micro", "macro-imagewise")}                # fmt: skip
+
+
+def of_monai() -> dict[str, Metric]:
+    return {"MONAI MeanIoU": one_hot(ignore_empty=True),
+            "MONAI MeanIoU, ignore_empty=False": one_hot(ignore_empty=False)}      # fmt: skip
+
+
+def of_kornia() -> dict[str, Metric]:
+    kornia = quietly("kornia.metrics")
+    return {"kornia mean_iou, averaged": averaged(kornia),
+            "kornia confusion_matrix, summed": summed(kornia)}                     # fmt: skip
+
+
+# Library -> what gives its metrics by name
+METRICS = {"seglib": of_seglib, "torchmetrics": of_torchmetrics, "smp": of_smp,
+           "MONAI": of_monai, "kornia": of_kornia}                                 # fmt: skip
 
 
 def ours(batches: Batches, classes: int) -> float:
@@ -116,7 +113,7 @@ def masks(labels: Tensor, classes: int) -> Tensor:
 
 def jaccard(torchmetrics: Any) -> Metric:
     def metric(batches: Batches, classes: int) -> float:
-        score = torchmetrics.classification.MulticlassJaccardIndex(classes, ignore_index=255)
+        score = torchmetrics.MulticlassJaccardIndex(classes, ignore_index=255)
         for labels, truth in batches:
             score.update(labels, truth)
         return float(score.compute())
@@ -127,7 +124,7 @@ def jaccard(torchmetrics: Any) -> Metric:
 def pairs(torchmetrics: Any) -> Metric:
     def metric(batches: Batches, classes: int) -> float:
         void = has_void(batches)
-        score = torchmetrics.segmentation.MeanIoU(
+        score = torchmetrics.MeanIoU(
             classes, input_format="one-hot" if void else "index"
         )
         for labels, truth in batches:
@@ -151,10 +148,12 @@ def stats(smp: Any, reduction: str) -> Metric:
     return metric
 
 
-def one_hot(monai: Any, ignore_empty: bool) -> Metric:
+def one_hot(ignore_empty: bool) -> Metric:
+    metrics, transforms = quietly("monai.metrics"), quietly("monai.transforms")
+
     def metric(batches: Batches, classes: int) -> float:
-        planes = monai.transforms.AsDiscrete(to_onehot=classes)
-        score = monai.metrics.MeanIoU(ignore_empty=ignore_empty, ignore_index=255)
+        planes = transforms.AsDiscrete(to_onehot=classes)
+        score = metrics.MeanIoU(ignore_empty=ignore_empty, ignore_index=255)
         for labels, truth in batches:
             score([planes(image[None]) for image in labels], list(masks(truth, classes).float()))
         return float(score.aggregate())

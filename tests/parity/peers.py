@@ -18,50 +18,67 @@ PACKAGES = {"smp": "segmentation-models-pytorch", "MONAI": "monai", "kornia": "k
             "torch": "torch"}                                                      # fmt: skip
 
 
-def versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(package) for name, package in PACKAGES.items()}
+def versions(packages: dict[str, str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(package) for name, package in packages.items()}
 
 
-def installed() -> bool:
-    names = [package.replace("-", "_") for package in PACKAGES.values()]
-    return all(importlib.util.find_spec(name) for name in names)
+def installed(packages: dict[str, str]) -> bool:
+    modules = {"scikit-learn": "sklearn"}
+    return all(importlib.util.find_spec(modules.get(package, package.replace("-", "_")))
+               for package in packages.values())                                   # fmt: skip
 
 
-def losses() -> dict[str, dict[str, Loss]]:
-    """Library -> kind of loss -> the loss. Kinds: cross-entropy, focal (γ 2), Dice, Lovász."""
+def quietly(name: str) -> Any:
+    """A module of a library, imported only when it is asked for: not every test has them all."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import kornia.losses
-        import monai.losses
-        import segmentation_models_pytorch.losses as smp
-    return {
-        "seglib": {"cross-entropy": ours.CrossEntropyLoss(), "focal": ours.FocalLoss(2.0),
-                   "Dice": ours.DiceLoss(), "Tversky": ours.TverskyLoss(0.3, 0.7),
-                   "Lovász": ours.LovaszSoftmaxLoss()},
-        "torch": {"cross-entropy": nn.CrossEntropyLoss(ignore_index=255)},
-        "smp": {"cross-entropy": smp.SoftCrossEntropyLoss(ignore_index=255, smooth_factor=0.0),
-                "focal": smp.FocalLoss("multiclass", ignore_index=255),
-                "Dice": smp.DiceLoss("multiclass", ignore_index=255),
-                "Tversky": smp.TverskyLoss("multiclass", ignore_index=255, alpha=0.3, beta=0.7),
-                "Lovász": smp.LovaszLoss("multiclass", ignore_index=255)},
-        "MONAI": {"focal": masked_focal(monai.losses), "Dice": masked_dice(monai.losses)},
-        "kornia": {"focal": kornia.losses.FocalLoss(None, 2.0, "mean", ignore_index=255),
-                   "Dice": kornia.losses.DiceLoss("macro", ignore_index=255),
-                   "Tversky": kornia.losses.TverskyLoss(0.3, 0.7, ignore_index=255),
-                   "Lovász": kornia.losses.LovaszSoftmaxLoss()},
-    }                                                                              # fmt: skip
+        return importlib.import_module(name)
 
 
-def without_focus() -> dict[str, Loss]:
-    """Focal losses with γ = 0, which are cross-entropy where the focal loss has a softmax."""
-    import kornia.losses
-    import monai.losses
-    import segmentation_models_pytorch.losses as smp
+def of_seglib() -> dict[str, Loss]:
+    return {"cross-entropy": ours.CrossEntropyLoss(), "focal": ours.FocalLoss(2.0),
+            "Dice": ours.DiceLoss(), "Tversky": ours.TverskyLoss(0.3, 0.7),
+            "Lovász": ours.LovaszSoftmaxLoss()}                                    # fmt: skip
 
-    return {"seglib": ours.FocalLoss(0.0),
-            "smp": smp.FocalLoss("multiclass", gamma=0.0, ignore_index=255),
-            "MONAI": masked_focal(monai.losses, gamma=0.0),
-            "kornia": kornia.losses.FocalLoss(None, 0.0, "mean", ignore_index=255)}  # fmt: skip
+
+def of_torch() -> dict[str, Loss]:
+    return {"cross-entropy": nn.CrossEntropyLoss(ignore_index=255)}
+
+
+def of_smp() -> dict[str, Loss]:
+    smp = quietly("segmentation_models_pytorch.losses")
+    return {"cross-entropy": smp.SoftCrossEntropyLoss(ignore_index=255, smooth_factor=0.0),
+            "focal": smp.FocalLoss("multiclass", ignore_index=255),
+            "Dice": smp.DiceLoss("multiclass", ignore_index=255),
+            "Tversky": smp.TverskyLoss("multiclass", ignore_index=255, alpha=0.3, beta=0.7),
+            "Lovász": smp.LovaszLoss("multiclass", ignore_index=255)}              # fmt: skip
+
+
+def of_monai() -> dict[str, Loss]:
+    monai = quietly("monai.losses")
+    return {"focal": masked_focal(monai), "Dice": masked_dice(monai)}
+
+
+def of_kornia() -> dict[str, Loss]:
+    kornia = quietly("kornia.losses")
+    return {"focal": kornia.FocalLoss(None, 2.0, "mean", ignore_index=255),
+            "Dice": kornia.DiceLoss("macro", ignore_index=255),
+            "Tversky": kornia.TverskyLoss(0.3, 0.7, ignore_index=255),
+            "Lovász": kornia.LovaszSoftmaxLoss()}                                  # fmt: skip
+
+
+# Library -> what gives its losses by kind: cross-entropy, focal (γ 2), Dice, Tversky, Lovász
+LOSSES = {"seglib": of_seglib, "torch": of_torch, "smp": of_smp, "MONAI": of_monai,
+          "kornia": of_kornia}                                                     # fmt: skip
+
+# Library -> what gives its focal loss with γ = 0, which is cross-entropy where it has a softmax
+WITHOUT_FOCUS: dict[str, Callable[[], Loss]] = {
+    "seglib": lambda: ours.FocalLoss(0.0),
+    "smp": lambda: quietly("segmentation_models_pytorch.losses").FocalLoss(
+        "multiclass", gamma=0.0, ignore_index=255),
+    "MONAI": lambda: masked_focal(quietly("monai.losses"), gamma=0.0),
+    "kornia": lambda: quietly("kornia.losses").FocalLoss(None, 0.0, "mean", ignore_index=255),
+}                                                                                  # fmt: skip
 
 
 def masked_dice(monai: Any) -> Loss:

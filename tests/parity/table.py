@@ -1,7 +1,12 @@
-"""Who holds what: python tests/parity/table.py writes its record, parity.json, and prints it."""
+"""Who holds what, measured with the libraries of the extra "bench".
+
+    python tests/parity/table.py             writes the record, parity.json, and prints it
+    python tests/parity/table.py --check     says what the record tells otherwise than it is now
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import warnings
@@ -35,40 +40,82 @@ TOYS = {"three classes": metric_properties.CLASSES,
         "with a fourth that nobody has": metric_properties.CLASSES + 1}            # fmt: skip
 
 RECORD = HERE.parents[1] / "results" / "experiments" / "parity.json"
+PACKAGES = peers.PACKAGES | metric_peers.PACKAGES
+
+
+def answers(library: str) -> dict[str, Any]:
+    """Of a library's losses: loss -> property -> precision -> "" or what happened."""
+    return {kind: {name: {precision: properties.ask(name, loss, properties.World(precision))
+                          for precision in properties.PRECISIONS}
+                   for name in properties.PROPERTIES}
+            for kind, loss in peers.LOSSES[library]().items()}                     # fmt: skip
+
+
+def ratio(library: str) -> float:
+    """A library's focal loss without focus / cross-entropy, without void, which some count."""
+    logits, target = properties.case(void=0.0)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, target).item()
+    return round(peers.WITHOUT_FOCUS[library]()(logits, target).item() / cross_entropy, 3)
 
 
 def measure() -> dict[str, Any]:
-    """The losses: library -> loss -> property -> precision -> "" or what happened."""
+    """The losses and, under "metrics", the metrics."""
     warnings.simplefilter("ignore")
-    found = {library: {kind: {name: {precision: properties.ask(name, loss, precision)
-                                     for precision in properties.PRECISIONS}
-                              for name in properties.PROPERTIES}
-                       for kind, loss in losses.items()}
-             for library, losses in peers.losses().items()}                        # fmt: skip
-    logits, target = properties.case(void=0.0)         # without void, which some count
-    cross_entropy = torch.nn.functional.cross_entropy(logits, target).item()
-    ratios = {library: round(loss(logits, target).item() / cross_entropy, 3)
-              for library, loss in peers.without_focus().items()}                  # fmt: skip
-    return {"schema": 1, "versions": peers.versions(), "found": found,
-            "focal without focus / cross-entropy": ratios, "otherwise": OTHERWISE}  # fmt: skip
+    return {"schema": 1, "versions": peers.versions(peers.PACKAGES),
+            "found": {library: answers(library) for library in peers.LOSSES},
+            "focal without focus / cross-entropy": {
+                library: ratio(library) for library in peers.WITHOUT_FOCUS},
+            "otherwise": OTHERWISE, "metrics": measure_metrics()}                  # fmt: skip
+
+
+def metric_answers(metric: metric_properties.Metric) -> dict[str, str]:
+    return {name: metric_properties.ask(name, metric) for name in metric_properties.PROPERTIES}
 
 
 def measure_metrics() -> dict[str, Any]:
     """The metrics: metric -> property -> "" or what happened; and metric -> value on the toy."""
-    warnings.simplefilter("ignore")
-    metrics, toy = metric_peers.metrics(), metric_properties.toy()
+    metrics = {name: metric for give in metric_peers.METRICS.values()
+               for name, metric in give().items()}                                 # fmt: skip
+    toy = metric_properties.toy()
     pooled = metric_properties.reference(*toy[0])
     values = {
         title: {name: round(metric(toy, classes), 4) for name, metric in metrics.items()}
         | {"scikit-learn jaccard_score, pooled": round(pooled, 4)}
         for title, classes in TOYS.items()
     }
-    found = {name: {asked: metric_properties.ask(asked, metric)
-                    for asked in metric_properties.PROPERTIES}
-             for name, metric in metrics.items()}                                  # fmt: skip
-    return {"versions": metric_peers.versions(), "found": found, "values": values,
-            "otherwise": metric_peers.OTHERWISE, "void": metric_peers.VOID,
+    return {"versions": peers.versions(metric_peers.PACKAGES),
+            "found": {name: metric_answers(metric) for name, metric in metrics.items()},
+            "values": values, "otherwise": metric_peers.OTHERWISE, "void": metric_peers.VOID,
             "not measured": metric_peers.NOT_MEASURED}                             # fmt: skip
+
+
+def leaves(content: Any, *path: str) -> dict[tuple[str, ...], Any]:
+    """Every value of nested dicts, by its path."""
+    if not isinstance(content, dict):
+        return {path: content}
+    return {key: value for name, inner in content.items()
+            for key, value in leaves(inner, *path, name).items()}                  # fmt: skip
+
+
+def differences(record: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Where a property holds that did not (or fails that did), and other values.
+
+    What a failure says may depend on the machine; versions are no answer.
+    """
+    then, found, lines = leaves(record), leaves(now), []
+    for path in [*then, *(path for path in found if path not in then)]:
+        old, new = then.get(path, "absent"), found.get(path, "absent")
+        if "versions" in path:
+            continue
+        if isinstance(old, float) and isinstance(new, float):
+            same = abs(old - new) <= (2e-3 if path[0].startswith("focal") else 2e-4)
+        elif "found" in path and path in then and path in found:
+            same = (old == "") == (new == "")
+        else:
+            same = old == new
+        if not same:
+            lines.append(f"{', '.join(path)}: the record says {old!r}, now it is {new!r}")
+    return lines
 
 
 def failures(record: dict[str, Any], library: str, kind: str) -> list[str]:
@@ -82,8 +129,31 @@ def failures(record: dict[str, Any], library: str, kind: str) -> list[str]:
     return lines
 
 
-def main() -> None:
-    record = measure() | {"metrics": measure_metrics()}
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    check = parser.parse_args(argv).check
+    if not peers.installed(PACKAGES):
+        print("some of these are not installed: " + ", ".join(PACKAGES.values())
+              + '; they are the extra "bench": `make bench` installs it', file=sys.stderr)
+        return 1
+    return compare(measure()) if check else write(measure())
+
+
+def compare(now: dict[str, Any]) -> int:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    told = differences(record, now)
+    for then, here in ((record, now), (record["metrics"], now["metrics"])):
+        if then["versions"] != here["versions"]:
+            print(f"measured with {then['versions']}, here are {here['versions']}")
+    print("\n".join(told) or f"{RECORD.name} is what comes out")
+    if told:
+        print("python tests/parity/table.py writes it anew; lessons 3 and 4 draw it")
+    return int(bool(told))
+
+
+def write(record: dict[str, Any]) -> int:
     with written_beside(RECORD) as path:
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
@@ -95,6 +165,7 @@ def main() -> None:
             for line in lines:
                 print(f"    {line}")
     print_metrics(record["metrics"])
+    return 0
 
 
 def print_metrics(record: dict[str, Any]) -> None:
@@ -116,4 +187,4 @@ def print_metrics(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
