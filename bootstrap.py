@@ -351,6 +351,7 @@ def main(argv):
     # not ask the network at import
     env = dict(os.environ, OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="2000",
                NO_ALBUMENTATIONS_UPDATE="1", SEGLIB_VERSIONS=versions)
+    env.pop("PYTHONDONTWRITEBYTECODE", None)    # or each process compiles 3,600 modules again
     return run([venv_python(), here("tests", "commands.py"), *args], env)
 
 

@@ -200,8 +200,11 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [[python, str(ROOT / "tests" / "everywhere.py"), *args]]
     if command == "lab":
         return [lab_command(args)]
-    scripts = {"experiments": "experiments/[0-9]*.py", "bench": "benchmarks/[!_]*.py",
-               "pretrain": "data/pretrain.py"}[command]
+    if command == "bench":
+        check = [python, str(ROOT / "tests" / "parity" / "table.py"), "--check"]
+        return [check, *([python, str(path), *args]
+                         for path in sorted(ROOT.glob("benchmarks/[!_]*.py")))]
+    scripts = {"experiments": "experiments/[0-9]*.py", "pretrain": "data/pretrain.py"}[command]
     return [[python, str(path), *args] for path in sorted(ROOT.glob(scripts))]
 
 

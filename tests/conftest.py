@@ -44,7 +44,7 @@ def datasets() -> Path:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the copies of lessons that have not changed (SEGLIB_COPIES=all runs them).
 
-    The rest of them come first, so that no worker is left with one while the others wait.
+    What takes long comes first, so that no worker is left with it while the others wait.
     """
     import commands
     import notebook_copies
@@ -58,4 +58,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     if is_copy(item) and not any(name in item.nodeid for name in again)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: not is_copy(item))
+    items.sort(key=lambda item: (not is_copy(item), item.get_closest_marker("slow") is None))

@@ -430,10 +430,10 @@ def old_python() -> str | None:
     return next((path for path in found if bootstrap.answer(path, "-c", "pass") is not None), None)
 
 
-@pytest.mark.skipif(old_python() is None, reason="no Python older than 3.11 on this machine")
 def test_a_really_older_python(tree: Tree) -> None:
     python = old_python()
-    assert python is not None
+    if python is None:
+        pytest.skip("no Python older than 3.11 on this machine")
     line = line_of(tree.run_program("setup", python=python))
     assert "no Python 3.11 or newer was found" in line
     tree.uv()
