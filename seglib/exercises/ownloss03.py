@@ -17,7 +17,7 @@ from seglib.metrics import Scores
 
 BAR, SEEDS, TRAIN, HIDDEN = 0.70, (51, 52), range(160), range(5000, 5030)
 EPOCHS, SIZE = 6, 64
-EMA = 0.96                              # averages about 25 steps: at a constant rate single ones jump
+EMA = 0.96                              # of about 25 steps: at a constant rate single ones jump
 LESION = 1
 
 

@@ -117,6 +117,7 @@ def test_another_word_is_refused(pairs):
         open_pairs(pairs, cache="much")
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_it(pairs, tmp_path, capsys):
     words = {"data": "folder", "root": pairs, "classes": ",".join(CLASSES), "height": 24,
              "width": 32, "epochs": 1, "batch_size": 2, "base_channels": 4, "depth": 1}
