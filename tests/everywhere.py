@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,10 +46,13 @@ NONE = {
 ALL = ("notebooks", "copies", "tests")
 # Noise of training and inference that stands for a change of hardware, at its strongest
 STRONG = {"gradient": 1e-3, "convolution": 1e-3, "rounding": 1e-6}
-# What computes nothing, or starts programs that no world reaches
+# What computes nothing
 PLUMBING = ("test_bootstrap.py", "test_commands.py", "test_lab.py", "test_notebooks.py",
             "test_wheel.py", "test_workbook.py", "test_workflows.py", "data/test_download.py",
             "data/local_server.py")                                                # fmt: skip
+
+# What compares this process with processes of its own: noise and switches do not reach those
+PROCESSES = ("test_distributed.py", "test_resume.py::test_a_true_kill")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ del _sys, _jitter
 def environment(world: World, ipython: Path) -> dict[str, str]:
     """The variables of a world; its kernels run what `ipython` has in its start-up folder."""
     found = {**os.environ, **world.environ}
+    found.pop("SEGLIB_WORLD", None)                 # (of a world around this one)
     kernel_env.apply(found, threads=world.threads)
     if world.inside:
         found["SEGLIB_WORLD"] = json.dumps(world.inside)
@@ -111,6 +116,8 @@ def command(world: World, part: str, notebooks: list[Path], workers: int) -> lis
         return [*pytest, "--dist", "worksteal", "-k", f"({chosen}) and wrong_and_then_right",
                 str(TESTS / "test_notebook_copies.py")]
     ignored = [f"--ignore={TESTS / name}" for name in (*PLUMBING, "test_notebook_copies.py")]
+    if world.inside:
+        ignored += [f"--deselect=tests/{name}" for name in PROCESSES]
     return [*pytest, "--dist", "worksteal", "-m", "not soak", *ignored, str(TESTS),
             str(commands.ROOT / "seglib")]
 
@@ -202,6 +209,8 @@ def note_verified(
 def main(argv: list[str]) -> int:
     raw = argparse.RawTextHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    # a shell that runs this in the background ignores Ctrl-C, and tests of it would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser.add_argument("--worlds", default=",".join(WORLDS))
     parser.add_argument("--lessons", default="", help="such as 03,06 (default: all)")
     parser.add_argument("--only", default=",".join(ALL))
