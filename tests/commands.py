@@ -26,8 +26,8 @@ from bootstrap import Trouble, guarded, run  # noqa: E402
 NOTEBOOKS, WORKBOOK = ROOT / "notebooks", ROOT / "workbook"
 TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
 MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
-# (three workers on two cores: many tests wait for a process that they have started)
-PYTEST = [sys.executable, "-m", "pytest", "-n", "3"]
+# (a third worker on two cores costs more in imports than it gains in waiting)
+PYTEST = [sys.executable, "-m", "pytest", "-n", "2"]
 BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]   # a notebook has one kernel
 
 
@@ -158,7 +158,7 @@ def reset(args: list[str]) -> int:
 
 
 def check_command(loosely: bool) -> list[str]:
-    """Every notebook against its stored outputs, one thread each (three run at a time)."""
+    """Every notebook against its stored outputs, one thread each (two run at a time)."""
     kernel_env.apply(threads=1)
     return [*PYTEST, *BY_FILE, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
             f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full", "notebooks"]

@@ -75,6 +75,7 @@ def test_convolutions_and_sums_are_off_and_autograd_keeps_what_it_kept():
     assert 0 < abs(total - numbers().sum()) < 2e-6 * numbers().sum().abs()
 
 
+@pytest.mark.slow
 def test_gradients_are_off_at_the_optimisers_step(tmp_path):
     """(In a process of its own: the hook stays for as long as the process lives.)"""
     code = """

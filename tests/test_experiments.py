@@ -240,6 +240,7 @@ def test_what_was_watched_belongs_to_the_run(path):
                 assert steps[-1] * 4 == run["images_seen"]
 
 
+@pytest.mark.slow
 def test_samples_of_scenes_by_hand():
     """Two kinds of images, one right and one wrong: what is known of such samples."""
     script = load(ROOT / "experiments" / "04_metrics.py")

@@ -50,6 +50,7 @@ def test_the_readme_shows_the_recorded_runs():
     assert RUNS and shown("runs") == load(ROOT / "results" / "runs.py").table()
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
     words = {"data": "streets", "model": "segnet", "base_channels": "4", "height": "32",
              "width": "48", "epochs": "1", "batch_size": "48", "device": "cpu"}    # fmt: skip

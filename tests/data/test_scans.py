@@ -63,6 +63,7 @@ def test_the_spacing_is_that_of_a_machine_with_two_probes() -> None:
     assert depths == {30, 35, 40, 45, 50, 55, 60} and breadths == {38, 50}
 
 
+@pytest.mark.slow
 def test_lesions_are_of_their_usual_size_and_one_in_five_is_missing() -> None:
     masks = [render_scan(seed, 96, 96).semantic for seed in range(5000, 5400)]
     shares = np.array([(mask == 1).mean() for mask in masks])

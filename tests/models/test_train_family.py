@@ -27,6 +27,7 @@ def flags(folder, **more):
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
+@pytest.mark.slow
 def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monkeypatch, capsys):
     def offline(*args, **kwargs):
         raise OSError("no network")
