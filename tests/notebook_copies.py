@@ -34,10 +34,11 @@ VERIFIED = Path(__file__).resolve().parent / "verified_copies.json"
 
 
 def digest(notebook: Path) -> str:
-    """What a copy is made from: the cells of a lesson, its exercises and their wrong answers."""
+    """What a copy is made from: the code of a lesson, its exercises and their wrong answers."""
     number, root = notebook.name[:2], commands.ROOT
     cells = nbformat.read(notebook, as_version=4).cells
-    said = [(cell.cell_type, cell.source, cell.get("outputs", [])) for cell in cells]
+    said = [(cell.source, tags(cell), [] if IGNORED in tags(cell) else texts(cell))
+            for cell in cells if cell.cell_type == "code"]                         # fmt: skip
     found = hashlib.sha256(json.dumps(said).encode())
     for folder in (root / "seglib" / "exercises", root / "tests" / "exercises"):
         for path in sorted(folder.glob(f"*{number}.py")):
