@@ -430,6 +430,7 @@ def old_python() -> str | None:
     return next((path for path in found if bootstrap.answer(path, "-c", "pass") is not None), None)
 
 
+@pytest.mark.slow
 def test_a_really_older_python(tree: Tree) -> None:
     python = old_python()
     if python is None:

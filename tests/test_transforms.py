@@ -49,6 +49,7 @@ def test_200_draws_keep_labels_types_and_shapes():
         assert np.array_equal(image, given[0]) and np.array_equal(mask, given[1])
 
 
+@pytest.mark.slow
 def test_200_draws_keep_image_and_mask_aligned():
     """Within 0.1 output pixel in every draw of window and flip.
 
