@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -56,16 +56,24 @@ def count(data: Any) -> dict[str, Any]:
     """Fractions of all pixels, void included, and of the images that have at least one pixel."""
     found = class_statistics(data)
     whole = int(found.pixels.sum()) + found.void
-    named = lambda values: {name: round(float(value), 5)  # noqa: E731
-                            for name, value in zip(found.classes, values, strict=True)}
-    return {"images": found.total_images, "share": named(found.pixels / whole),
-            "void": round(found.void / whole, 5),
-            "images_with": named(found.images / found.total_images)}               # fmt: skip
+
+    def named(values: Any) -> dict[str, float]:
+        rounded = (round(float(value), 5) for value in values)
+        return dict(zip(found.classes, rounded, strict=True))
+
+    return {
+        "images": found.total_images,
+        "share": named(found.pixels / whole),
+        "void": round(found.void / whole, 5),
+        "images_with": named(found.images / found.total_images),
+    }
 
 
 def location_and_pixels(job: Job) -> None:
-    methods = {"logistic regression on RGB": ("logistic regression", "rgb"),
-               "MLP on RGB and position": ("mlp", "rgb and position")}
+    methods = {
+        "logistic regression on RGB": ("logistic regression", "rgb"),
+        "MLP on RGB and position": ("mlp", "rgb and position"),
+    }
     for dataset in (Streets, CamVid):
         splits = {split: job.open(dataset, split) for split in SPLITS}
         if None in splits.values():
@@ -75,14 +83,24 @@ def location_and_pixels(job: Job) -> None:
         job.once(f"{dataset.title} location prior", 0, prior, small, splits["train"])
         for name, (method, kind) in methods.items():
             for seed in job.seeds:
-                job.once(f"{dataset.title} {name}", seed, classify, small, splits["train"], method,
-                         kind, job.settings["pixels"], seed)                       # fmt: skip
+                job.once(
+                    f"{dataset.title} {name}",
+                    seed,
+                    classify,
+                    small,
+                    splits["train"],
+                    method,
+                    kind,
+                    job.settings["pixels"],
+                    seed,
+                )
 
 
 def sizes(splits: dict[str, Any], settings: dict[str, Any]) -> Any:
     """A function that reads and reduces a split, once."""
-    return cache(lambda split: baselines.arrays(
-        splits[split], settings["height"], settings["width"]))
+    return cache(
+        lambda split: baselines.arrays(splits[split], settings["height"], settings["width"])
+    )
 
 
 def constant(small: Any, data: Any) -> dict[str, Any]:
@@ -115,8 +133,10 @@ def judge(predict: Any, small: Any, classes: tuple[str, ...]) -> dict[str, Any]:
 def learn(job: Job, dataset: Any) -> None:
     """Train on `dataset`, test on its val and test; each seed is a run."""
     plain = eval_transform(job.settings["height"], job.settings["width"])
-    data = [job.open(dataset, "train", arms.augmentation(job.settings)),
-            *(job.open(dataset, split, plain) for split in SPLITS[1:])]            # fmt: skip
+    data = [
+        job.open(dataset, "train", arms.augmentation(job.settings)),
+        *(job.open(dataset, split, plain) for split in SPLITS[1:]),
+    ]
     if None not in data:
         for seed in job.seeds:
             job.once(dataset.title, seed, train_and_test, *data, job.settings, seed)
@@ -152,12 +172,19 @@ def transfer(job: Job) -> None:
 def from_rendered(real: dict[str, Any], settings: dict[str, Any], seed: int) -> dict[str, Any]:
     import albumentations as A
 
-    extra = [A.RandomGamma((60, 160), p=0.5), A.RGBShift(25, 25, 25, p=0.5), A.ToGray(p=0.1),
-             A.GaussianBlur(sigma_limit=(0.3, 1.2), p=0.3), A.GaussNoise((0.01, 0.06), p=0.3)]
+    extra = [
+        A.RandomGamma((60, 160), p=0.5),
+        A.RGBShift(25, 25, 25, p=0.5),
+        A.ToGray(p=0.1),
+        A.GaussianBlur(sigma_limit=(0.3, 1.2), p=0.3),
+        A.GaussNoise((0.01, 0.06), p=0.3),
+    ]
     data = arms.rendered_streets(settings, arms.augmentation(settings, extra))
     model, budget = train(data, settings, seed)
-    return {**budget, **{split: scores_on(model, data, by_group=True)
-                         for split, data in real.items()}}                         # fmt: skip
+    return {
+        **budget,
+        **{split: scores_on(model, data, by_group=True) for split, data in real.items()},
+    }
 
 
 # ---------------------------------------------------------------- scans
@@ -172,8 +199,17 @@ def scans(job: Job) -> None:
         return
     small = sizes(splits, settings)
     for method in ("logistic regression", "balanced logistic regression"):
-        job.once(f"Scans {method} on grey", 0, classify, small, splits["train"], method, "grey",
-                 settings["pixels"], 0)                                            # fmt: skip
+        job.once(
+            f"Scans {method} on grey",
+            0,
+            classify,
+            small,
+            splits["train"],
+            method,
+            "grey",
+            settings["pixels"],
+            0,
+        )
     data = InMemory.copy_of(splits["train"], arms.augmentation(settings))
     trained = cache(lambda seed: train(data, settings, seed))
     for seed in job.seeds:
@@ -190,7 +226,7 @@ def on_scans(trained: Any, splits: dict[str, Any], seed: int) -> dict[str, Any]:
 def on_ultrasound(trained: Any, real: Any, seed: int) -> dict[str, Any]:
     """Vessel against all else: a lesion and a nerve have nothing in common."""
     matrix = evaluate(trained(seed)[0], make_loader(real, 8)).matrix
-    vessel = real.classes.index("vessel")                          # 2, in Scans, too
+    vessel = real.classes.index("vessel")  # 2, in Scans, too
     hit, truth, said = matrix[vessel, vessel], matrix[vessel].sum(), matrix[:, vessel].sum()
     two = np.array([[matrix.sum() - truth - said + hit, said - hit], [truth - hit, hit]])
     return {"test": {**short(Scores(two, ("other", "vessel"))), "images": len(real)}}
@@ -199,43 +235,84 @@ def on_ultrasound(trained: Any, real: Any, seed: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- settings
 
 SMALL = {"height": 96, "width": 128}
-UNET = {**SMALL, "batch_size": 8, "weight_decay": 0.01, "class_weights": "enet",
-        "flip": 0.5, "zoom": [0.8, 2.0], "stretch": 1.2, "colour": 0.3}            # fmt: skip
-PLAIN = {"zoom": [1.0, 1.0], "stretch": 1.0, "colour": 0.0}     # only flips
-HERE = "experiments/00_data.py:"
+UNET = {
+    **SMALL,
+    "batch_size": 8,
+    "weight_decay": 0.01,
+    "class_weights": "enet",
+    "flip": 0.5,
+    "zoom": [0.8, 2.0],
+    "stretch": 1.2,
+    "colour": 0.3,
+}
+PLAIN = {"zoom": [1.0, 1.0], "stretch": 1.0, "colour": 0.0}  # only flips
 EMBEDDED = {"Streets": "data/streets", "Scans": "data/scans"}
-LEARN = (*TRAINING, HERE + "learn train_and_test same_steps streets_only")
+BASELINES = "arrays location_prior features PixelClassifier baselines.score"
+LEARN = (*TRAINING, "learn train_and_test same_steps streets_only")
 
 PARTS = {
-    "shares": Part(shares, (HERE + "shares count",), data=EMBEDDED),
+    "shares": Part(shares, ("shares count",), data=EMBEDDED),
     "baselines": Part(
         location_and_pixels,
-        ("experiments/baselines.py", "seglib/transforms.py:resize_image resize_mask _centres",
-         HERE + "location_and_pixels sizes constant prior classify judge"),
-        {**SMALL, "pixels": 200_000}, seeds=3, data=EMBEDDED,
+        (
+            BASELINES,
+            "resize_image resize_mask _centres",
+            "location_and_pixels sizes constant prior classify judge",
+        ),
+        {**SMALL, "pixels": 200_000},
+        seeds=3,
+        data=EMBEDDED,
     ),
     # 28 epochs of 45 steps on CamVid, 42 of 30 on Streets: 1,260 steps each
-    "same_steps": Part(same_steps, LEARN, {**UNET, "base_channels": 16, "lr": 3e-3,
-                                           "images": 10_080}, seeds=2, data=EMBEDDED),
+    "same_steps": Part(
+        same_steps,
+        LEARN,
+        {**UNET, "base_channels": 16, "lr": 3e-3, "images": 10_080},
+        seeds=2,
+        data=EMBEDDED,
+    ),
     # tried at eight epochs: batches of 8 and zoom cost 0.05 to 0.1, weights by frequency 0.04
-    "short": Part(streets_only, LEARN, {**UNET, **PLAIN, "batch_size": 4, "base_channels": 8,
-                                        "lr": 6e-3, "seconds": 35}, seeds=3, data=EMBEDDED),
-    "long": Part(streets_only, LEARN, {**UNET, "base_channels": 8, "lr": 3e-3, "seconds": 900},
-                 data=EMBEDDED),
+    "short": Part(
+        streets_only,
+        LEARN,
+        {**UNET, **PLAIN, "batch_size": 4, "base_channels": 8, "lr": 6e-3, "seconds": 35},
+        seeds=3,
+        data=EMBEDDED,
+    ),
+    "long": Part(
+        streets_only, LEARN, {**UNET, "base_channels": 8, "lr": 3e-3, "seconds": 900}, data=EMBEDDED
+    ),
     "transfer": Part(
         transfer,
-        (*TRAINING, *RENDERING, HERE + "transfer from_rendered"),
-        {**UNET, "base_channels": 16, "lr": 3e-3, "images": 12_000, "colour": 0.5,
-         "scenes": 3000, "first_seed": 100_000, "scene_size": [144, 192], "light": "day"},
+        (*TRAINING, *RENDERING, "transfer from_rendered"),
+        {
+            **UNET,
+            "base_channels": 16,
+            "lr": 3e-3,
+            "images": 12_000,
+            "colour": 0.5,
+            "scenes": 3000,
+            "first_seed": 100_000,
+            "scene_size": [144, 192],
+            "light": "day",
+        },
     ),
     "scans": Part(
         scans,
-        (*TRAINING, "experiments/baselines.py",
-         HERE + "scans on_scans on_ultrasound sizes classify judge"),
-        {**UNET, "height": 128, "width": 128, "base_channels": 16, "lr": 3e-3, "images": 4_800,
-         "class_weights": "none", "pixels": 200_000}, data=EMBEDDED,
+        (*TRAINING, BASELINES, "scans on_scans on_ultrasound sizes classify judge"),
+        {
+            **UNET,
+            "height": 128,
+            "width": 128,
+            "base_channels": 16,
+            "lr": 3e-3,
+            "images": 4_800,
+            "class_weights": "none",
+            "pixels": 200_000,
+        },
+        data=EMBEDDED,
     ),
-}                                                                                  # fmt: skip
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, table)

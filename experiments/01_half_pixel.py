@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -41,8 +41,9 @@ def scenes(split: str, arm: str, height: int, width: int) -> InMemory:
     if arm == "centred":
         masks = [resize_mask(mask, height, width) for mask in large]
     else:
-        masks = [cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-                 for mask in large]                                                # fmt: skip
+        masks = [
+            cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) for mask in large
+        ]
     return InMemory(images, np.stack(masks), like)
 
 
@@ -71,8 +72,13 @@ def centred(split: str, settings: dict[str, Any]) -> InMemory:
 def tuning(job: Job) -> None:
     for arm in ARMS:
         for lr in job.settings["rates"]:
-            job.once(f"{arm}, lr {lr}", job.settings["tuning_seed"], tune, arm,
-                     {**job.settings, "lr": lr})                                   # fmt: skip
+            job.once(
+                f"{arm}, lr {lr}",
+                job.settings["tuning_seed"],
+                tune,
+                arm,
+                {**job.settings, "lr": lr},
+            )
 
 
 def tune(arm: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -96,18 +102,26 @@ def measure(arm: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     return {**budget, "test": scores_on(model, centred("test", settings))}
 
 
-SETTINGS = {"height": 96, "width": 128, "batch_size": 4, "weight_decay": 0.01,
-            "class_weights": "enet", "base_channels": 8, "flip": 0.5, "zoom": [1.0, 1.0],
-            "stretch": 1.0, "colour": 0.0, "rates": [1e-3, 2e-3, 4e-3, 8e-3], "tuning_seed": 100}
-CODE = (*TRAINING, *RENDERING, "experiments/nets.py:train_net",
-        "experiments/01_half_pixel.py:SEEDS scenes rendered learn centred")        # fmt: skip
+SETTINGS = {
+    "height": 96,
+    "width": 128,
+    "batch_size": 4,
+    "weight_decay": 0.01,
+    "class_weights": "enet",
+    "base_channels": 8,
+    "flip": 0.5,
+    "zoom": [1.0, 1.0],
+    "stretch": 1.0,
+    "colour": 0.0,
+    "rates": [1e-3, 2e-3, 4e-3, 8e-3],
+    "tuning_seed": 100,
+}
+CODE = (*TRAINING, *RENDERING, "train_net", "SEEDS scenes rendered learn centred")
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, "experiments/01_half_pixel.py:tuning tune"),
-                   {**SETTINGS, "images": 1000}),
-    "arms": Part(compare, (*CODE, "experiments/01_half_pixel.py:compare measure"),
-                 {**SETTINGS, "images": 3000}, seeds=5),
-}                                                                                  # fmt: skip
+    "tuning": Part(tuning, (*CODE, "tuning tune"), {**SETTINGS, "images": 1000}),
+    "arms": Part(compare, (*CODE, "compare measure"), {**SETTINGS, "images": 3000}, seeds=5),
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

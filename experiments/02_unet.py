@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -45,12 +45,19 @@ AUGMENTATION = {
 }
 # (network, images, augmentation); what is needed most comes first
 ARMS = [
-    ("U-Net", 240, "flips"), ("U-Net without skips", 240, "flips"), ("encoder only", 240, "flips"),
-    ("U-Net", 15, "flips"), ("U-Net", 60, "flips"), ("U-Net", 960, "flips"),
-    ("U-Net", 15, "none"), ("U-Net", 240, "none"),
-    ("U-Net", 15, "zoom and colour"), ("U-Net", 240, "zoom and colour"),
-    ("U-Net", 30, "flips"), ("U-Net", 120, "flips"),
-]                                                                                  # fmt: skip
+    ("U-Net", 240, "flips"),
+    ("U-Net without skips", 240, "flips"),
+    ("encoder only", 240, "flips"),
+    ("U-Net", 15, "flips"),
+    ("U-Net", 60, "flips"),
+    ("U-Net", 960, "flips"),
+    ("U-Net", 15, "none"),
+    ("U-Net", 240, "none"),
+    ("U-Net", 15, "zoom and colour"),
+    ("U-Net", 240, "zoom and colour"),
+    ("U-Net", 30, "flips"),
+    ("U-Net", 120, "flips"),
+]
 BEYOND = {("U-Net", 240, "zoom and colour"): 1e-3, ("U-Net without skips", 240, "flips"): 1.6e-2}
 
 
@@ -58,9 +65,12 @@ BEYOND = {("U-Net", 240, "zoom and colour"): 1e-3, ("U-Net without skips", 240, 
 def splits(height: int, width: int) -> dict[str, Any]:
     plain = eval_transform(height, width)
     dev = RenderedStreets(range(3000, 3060), 144, 192)
-    return {"train": InMemory.copy_of(Streets("train")), "dev": InMemory.copy_of(dev, plain),
-            "val": InMemory.copy_of(Streets("val"), plain),
-            "test": InMemory.copy_of(Streets("test"), plain)}                      # fmt: skip
+    return {
+        "train": InMemory.copy_of(Streets("train")),
+        "dev": InMemory.copy_of(dev, plain),
+        "val": InMemory.copy_of(Streets("val"), plain),
+        "test": InMemory.copy_of(Streets("test"), plain),
+    }
 
 
 def chosen(images: int, seed: int, settings: dict[str, Any]) -> InMemory:
@@ -93,15 +103,25 @@ def tuning(job: Job) -> None:
     for arm in ARMS:
         if arm[1] in (15, 240):
             for lr in job.settings["rates"]:
-                job.once(f"{label(arm)}, lr {lr}", job.settings["tuning_seed"], tune, arm,
-                         {**job.settings, "lr": lr})                               # fmt: skip
+                job.once(
+                    f"{label(arm)}, lr {lr}",
+                    job.settings["tuning_seed"],
+                    tune,
+                    arm,
+                    {**job.settings, "lr": lr},
+                )
 
 
 def edges(job: Job) -> None:
     """Where the best of the three rates was the lowest or highest: one beyond it."""
     for arm, lr in BEYOND.items():
-        job.once(f"{label(arm)}, lr {lr}", job.settings["tuning_seed"], tune, arm,
-                 {**job.settings, "lr": lr})                                       # fmt: skip
+        job.once(
+            f"{label(arm)}, lr {lr}",
+            job.settings["tuning_seed"],
+            tune,
+            arm,
+            {**job.settings, "lr": lr},
+        )
 
 
 def tune(arm: tuple[str, int, str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -140,36 +160,55 @@ def measure(arm: tuple[str, int, str], settings: dict[str, Any], seed: int) -> d
     model, data, budget = train_arm(arm, settings, seed)
     found = splits(settings["height"], settings["width"])
     seen = InMemory(data.images[:60], data.masks[:60], data, found["test"].transform)
-    result = {**budget, "seen": scores_on(model, seen), "val": scores_on(model, found["val"]),
-              "test": scores_on(model, found["test"]),
-              "border_errors": nets.border_errors(model, found["test"], settings["rings"])}
+    result = {
+        **budget,
+        "seen": scores_on(model, seen),
+        "val": scores_on(model, found["val"]),
+        "test": scores_on(model, found["test"]),
+        "border_errors": nets.border_errors(model, found["test"], settings["rings"]),
+    }
     if seed == 0:
         maps = nets.label_maps(model, found["test"], settings["shown"])
-        result["maps"] = {str(i): nets.as_text(labels)
-                          for i, labels in zip(settings["shown"], maps, strict=True)}
+        result["maps"] = {
+            str(i): nets.as_text(labels) for i, labels in zip(settings["shown"], maps, strict=True)
+        }
     return result
 
 
 # ---------------------------------------------------------------- settings
 
-UNET = {"height": 72, "width": 96, "batch_size": 4, "weight_decay": 0.01, "class_weights": "enet",
-        "base_channels": 8}                                                        # fmt: skip
+UNET = {
+    "height": 72,
+    "width": 96,
+    "batch_size": 4,
+    "weight_decay": 0.01,
+    "class_weights": "enet",
+    "base_channels": 8,
+}
 RATES = {"rates": [2e-3, 4e-3, 8e-3], "tuning_seed": 100}
 KEPT = {**RATES, "rings": [1, 2, 3, 5, 9, 1e9], "shown": [3, 8, 20]}
-CODE = (*TRAINING, "experiments/nets.py:WithoutSkips EncoderOnly train_net",
-        "experiments/02_unet.py:NETS AUGMENTATION ARMS splits chosen train_arm label",
-        "data/streets", *RENDERING)                                                # fmt: skip
-MEASURED = (*CODE, "experiments/02_unet.py:rate measure", "seglib/borders.py",
-            "experiments/nets.py:label_maps border_errors as_text")                # fmt: skip
+CODE = (
+    *TRAINING,
+    "WithoutSkips EncoderOnly train_net",
+    "NETS AUGMENTATION ARMS splits chosen train_arm label",
+    "data/streets",
+    *RENDERING,
+)
+MEASURED = (
+    *CODE,
+    "rate measure",
+    "border_distance error_by_distance",
+    "label_maps border_errors as_text",
+)
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, "experiments/02_unet.py:tuning tune"),
-                   {**UNET, **RATES, "images": 2000}),
-    "edges": Part(edges, (*CODE, "experiments/02_unet.py:BEYOND edges tune"),
-                  {**UNET, "tuning_seed": 100, "images": 2000}),
+    "tuning": Part(tuning, (*CODE, "tuning tune"), {**UNET, **RATES, "images": 2000}),
+    "edges": Part(
+        edges, (*CODE, "BEYOND edges tune"), {**UNET, "tuning_seed": 100, "images": 2000}
+    ),
     "live": Part(live, MEASURED, {**UNET, **KEPT, "images": 1440}, seeds=20),
     "arms": Part(compare, MEASURED, {**UNET, **KEPT, "images": 6000}, seeds=5),
-}                                                                                  # fmt: skip
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -29,16 +29,9 @@ from typing import Any
 
 import arms
 import torch
-from arms import RENDERING, TRAINING, InMemory
+from arms import LOOP, OVERLAP, RENDERED_SLICES, RENDERING, UNET, InMemory
 from records import Job, Part, main, summary_table
-from watched import (
-    borders_of,
-    calibration_of,
-    logits_on,
-    scores_of,
-    stacked,
-    train_watched,
-)
+from watched import borders_of, calibration_of, logits_on, scores_of, stacked, train_watched
 
 from seglib.data import RenderedScans, RenderedStreets, Streets, class_statistics
 from seglib.losses import (
@@ -53,7 +46,7 @@ from seglib.losses import (
 from seglib.transforms import eval_transform
 
 FLIPS = {"flip": 0.5, "zoom": [1.0, 1.0], "stretch": 1.0, "colour": 0.0}
-SHARES = (4.0, 1.0, 0.3, 0.1)                              # per cent of the pixels
+SHARES = (4.0, 1.0, 0.3, 0.1)  # per cent of the pixels
 SEEDS = {"train": range(160), "dev": range(3000, 3040), "test": range(2000, 2040)}
 LOSSES = {
     "cross-entropy": lambda data: CrossEntropyLoss(),
@@ -65,11 +58,16 @@ LOSSES = {
     "Lovász": lambda data: LovaszSoftmaxLoss(),
     "cross-entropy + Dice": lambda data: CombinedLoss(),
     "cross-entropy + Lovász": lambda data: CombinedLoss(
-        {CrossEntropyLoss(): 1.0, LovaszSoftmaxLoss(): 1.0}),
-}                                                                                  # fmt: skip
+        {CrossEntropyLoss(): 1.0, LovaszSoftmaxLoss(): 1.0}
+    ),
+}
 ON_LESIONS = ("cross-entropy", "cross-entropy, median weights", "Dice")
-TRADE = {"Tversky 0.1/0.9": (0.1, 0.9), "Tversky 0.3/0.7": (0.3, 0.7),
-         "Tversky 0.7/0.3": (0.7, 0.3), "Tversky 0.9/0.1": (0.9, 0.1)}             # fmt: skip
+TRADE = {
+    "Tversky 0.1/0.9": (0.1, 0.9),
+    "Tversky 0.3/0.7": (0.3, 0.7),
+    "Tversky 0.7/0.3": (0.7, 0.3),
+    "Tversky 0.9/0.1": (0.9, 0.1),
+}
 TRADE_SHARE = 1.0
 
 
@@ -83,10 +81,14 @@ def weighted(data: Any, method: str) -> CrossEntropyLoss:
 @cache
 def scans(split: str, share: float, height: int, width: int, contrast: float) -> InMemory:
     """Slices that all have a lesion of `share` per cent."""
-    slices = RenderedScans(SEEDS[split], height, width, lesion_size=share / 100, lesion=True,
-                           contrast=contrast)                                      # fmt: skip
-    transform = (arms.augmentation({**FLIPS, "height": height, "width": width})
-                 if split == "train" else eval_transform(height, width))           # fmt: skip
+    slices = RenderedScans(
+        SEEDS[split], height, width, lesion_size=share / 100, lesion=True, contrast=contrast
+    )
+    transform = (
+        arms.augmentation({**FLIPS, "height": height, "width": width})
+        if split == "train"
+        else eval_transform(height, width)
+    )
     return InMemory.copy_of(slices, transform)
 
 
@@ -96,8 +98,9 @@ def streets(split: str, height: int, width: int) -> InMemory:
         flips = arms.augmentation({**FLIPS, "height": height, "width": width})
         return InMemory.copy_of(Streets("train"), flips)
     dev = RenderedStreets(SEEDS["dev"], 144, 192)
-    return InMemory.copy_of(dev if split == "dev" else Streets(split),
-                            eval_transform(height, width))                         # fmt: skip
+    return InMemory.copy_of(
+        dev if split == "dev" else Streets(split), eval_transform(height, width)
+    )
 
 
 def on_lesions(arm: tuple[str, float], split: str, settings: dict[str, Any]) -> InMemory:
@@ -115,8 +118,13 @@ def tuning_lesions(job: Job) -> None:
     for share in SHARES:
         for loss in ON_LESIONS:
             for lr in job.settings["rates"]:
-                job.once(f"{label((loss, share))}, lr {lr}", job.settings["tuning_seed"],
-                         tune_lesions, (loss, share), {**job.settings, "lr": lr})  # fmt: skip
+                job.once(
+                    f"{label((loss, share))}, lr {lr}",
+                    job.settings["tuning_seed"],
+                    tune_lesions,
+                    (loss, share),
+                    {**job.settings, "lr": lr},
+                )
 
 
 def tune_lesions(arm: tuple[str, float], settings: dict[str, Any]) -> dict[str, Any]:
@@ -129,8 +137,13 @@ def tune_lesions(arm: tuple[str, float], settings: dict[str, Any]) -> dict[str, 
 def tuning_streets(job: Job) -> None:
     for loss in LOSSES:
         for lr in job.settings["rates"]:
-            job.once(f"{loss}, lr {lr}", job.settings["tuning_seed"], tune_streets, loss,
-                     {**job.settings, "lr": lr})                                   # fmt: skip
+            job.once(
+                f"{loss}, lr {lr}",
+                job.settings["tuning_seed"],
+                tune_streets,
+                loss,
+                {**job.settings, "lr": lr},
+            )
 
 
 def tune_streets(loss: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -155,20 +168,33 @@ def lesions(job: Job) -> None:
         for share in SHARES:
             for loss in ON_LESIONS:
                 lr = rate(job, "tuning_lesions", label((loss, share)))
-                job.once(label((loss, share)), seed, watch_lesions, (loss, share),
-                         {**job.settings, "lr": lr}, seed)                         # fmt: skip
+                job.once(
+                    label((loss, share)),
+                    seed,
+                    watch_lesions,
+                    (loss, share),
+                    {**job.settings, "lr": lr},
+                    seed,
+                )
         for loss in TRADE:
             lr = rate(job, "tuning_lesions", label(("Dice", TRADE_SHARE)))
-            job.once(label((loss, TRADE_SHARE)), seed, watch_lesions, (loss, TRADE_SHARE),
-                     {**job.settings, "lr": lr}, seed)                             # fmt: skip
+            job.once(
+                label((loss, TRADE_SHARE)),
+                seed,
+                watch_lesions,
+                (loss, TRADE_SHARE),
+                {**job.settings, "lr": lr},
+                seed,
+            )
 
 
 def longer(job: Job) -> None:
     arm = ("cross-entropy", SHARES[-1])
     for seed in job.seeds:
         for lr in job.settings["rates"]:
-            job.once(f"{label(arm)}, lr {lr}", seed, watch_lesions, arm,
-                     {**job.settings, "lr": lr}, seed)                             # fmt: skip
+            job.once(
+                f"{label(arm)}, lr {lr}", seed, watch_lesions, arm, {**job.settings, "lr": lr}, seed
+            )
 
 
 def live(job: Job) -> None:
@@ -187,10 +213,13 @@ def watch_lesions(arm: tuple[str, float], settings: dict[str, Any], seed: int) -
         logits = logits_on(model, images)
         found = scores_of(logits, target, test.classes)
         probability = logits.softmax(1)[:, 1]
-        return {"recall": found["recall"]["lesion"], "precision": found["precision"]["lesion"],
-                "iou": found["iou"]["lesion"],
-                "probability": round(probability[lesion].mean().item(), 4),
-                "elsewhere": round(probability[~lesion].mean().item(), 5)}         # fmt: skip
+        return {
+            "recall": found["recall"]["lesion"],
+            "precision": found["precision"]["lesion"],
+            "iou": found["iou"]["lesion"],
+            "probability": round(probability[lesion].mean().item(), 4),
+            "elsewhere": round(probability[~lesion].mean().item(), 5),
+        }
 
     loss = TverskyLoss(*TRADE[arm[0]]) if arm[0] in TRADE else LOSSES[arm[0]](data)
     model, budget = train_watched(data, loss, settings, seed, watch)
@@ -210,9 +239,12 @@ def measure_streets(loss: str, settings: dict[str, Any], seed: int) -> dict[str,
     model, budget = train_watched(data, LOSSES[loss](data), settings, seed)
     images, target = stacked(test)
     logits = logits_on(model, images)
-    return {**budget, "test": scores_of(logits, target, test.classes),
-            "borders": borders_of(logits, target, settings["distance"]),
-            "calibration": calibration_of(logits, target)}                         # fmt: skip
+    return {
+        **budget,
+        "test": scores_of(logits, target, test.classes),
+        "borders": borders_of(logits, target, settings["distance"]),
+        "calibration": calibration_of(logits, target),
+    }
 
 
 # ---------------------------------------------------------------- settings
@@ -222,32 +254,46 @@ RATES = {"rates": [2e-3, 5e-3, 1.25e-2], "tuning_seed": 100}
 SLICES = {**NET, **RATES, "height": 64, "width": 64, "contrast": 3.0, "schedule": "constant"}
 SCENES = {**NET, **RATES, "height": 72, "width": 96, "schedule": "onecycle"}
 
-HERE = "experiments/03_losses.py:"
-LEARNING = tuple(entry for entry in TRAINING if not entry.startswith("experiments/arms.py"))
-CODE = (*(entry for entry in LEARNING if not entry.startswith("seglib/losses.py")),
-        "seglib/losses.py:CrossEntropyLoss FocalLoss CombinedLoss class_weights",
-        "seglib/overlap.py", "experiments/arms.py:InMemory augmentation",
-        "experiments/watched.py:train_watched logits_on",
-        HERE + "FLIPS SHARES SEEDS LOSSES ON_LESIONS TRADE TRADE_SHARE weighted")  # fmt: skip
-ON_SLICES = (*CODE, "seglib/data/render/scan*.py", "seglib/data/render/outlines.py",
-             HERE + "scans on_lesions label")                                      # fmt: skip
-ON_SCENES = (*CODE, *RENDERING, "data/streets", HERE + "streets")
+CODE = (
+    LOOP,
+    UNET,
+    OVERLAP,
+    "CrossEntropyLoss FocalLoss CombinedLoss class_weights",
+    "InMemory augmentation train_watched logits_on",
+    "FLIPS SHARES SEEDS LOSSES ON_LESIONS TRADE TRADE_SHARE weighted",
+)
+ON_SLICES = (*CODE, *RENDERED_SLICES, "scans on_lesions label")
+ON_SCENES = (*CODE, *RENDERING, "data/streets", "streets")
 
 PARTS = {
-    "tuning_lesions": Part(tuning_lesions, (*ON_SLICES, HERE + "tuning_lesions tune_lesions"),
-                           {**SLICES, "images": 4000}),
-    "lesions": Part(lesions, (*ON_SLICES, HERE + "lesions rate watch_lesions"),
-                    {**SLICES, "images": 4000}, seeds=5),
-    "longer": Part(longer, (*ON_SLICES, HERE + "longer watch_lesions"),
-                   {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000}, seeds=5),
-    "live": Part(live, (*ON_SLICES, HERE + "live watch_lesions"),
-                 {**SLICES, "schedule": "onecycle", "lr": 5e-3, "images": 800}, seeds=20),
-    "tuning_streets": Part(tuning_streets, (*ON_SCENES, HERE + "tuning_streets tune_streets"),
-                           {**SCENES, "images": 2880}),
-    "streets": Part(compare_streets, (*ON_SCENES, HERE + "compare_streets rate measure_streets",
-                                      "experiments/watched.py:borders_of calibration_of"),
-                    {**SCENES, "images": 2880, "distance": 1}, seeds=5),
-}                                                                                  # fmt: skip
+    "tuning_lesions": Part(
+        tuning_lesions, (*ON_SLICES, "tuning_lesions tune_lesions"), {**SLICES, "images": 4000}
+    ),
+    "lesions": Part(
+        lesions, (*ON_SLICES, "lesions rate watch_lesions"), {**SLICES, "images": 4000}, seeds=5
+    ),
+    "longer": Part(
+        longer,
+        (*ON_SLICES, "longer watch_lesions"),
+        {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000},
+        seeds=5,
+    ),
+    "live": Part(
+        live,
+        (*ON_SLICES, "live watch_lesions"),
+        {**SLICES, "schedule": "onecycle", "lr": 5e-3, "images": 800},
+        seeds=20,
+    ),
+    "tuning_streets": Part(
+        tuning_streets, (*ON_SCENES, "tuning_streets tune_streets"), {**SCENES, "images": 2880}
+    ),
+    "streets": Part(
+        compare_streets,
+        (*ON_SCENES, "compare_streets rate measure_streets", "borders_of calibration_of"),
+        {**SCENES, "images": 2880, "distance": 1},
+        seeds=5,
+    ),
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

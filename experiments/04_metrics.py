@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -31,7 +31,8 @@ import arms
 import nets
 import numpy as np
 import torch
-from arms import RENDERING, TRAINING, InMemory
+from arms import LOOP, OVERLAP, RENDERING, InMemory
+from arms import UNET as UNET_CODE
 from numpy.typing import NDArray
 from records import Job, Part, main, summary_table
 from torch import Tensor
@@ -45,15 +46,16 @@ from seglib.transforms import eval_transform
 
 FLIPS = {"flip": 0.5, "zoom": [1.0, 1.0], "stretch": 1.0, "colour": 0.0}
 IMAGES = (60, 240)
-FIRST_SCENE = 30_000                                       # seeds that nothing else uses
+FIRST_SCENE = 30_000  # seeds that nothing else uses
 FIRST_DRIVE = 40_000
 
 
 @cache
 def streets(split: str, height: int, width: int) -> InMemory:
     flips = arms.augmentation({**FLIPS, "height": height, "width": width})
-    return InMemory.copy_of(Streets(split), flips if split == "train"
-                            else eval_transform(height, width))                    # fmt: skip
+    return InMemory.copy_of(
+        Streets(split), flips if split == "train" else eval_transform(height, width)
+    )
 
 
 def train_on(images: int, settings: dict[str, Any], seed: int, watch: Any = None) -> Any:
@@ -79,16 +81,18 @@ def live(job: Job) -> None:
 
 
 def watch_epochs(images: int, settings: dict[str, Any], seed: int) -> dict[str, Any]:
-    val, test = (stacked(streets(split, settings["height"], settings["width"]))
-                 for split in ("val", "test"))                                     # fmt: skip
+    val, test = (
+        stacked(streets(split, settings["height"], settings["width"])) for split in ("val", "test")
+    )
     classes = streets("val", settings["height"], settings["width"]).classes
 
     def watch(model: torch.nn.Module) -> dict[str, Any]:
-        found = {name: logits_on(model, part[0])
-                 for name, part in (("val", val), ("test", test))}                 # fmt: skip
-        return {"val_loss": round(CrossEntropyLoss()(found["val"], val[1]).item(), 4),
-                "val_miou": scores_of(found["val"], val[1], classes)["miou"],
-                "test_miou": scores_of(found["test"], test[1], classes)["miou"]}   # fmt: skip
+        found = {name: logits_on(model, part[0]) for name, part in (("val", val), ("test", test))}
+        return {
+            "val_loss": round(CrossEntropyLoss()(found["val"], val[1]).item(), 4),
+            "val_miou": scores_of(found["val"], val[1], classes)["miou"],
+            "test_miou": scores_of(found["test"], test[1], classes)["miou"],
+        }
 
     model, budget = train_on(images, settings, seed, watch)
     logits = logits_on(model, test[0])
@@ -114,8 +118,11 @@ def sample_scenes(trained: Any, settings: dict[str, Any]) -> dict[str, Any]:
     scenes = RenderedStreets(range(FIRST_SCENE, FIRST_SCENE + settings["scenes"]), 144, 192)
     plain = eval_transform(settings["height"], settings["width"])
     matrices = matrices_of(model, InMemory.copy_of(scenes, plain))
-    rows = [row for size in settings["sizes"]
-            for row in [how_sure(matrices[:, None], size, settings, {"frame"})]]   # fmt: skip
+    rows = [
+        row
+        for size in settings["sizes"]
+        for row in [how_sure(matrices[:, None], size, settings, {"frame"})]
+    ]
     return {**budget, "whole": round(miou(matrices.sum(0)), 4), "samples": rows}
 
 
@@ -132,8 +139,7 @@ def sample_drives(trained: Any, settings: dict[str, Any]) -> dict[str, Any]:
     data = InMemory(np.stack(images), np.stack(masks), Streets("test"), plain)
     matrices = matrices_of(model, data)
     by_drive = matrices.reshape(settings["drives"], settings["frames"], *matrices.shape[1:])
-    rows = [how_sure(by_drive, size, settings, {"frame", "drive"})
-            for size in settings["groups"]]                                        # fmt: skip
+    rows = [how_sure(by_drive, size, settings, {"frame", "drive"}) for size in settings["groups"]]
     return {**budget, "whole": round(miou(matrices.sum(0)), 4), "samples": rows}
 
 
@@ -169,11 +175,19 @@ def how_sure(
             scores = Scores(flat.sum(0), (), flat)
             intervals.append(scores.interval(groups=groups, draws=settings["draws"]))
     low, high = np.percentile(values, [2.5, 97.5])
-    return {"size": size, "low": round(float(low), 4), "high": round(float(high), 4),
-            **{f"{unit}_width": round(float(np.mean([i.high - i.low for i in rows])), 4)
-               for unit, rows in found.items()},
-            **{f"{unit}_holds": round(float(np.mean([i.low <= whole <= i.high for i in rows])), 3)
-               for unit, rows in found.items()}}                                   # fmt: skip
+    return {
+        "size": size,
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+        **{
+            f"{unit}_width": round(float(np.mean([i.high - i.low for i in rows])), 4)
+            for unit, rows in found.items()
+        },
+        **{
+            f"{unit}_holds": round(float(np.mean([i.low <= whole <= i.high for i in rows])), 3)
+            for unit, rows in found.items()
+        },
+    }
 
 
 # ---------------------------------------------------------------- scans
@@ -194,12 +208,15 @@ def measure_lesions(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     images, target = stacked(test)
     logits = logits_on(model, images)
     labels = logits.argmax(1)
-    areas = {name: [round(value, 2) for value in (area(maps, test.spacing)).tolist()]
-             for name, maps in (("true", target), ("predicted", labels))}          # fmt: skip
+    areas = {
+        name: [round(value, 2) for value in (area(maps, test.spacing)).tolist()]
+        for name, maps in (("true", target), ("predicted", labels))
+    }
     result = {**budget, "test": scores_of(logits, target, test.classes), "areas": areas}
     if seed == 0:
-        result["maps"] = {str(i): nets.as_text(found)
-                          for i, found in enumerate(labels.numpy().astype(np.uint8))}
+        result["maps"] = {
+            str(i): nets.as_text(found) for i, found in enumerate(labels.numpy().astype(np.uint8))
+        }
     return result
 
 
@@ -209,31 +226,52 @@ def area(labels: Tensor, spacing: NDArray[np.float64]) -> NDArray[np.float64]:
 
 # ---------------------------------------------------------------- settings
 
-UNET = {"height": 72, "width": 96, "batch_size": 4, "weight_decay": 0.01, "base_channels": 8,
-        "lr": 4e-3, "schedule": "constant", "images": 3600}                        # fmt: skip
-HERE = "experiments/04_metrics.py:"
-CODE = (*(entry for entry in TRAINING if not entry.startswith(("experiments/", "seglib/losses"))),
-        "seglib/losses.py:CrossEntropyLoss", "experiments/arms.py:InMemory augmentation",
-        "experiments/watched.py:train_watched logits_on scores_of", HERE + "FLIPS")  # fmt: skip
-ON_STREETS = (*CODE, "data/streets", HERE + "IMAGES streets train_on")
+UNET = {
+    "height": 72,
+    "width": 96,
+    "batch_size": 4,
+    "weight_decay": 0.01,
+    "base_channels": 8,
+    "lr": 4e-3,
+    "schedule": "constant",
+    "images": 3600,
+}
+CODE = (
+    LOOP,
+    UNET_CODE,
+    "CrossEntropyLoss InMemory augmentation",
+    "train_watched logits_on scores_of FLIPS",
+)
+ON_STREETS = (*CODE, "data/streets", "IMAGES streets train_on")
 PARTS = {
-    "checkpoint": Part(checkpoint, (*ON_STREETS, HERE + "checkpoint watch_epochs"), UNET, seeds=5),
-    "live": Part(live, (*ON_STREETS, HERE + "live watch_epochs"), {**UNET, "images": 720},
-                 seeds=20),
+    "checkpoint": Part(checkpoint, (*ON_STREETS, "checkpoint watch_epochs"), UNET, seeds=5),
+    "live": Part(live, (*ON_STREETS, "live watch_epochs"), {**UNET, "images": 720}, seeds=20),
     "sampling": Part(
         sampling,
-        (*ON_STREETS, *RENDERING, HERE + "FIRST_SCENE FIRST_DRIVE "
-         "sample_scenes sample_drives matrices_of how_sure"),
-        {**UNET, "scenes": 960, "drives": 120, "frames": 8, "wide": 256, "samples": 200,
-         "draws": 400, "sizes": [15, 30, 60, 120, 240, 480], "groups": [6, 12, 24, 48]},
+        (
+            *ON_STREETS,
+            *RENDERING,
+            "FIRST_SCENE FIRST_DRIVE sample_scenes sample_drives matrices_of how_sure",
+        ),
+        {
+            **UNET,
+            "scenes": 960,
+            "drives": 120,
+            "frames": 8,
+            "wide": 256,
+            "samples": 200,
+            "draws": 400,
+            "sizes": [15, 30, 60, 120, 240, 480],
+            "groups": [6, 12, 24, 48],
+        },
     ),
     "scans": Part(
         scans,
-        (*CODE, "data/scans", "seglib/overlap.py", "seglib/losses.py:CombinedLoss",
-         HERE + "measure_lesions area"),
-        {**UNET, "height": 128, "width": 128, "schedule": "onecycle", "images": 3200}, seeds=5,
+        (*CODE, "data/scans", OVERLAP, "CombinedLoss", "measure_lesions area"),
+        {**UNET, "height": 128, "width": 128, "schedule": "onecycle", "images": 3200},
+        seeds=5,
     ),
-}                                                                                  # fmt: skip
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

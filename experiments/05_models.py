@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import time
@@ -47,11 +47,13 @@ SMALL = {"backbone": "mobilenet_v3_small", "channels": 128, "atrous_rates": (1, 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in available_models()},
     "unet, base_channels=16": ("unet", {"base_channels": 16}),
-    "deeplabv3plus, resnet18": ("deeplabv3plus", {"backbone": "resnet18",
-                                                  "atrous_rates": (1, 2, 3)}),
+    "deeplabv3plus, resnet18": (
+        "deeplabv3plus",
+        {"backbone": "resnet18", "atrous_rates": (1, 2, 3)},
+    ),
     "deeplabv3plus, mobilenet_v3_small": ("deeplabv3plus", SMALL),
-    "the same, pretrained=\"streets\"": ("deeplabv3plus", {"pretrained": "streets"}),
-}                                                                                  # fmt: skip
+    'the same, pretrained="streets"': ("deeplabv3plus", {"pretrained": "streets"}),
+}
 
 
 @cache
@@ -94,10 +96,14 @@ def cost(row: str, settings: dict[str, Any]) -> dict[str, Any]:
         F.cross_entropy(model(images), target).backward()
         optimizer.step()
 
-    return {"parameters": sum(p.numel() for p in model.parameters()),
-            "multiply_adds": counter.get_total_flops() // 2,
-            "images_per_second": {"inference": round(1 / predicting, 2),
-                                  "training": round(2 / seconds(step, settings["calls"]), 2)}}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "multiply_adds": counter.get_total_flops() // 2,
+        "images_per_second": {
+            "inference": round(1 / predicting, 2),
+            "training": round(2 / seconds(step, settings["calls"]), 2),
+        },
+    }
 
 
 def seconds(call: Callable[[], Any], calls: int) -> float:
@@ -119,7 +125,7 @@ def quality(row: str, settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["threads"])
     size = settings["height"], settings["width"]
     data, test = streets("train", *size), streets("test", *size)
-    learn(build(row), Subset(data, range(16)), 1, settings)                 # a start not counted
+    learn(build(row), Subset(data, range(16)), 1, settings)  # a start not counted
     start = time.perf_counter()
     learn(build(row), Subset(data, range(48)), 1, settings)
     images = settings["seconds"] * 48 / (time.perf_counter() - start)
@@ -129,15 +135,28 @@ def quality(row: str, settings: dict[str, Any]) -> dict[str, Any]:
     model = build(row)
     start = time.perf_counter()
     curve = learn(model, part, epochs, settings)
-    return {"lr": settings["lr"], "epochs": epochs, "images_seen": epochs * len(part) // 8 * 8,
-            "fit_seconds": round(time.perf_counter() - start, 1), "curve": curve,
-            "test": finetuning.score(model, test)}                                 # fmt: skip
+    return {
+        "lr": settings["lr"],
+        "epochs": epochs,
+        "images_seen": epochs * len(part) // 8 * 8,
+        "fit_seconds": round(time.perf_counter() - start, 1),
+        "curve": curve,
+        "test": finetuning.score(model, test),
+    }
 
 
 def learn(model: torch.nn.Module, data: Any, epochs: int, settings: dict[str, Any]) -> list[float]:
     loader = make_loader(data, settings["batch_size"], shuffle=True, seed=0)
-    history = fit(model, loader, epochs=epochs, lr=settings["lr"], loss=CombinedLoss(), clip=1.0,
-                  weight_decay=settings["weight_decay"], schedule="onecycle")      # fmt: skip
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=CombinedLoss(),
+        clip=1.0,
+        weight_decay=settings["weight_decay"],
+        schedule="onecycle",
+    )
     return [round(row["train_loss"], 4) for row in history.rows]
 
 
@@ -156,7 +175,7 @@ def before_and_after(settings: dict[str, Any]) -> dict[str, Any]:
     momentum = sorted({float(norm.momentum or 0) for norm in norms})
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None                           # the mean over all batches
+        norm.momentum = None  # the mean over all batches
     model.train()
     with torch.no_grad():
         for images, _ in make_loader(data, settings["batch_size"]):
@@ -169,21 +188,29 @@ def before_and_after(settings: dict[str, Any]) -> dict[str, Any]:
 
 def table(content: dict[str, Any]) -> str:
     """The Markdown table of both parts."""
-    parts = {name: {run["arm"]: run for run in part["runs"]}
-             for name, part in content["parts"].items() if name != "statistics"}  # fmt: skip
-    lines = ["| model | parameters, millions | multiply–adds, billions | inference, images/s "
-             "| training, images/s | mIoU after two minutes | images seen |",
-             "|---|---|---|---|---|---|---|"]                                      # fmt: skip
+    parts = {
+        name: {run["arm"]: run for run in part["runs"]}
+        for name, part in content["parts"].items()
+        if name != "statistics"
+    }
+    lines = [
+        "| model | parameters, millions | multiply–adds, billions | inference, images/s "
+        "| training, images/s | mIoU after two minutes | images seen |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in ROWS:
         run, trained = parts.get("cost", {}).get(row), parts.get("quality", {}).get(row)
         speed = run["images_per_second"] if run else {"inference": "", "training": ""}
         name, *options = row.split(", ")
-        cells = [", ".join([name if name == "the same" else f"`{name}`", *options]),
-                 f"{run['parameters'] / 1e6:.2f}" if run else "",
-                 f"{run['multiply_adds'] / 1e9:.1f}" if run else "",
-                 str(speed["inference"]), str(speed["training"]),
-                 f"{trained['test']['miou']:.3f}" if trained else "",
-                 f"{trained['images_seen']:,}" if trained else ""]                 # fmt: skip
+        cells = [
+            ", ".join([name if name == "the same" else f"`{name}`", *options]),
+            f"{run['parameters'] / 1e6:.2f}" if run else "",
+            f"{run['multiply_adds'] / 1e9:.1f}" if run else "",
+            str(speed["inference"]),
+            str(speed["training"]),
+            f"{trained['test']['miou']:.3f}" if trained else "",
+            f"{trained['images_seen']:,}" if trained else "",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -192,24 +219,47 @@ def table(content: dict[str, Any]) -> str:
 
 SLOW_STATISTICS = "torchvision:lraspp_mobilenet_v3_large"
 AUGMENTATION = {"zoom": [0.9, 1.6], "stretch": 1.2, "flip": 0.5, "colour": 0.2}
-HERE = "experiments/05_models.py:"
-MODELS = (*(f"seglib/models/{name}.py" for name in (
-    "aspp", "backbones", "deeplab", "fcn", "layers", "lraspp", "norms", "segnet", "unet", "wrapped",
-)), HERE + "SMALL ROWS build")                                                     # fmt: skip
+MODELS = (
+    "UNet Up DoubleConv make_norm SegNet _convolutions FCN32s FCN16s FCN8s DeepLabV3 DeepLabV3Plus "
+    "LRASPP LRASPPHead TorchvisionModel Backbone dilate _strides _out_channels Pooled ASPP "
+    "conv_norm separable fcn_head resize_to auxiliary PooledBatchNorm to_group_norm",
+    "SMALL ROWS build",
+)
 
 PARTS = {
-    "cost": Part(costs, (*MODELS, HERE + "cost seconds"),
-                 {"height": 360, "width": 480, "calls": 6}),
-    "quality": Part(qualities, (*finetuning.CODE, *MODELS, "data/streets",
-                                HERE + "AUGMENTATION streets quality learn"),
-                    {"height": 96, "width": 128, "batch_size": 8, "lr": 1e-3,
-                     "weight_decay": 0.01, "seconds": 120, "threads": 1}),
-    "statistics": Part(renewed, (*finetuning.CODE, *MODELS, "data/streets", HERE
-                                 + "AUGMENTATION SLOW_STATISTICS streets learn renewed "
-                                   "before_and_after"),
-                       {"height": 96, "width": 128, "batch_size": 8, "lr": 1e-3,
-                        "weight_decay": 0.01, "epochs": 11, "threads": 1}),
-}                                                                                  # fmt: skip
+    "cost": Part(costs, (*MODELS, "cost seconds"), {"height": 360, "width": 480, "calls": 6}),
+    "quality": Part(
+        qualities,
+        (*finetuning.CODE, *MODELS, "data/streets", "AUGMENTATION streets quality learn"),
+        {
+            "height": 96,
+            "width": 128,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "weight_decay": 0.01,
+            "seconds": 120,
+            "threads": 1,
+        },
+    ),
+    "statistics": Part(
+        renewed,
+        (
+            *finetuning.CODE,
+            *MODELS,
+            "data/streets",
+            "AUGMENTATION SLOW_STATISTICS streets learn renewed before_and_after",
+        ),
+        {
+            "height": 96,
+            "width": 128,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "weight_decay": 0.01,
+            "epochs": 11,
+            "threads": 1,
+        },
+    ),
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, table)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -36,7 +36,7 @@ import arms
 import finetuning
 import nets
 import torch
-from arms import RENDERING, InMemory
+from arms import RENDERED_SLICES, RENDERING, InMemory
 from records import Job, Part, main, summary_table
 
 from seglib.data import RenderedScans, RenderedStreets, Scans, Streets
@@ -52,12 +52,20 @@ ARMS: dict[str, dict[str, Any]] = {
     "all weights, backbone slower": {"pretrained": True, "moves": "backbone slower"},
     "all weights, BatchNorm frozen": {"pretrained": True, "moves": "no norms"},
 }
-BEYOND = {"from scratch": 3e-2, "from scratch, five times the images": 3e-2, "head only": 1e-2,
-          "all weights, backbone slower": 1e-2, "all weights, BatchNorm frozen": 1e-2}
+BEYOND = {
+    "from scratch": 3e-2,
+    "from scratch, five times the images": 3e-2,
+    "head only": 1e-2,
+    "all weights, backbone slower": 1e-2,
+    "all weights, BatchNorm frozen": 1e-2,
+}
 NORMS = {"BatchNorm": {}, "BatchNorm frozen": {"moves": "no norms"}, "GroupNorm": {}}
 BATCHES = (1, 2, 4, 8)
-AT_THE_EDGE = (*(("GroupNorm", batch) for batch in BATCHES), ("BatchNorm frozen", 4),
-               ("BatchNorm frozen", 8))                                            # fmt: skip
+AT_THE_EDGE = (
+    *(("GroupNorm", batch) for batch in BATCHES),
+    ("BatchNorm frozen", 4),
+    ("BatchNorm frozen", 8),
+)
 SLICES = {"from scratch": {}, "all weights": {"pretrained": True}}
 
 # ---------------------------------------------------------------- data
@@ -72,8 +80,9 @@ def night_seeds(seed: int, scenes: int) -> range:
 @cache
 def night(seed: int, scenes: int, height: int, width: int) -> InMemory:
     settings = {**AUGMENTATION, "height": height, "width": width}
-    return InMemory.copy_of(RenderedStreets(night_seeds(seed, scenes), light="night"),
-                            arms.augmentation(settings))                           # fmt: skip
+    return InMemory.copy_of(
+        RenderedStreets(night_seeds(seed, scenes), light="night"), arms.augmentation(settings)
+    )
 
 
 @cache
@@ -90,8 +99,9 @@ def judged(split: str, height: int, width: int) -> InMemory:
 def slices(split: str, seed: int, count: int, height: int, width: int) -> InMemory:
     if split == "train":
         settings = {**AUGMENTATION, "height": height, "width": width}
-        return InMemory.copy_of(RenderedScans(night_seeds(seed, count)),
-                                arms.augmentation(settings))                       # fmt: skip
+        return InMemory.copy_of(
+            RenderedScans(night_seeds(seed, count)), arms.augmentation(settings)
+        )
     data = RenderedScans(range(3000, 3040)) if split == "dev" else Scans("test")
     return InMemory.copy_of(data, eval_transform(height, width))
 
@@ -106,14 +116,24 @@ def label(scenes: int, arm: str) -> str:
 def tuning(job: Job) -> None:
     for arm, how in ARMS.items():
         for lr in job.settings["rates" if how.get("pretrained") else "scratch_rates"]:
-            job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], tune, how,
-                     {**job.settings, "lr": lr})                                   # fmt: skip
+            job.once(
+                f"{arm}, lr {lr:g}",
+                job.settings["tuning_seed"],
+                tune,
+                how,
+                {**job.settings, "lr": lr},
+            )
 
 
 def edges(job: Job) -> None:
     for arm, lr in BEYOND.items():
-        job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], tune, ARMS[arm],
-                 {**job.settings, "lr": lr})                                       # fmt: skip
+        job.once(
+            f"{arm}, lr {lr:g}",
+            job.settings["tuning_seed"],
+            tune,
+            ARMS[arm],
+            {**job.settings, "lr": lr},
+        )
 
 
 def tune(how: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -151,16 +171,19 @@ def zero_shot(size: tuple[int, int], shown: list[int]) -> dict[str, Any]:
 
 def scored(model: torch.nn.Module, size: tuple[int, int], shown: list[int]) -> dict[str, Any]:
     """Test by night and by day, and the label maps of some night scenes."""
-    result = {"test": finetuning.score(model, judged("test", *size)),
-              "day": finetuning.score(model, judged("day", *size))}                # fmt: skip
+    result = {
+        "test": finetuning.score(model, judged("test", *size)),
+        "day": finetuning.score(model, judged("day", *size)),
+    }
     if shown:
         maps = nets.label_maps(model, judged("test", *size), shown)
         result["maps"] = {str(i): nets.as_text(one) for i, one in zip(shown, maps, strict=True)}
     return result
 
 
-def measure(scenes: int, how: dict[str, Any], settings: dict[str, Any], seed: int
-            ) -> dict[str, Any]:                                                   # fmt: skip
+def measure(
+    scenes: int, how: dict[str, Any], settings: dict[str, Any], seed: int
+) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     data = night(seed, scenes, *size)
     model = finetuning.build(data.num_classes, how.get("pretrained", False), seed)
@@ -176,15 +199,29 @@ def live(job: Job) -> None:
 def tuning_scans(job: Job) -> None:
     for arm, how in SLICES.items():
         for lr in job.settings["rates"]:
-            job.once(f"{arm}, lr {lr:g}", job.settings["tuning_seed"], on_slices, "dev", how,
-                     {**job.settings, "lr": lr}, job.settings["tuning_seed"])      # fmt: skip
+            job.once(
+                f"{arm}, lr {lr:g}",
+                job.settings["tuning_seed"],
+                on_slices,
+                "dev",
+                how,
+                {**job.settings, "lr": lr},
+                job.settings["tuning_seed"],
+            )
 
 
 def edges_scans(job: Job) -> None:
     for arm, how in SLICES.items():
         settings = {**job.settings, "lr": job.settings["rate"]}
-        job.once(f"{arm}, lr {settings['lr']:g}", job.settings["tuning_seed"], on_slices, "dev",
-                 how, settings, job.settings["tuning_seed"])                       # fmt: skip
+        job.once(
+            f"{arm}, lr {settings['lr']:g}",
+            job.settings["tuning_seed"],
+            on_slices,
+            "dev",
+            how,
+            settings,
+            job.settings["tuning_seed"],
+        )
 
 
 def scans(job: Job) -> None:
@@ -194,8 +231,9 @@ def scans(job: Job) -> None:
             job.once(arm, seed, on_slices, "test", how, settings, seed)
 
 
-def on_slices(split: str, how: dict[str, Any], settings: dict[str, Any], seed: int
-              ) -> dict[str, Any]:                                                 # fmt: skip
+def on_slices(
+    split: str, how: dict[str, Any], settings: dict[str, Any], seed: int
+) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     data = slices("train", seed, settings["slices"], *size)
     model = finetuning.build(data.num_classes, how.get("pretrained", False), seed)
@@ -207,16 +245,31 @@ def tuning_norms(job: Job) -> None:
     for norm in NORMS:
         for batch in BATCHES:
             for lr in job.settings["rates"]:
-                job.once(f"{norm}, batch {batch}, lr {lr:g}", job.settings["tuning_seed"],
-                         in_batches, "dev", norm, batch, {**job.settings, "lr": lr},
-                         job.settings["tuning_seed"])                              # fmt: skip
+                job.once(
+                    f"{norm}, batch {batch}, lr {lr:g}",
+                    job.settings["tuning_seed"],
+                    in_batches,
+                    "dev",
+                    norm,
+                    batch,
+                    {**job.settings, "lr": lr},
+                    job.settings["tuning_seed"],
+                )
 
 
 def edges_norms(job: Job) -> None:
     for norm, batch in AT_THE_EDGE:
         settings = {**job.settings, "lr": job.settings["rate"]}
-        job.once(f"{norm}, batch {batch}, lr {settings['lr']:g}", job.settings["tuning_seed"],
-                 in_batches, "dev", norm, batch, settings, job.settings["tuning_seed"])  # fmt: skip
+        job.once(
+            f"{norm}, batch {batch}, lr {settings['lr']:g}",
+            job.settings["tuning_seed"],
+            in_batches,
+            "dev",
+            norm,
+            batch,
+            settings,
+            job.settings["tuning_seed"],
+        )
 
 
 def norms(job: Job) -> None:
@@ -228,8 +281,9 @@ def norms(job: Job) -> None:
                 job.once(name, seed, in_batches, "test", norm, batch, settings, seed)
 
 
-def in_batches(split: str, norm: str, batch: int, settings: dict[str, Any], seed: int
-               ) -> dict[str, Any]:                                                # fmt: skip
+def in_batches(
+    split: str, norm: str, batch: int, settings: dict[str, Any], seed: int
+) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     data = night(seed, settings["scenes"], *size)
     model = finetuning.build(data.num_classes, True, seed)
@@ -245,39 +299,68 @@ AUGMENTATION = {"zoom": [0.9, 1.6], "stretch": 1.2, "flip": 0.5, "colour": 0.2}
 NET = {"height": 96, "width": 128, "batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100}
 RATES = {"rates": [3e-4, 1e-3, 3e-3], "scratch_rates": [1e-3, 3e-3, 1e-2]}
 
-HERE = "experiments/05_pretraining.py:"
-CODE = (*finetuning.CODE, HERE + "AUGMENTATION night_seeds")
-STREETS = (*CODE, HERE + "night judged", "data/streets/test", *RENDERING)
-SCANS = (*CODE, HERE + "SLICES slices on_slices", "data/scans/test",
-         "seglib/data/render/scan*.py", "seglib/data/render/outlines.py")          # fmt: skip
+CODE = (*finetuning.CODE, "AUGMENTATION night_seeds")
+STREETS = (*CODE, "night judged", "data/streets/test", *RENDERING)
+SCANS = (*CODE, "SLICES slices on_slices", "data/scans/test", *RENDERED_SLICES)
 
 PARTS = {
-    "tuning": Part(tuning, (*STREETS, HERE + "ARMS tuning tune"),
-                   {**NET, **RATES, "images": 800, "scenes": 24}),
-    "edges": Part(edges, (*STREETS, HERE + "ARMS BEYOND edges tune"),
-                  {**NET, "images": 800, "scenes": 24}),
-    "night": Part(by_night, (*STREETS, HERE + "ARMS SCENES label rate measure scored zero_shot"),
-                  {**NET, **RATES, "images": 800, "shown": [3, 8, 20]}, seeds=5),
-    "live": Part(live, (*STREETS, HERE + "ARMS measure scored"),
-                 {**NET, "lr": 1e-3, "images": 240, "shown": []}, seeds=20),
-    "tuning_scans": Part(tuning_scans, (*SCANS, HERE + "tuning_scans"),
-                         {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800,
-                          "slices": 24}),
-    "scans": Part(scans, (*SCANS, HERE + "scans rate"),
-                  {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800,
-                   "slices": 24}, seeds=5),
-    "longer": Part(scans, (*SCANS, HERE + "scans rate"),
-                   {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 4000,
-                    "slices": 24}, seeds=5),
-    "tuning_norms": Part(tuning_norms, (*STREETS, HERE + "NORMS BATCHES tuning_norms in_batches"),
-                         {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24}),
-    "edges_scans": Part(edges_scans, (*SCANS, HERE + "edges_scans"),
-                        {**NET, "width": 96, "rate": 3e-2, "images": 800, "slices": 24}),
-    "edges_norms": Part(edges_norms, (*STREETS, HERE + "NORMS AT_THE_EDGE edges_norms in_batches"),
-                        {**NET, "rate": 1e-2, "images": 480, "scenes": 24}),
-    "norms": Part(norms, (*STREETS, HERE + "NORMS BATCHES norms rate in_batches"),
-                  {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24}, seeds=5),
-}                                                                                  # fmt: skip
+    "tuning": Part(
+        tuning, (*STREETS, "ARMS tuning tune"), {**NET, **RATES, "images": 800, "scenes": 24}
+    ),
+    "edges": Part(
+        edges, (*STREETS, "ARMS BEYOND edges tune"), {**NET, "images": 800, "scenes": 24}
+    ),
+    "night": Part(
+        by_night,
+        (*STREETS, "ARMS SCENES label rate measure scored zero_shot"),
+        {**NET, **RATES, "images": 800, "shown": [3, 8, 20]},
+        seeds=5,
+    ),
+    "live": Part(
+        live,
+        (*STREETS, "ARMS measure scored"),
+        {**NET, "lr": 1e-3, "images": 240, "shown": []},
+        seeds=20,
+    ),
+    "tuning_scans": Part(
+        tuning_scans,
+        (*SCANS, "tuning_scans"),
+        {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800, "slices": 24},
+    ),
+    "scans": Part(
+        scans,
+        (*SCANS, "scans rate"),
+        {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 800, "slices": 24},
+        seeds=5,
+    ),
+    "longer": Part(
+        scans,
+        (*SCANS, "scans rate"),
+        {**NET, "width": 96, "rates": [1e-3, 3e-3, 1e-2], "images": 4000, "slices": 24},
+        seeds=5,
+    ),
+    "tuning_norms": Part(
+        tuning_norms,
+        (*STREETS, "NORMS BATCHES tuning_norms in_batches"),
+        {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24},
+    ),
+    "edges_scans": Part(
+        edges_scans,
+        (*SCANS, "edges_scans"),
+        {**NET, "width": 96, "rate": 3e-2, "images": 800, "slices": 24},
+    ),
+    "edges_norms": Part(
+        edges_norms,
+        (*STREETS, "NORMS AT_THE_EDGE edges_norms in_batches"),
+        {**NET, "rate": 1e-2, "images": 480, "scenes": 24},
+    ),
+    "norms": Part(
+        norms,
+        (*STREETS, "NORMS BATCHES norms rate in_batches"),
+        {**NET, "rates": [3e-4, 1e-3, 3e-3], "images": 480, "scenes": 24},
+        seeds=5,
+    ),
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -50,8 +50,11 @@ AT_THE_EDGE = (*((frames, "from scratch") for frames in FRAMES), (20, "from the 
 def reduced(data: Any, height: int, width: int) -> InMemory:
     """All of a split, reduced to the height and width once."""
     pairs = [data.read(i) for i in range(len(data))]
-    return InMemory(np.stack([resize_image(image, height, width) for image, _ in pairs]),
-                    np.stack([resize_mask(mask, height, width) for _, mask in pairs]), data)
+    return InMemory(
+        np.stack([resize_image(image, height, width) for image, _ in pairs]),
+        np.stack([resize_mask(mask, height, width) for _, mask in pairs]),
+        data,
+    )
 
 
 def chosen(data: InMemory, frames: int, seed: int, settings: dict[str, Any]) -> InMemory:
@@ -81,8 +84,16 @@ def tuning(job: Job) -> None:
     for frames in FRAMES:
         for arm, how in ARMS.items():
             for lr in job.settings["rates"]:
-                job.once(f"{label(frames, arm)}, lr {lr:g}", job.settings["tuning_seed"], tune,
-                         data, dev, frames, how, {**job.settings, "lr": lr})       # fmt: skip
+                job.once(
+                    f"{label(frames, arm)}, lr {lr:g}",
+                    job.settings["tuning_seed"],
+                    tune,
+                    data,
+                    dev,
+                    frames,
+                    how,
+                    {**job.settings, "lr": lr},
+                )
 
 
 def edges(job: Job) -> None:
@@ -91,19 +102,29 @@ def edges(job: Job) -> None:
         return
     for frames, arm in AT_THE_EDGE:
         lr = job.settings["rate"]
-        job.once(f"{label(frames, arm)}, lr {lr:g}", job.settings["tuning_seed"], tune, data, dev,
-                 frames, ARMS[arm], {**job.settings, "lr": lr})                    # fmt: skip
+        job.once(
+            f"{label(frames, arm)}, lr {lr:g}",
+            job.settings["tuning_seed"],
+            tune,
+            data,
+            dev,
+            frames,
+            ARMS[arm],
+            {**job.settings, "lr": lr},
+        )
 
 
-def tune(data: Any, dev: Any, frames: int, how: dict[str, Any], settings: dict[str, Any]
-         ) -> dict[str, Any]:                                                      # fmt: skip
+def tune(
+    data: Any, dev: Any, frames: int, how: dict[str, Any], settings: dict[str, Any]
+) -> dict[str, Any]:
     seed = settings["tuning_seed"]
     model, budget = trained(data, frames, how, settings, seed)
     return {**budget, "dev": finetuning.score(model, scored_on(dev, settings))}
 
 
-def trained(data: Any, frames: int, how: dict[str, Any], settings: dict[str, Any], seed: int
-            ) -> tuple[torch.nn.Module, dict[str, Any]]:                           # fmt: skip
+def trained(
+    data: Any, frames: int, how: dict[str, Any], settings: dict[str, Any], seed: int
+) -> tuple[torch.nn.Module, dict[str, Any]]:
     kept = reduced(data, round(1.5 * settings["height"]), round(1.5 * settings["width"]))
     subset = chosen(kept, frames, seed, settings)
     model = network(how.get("pretrained", False), seed, settings)
@@ -111,8 +132,13 @@ def trained(data: Any, frames: int, how: dict[str, Any], settings: dict[str, Any
 
 
 def network(pretrained: bool, seed: int, settings: dict[str, Any]) -> torch.nn.Module:
-    return finetuning.build(11, pretrained, seed, output_stride=settings["output_stride"],
-                            atrous_rates=tuple(settings["atrous_rates"]))          # fmt: skip
+    return finetuning.build(
+        11,
+        pretrained,
+        seed,
+        output_stride=settings["output_stride"],
+        atrous_rates=tuple(settings["atrous_rates"]),
+    )
 
 
 def rate(job: Job, frames: int, arm: str) -> float:
@@ -133,8 +159,7 @@ def compare(job: Job) -> None:
         for frames in FRAMES:
             for arm, how in ARMS.items():
                 settings = {**job.settings, "lr": rate(job, frames, arm)}
-                job.once(label(frames, arm), seed, measure, data, test, frames, how, settings,
-                         seed)                                                     # fmt: skip
+                job.once(label(frames, arm), seed, measure, data, test, frames, how, settings, seed)
 
 
 def longer(job: Job) -> None:
@@ -144,8 +169,9 @@ def longer(job: Job) -> None:
     for seed in job.seeds:
         for frames in (20, 367):
             settings = {**job.settings, "lr": rate(job, frames, "from scratch")}
-            job.once(label(frames, "from scratch"), seed, measure, data, test, frames, {}, settings,
-                     seed)                                                         # fmt: skip
+            job.once(
+                label(frames, "from scratch"), seed, measure, data, test, frames, {}, settings, seed
+            )
 
 
 def zero_shot(test: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +179,9 @@ def zero_shot(test: Any, settings: dict[str, Any]) -> dict[str, Any]:
     return {"test": finetuning.score(model, scored_on(test, settings), test.groups)}
 
 
-def measure(data: Any, test: Any, frames: int, how: dict[str, Any], settings: dict[str, Any],
-            seed: int) -> dict[str, Any]:                                          # fmt: skip
+def measure(
+    data: Any, test: Any, frames: int, how: dict[str, Any], settings: dict[str, Any], seed: int
+) -> dict[str, Any]:
     model, budget = trained(data, frames, how, settings, seed)
     return {**budget, "test": finetuning.score(model, scored_on(test, settings), test.groups)}
 
@@ -163,24 +190,36 @@ def measure(data: Any, test: Any, frames: int, how: dict[str, Any], settings: di
 
 AUGMENTATION = {"zoom": [0.9, 2.0], "stretch": 1.2, "flip": 0.5, "colour": 0.3}
 NET = {"batch_size": 8, "weight_decay": 0.01, "rates": [3e-4, 1e-3, 3e-3], "tuning_seed": 100}
-SMALL = {**NET, "height": 96, "width": 128, "output_stride": 16, "atrous_rates": [1, 2, 3],
-         "images": 2400}                                                           # fmt: skip
-LARGE = {**NET, "height": 180, "width": 240, "output_stride": 8, "atrous_rates": [2, 4, 6],
-         "images": 1200}                                                           # fmt: skip
-HERE = "experiments/05_real.py:"
-CODE = (*finetuning.CODE, "seglib/data/public.py",
-        HERE + "AUGMENTATION FRAMES ARMS reduced chosen scored_on label trained network")
-MEASURED = (*CODE, HERE + "rate compare zero_shot measure")
+SMALL = {
+    **NET,
+    "height": 96,
+    "width": 128,
+    "output_stride": 16,
+    "atrous_rates": [1, 2, 3],
+    "images": 2400,
+}
+LARGE = {
+    **NET,
+    "height": 180,
+    "width": 240,
+    "output_stride": 8,
+    "atrous_rates": [2, 4, 6],
+    "images": 1200,
+}
+CODE = (
+    *finetuning.CODE,
+    "CamVid",
+    "AUGMENTATION FRAMES ARMS reduced chosen scored_on label trained network",
+)
+MEASURED = (*CODE, "rate compare zero_shot measure")
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, HERE + "tuning tune"), SMALL),
-    "edges": Part(edges, (*CODE, HERE + "AT_THE_EDGE edges tune"),
-                  {**SMALL, "rates": [], "rate": 1e-2}),
+    "tuning": Part(tuning, (*CODE, "tuning tune"), SMALL),
+    "edges": Part(edges, (*CODE, "AT_THE_EDGE edges tune"), {**SMALL, "rates": [], "rate": 1e-2}),
     "small": Part(compare, MEASURED, SMALL, seeds=3),
-    "longer": Part(longer, (*CODE, HERE + "rate measure longer"), {**SMALL, "images": 7200},
-                   seeds=3),
+    "longer": Part(longer, (*CODE, "rate measure longer"), {**SMALL, "images": 7200}, seeds=3),
     "large": Part(compare, MEASURED, LARGE, seeds=3),
-}                                                                                  # fmt: skip
+}
 
 if __name__ == "__main__":
     main(__file__, __doc__, PARTS, summary_table)

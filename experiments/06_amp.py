@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from functools import cache
@@ -33,10 +33,13 @@ from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
 ARMS: dict[str, dict[str, Any]] = {
-    "float32": {}, "bfloat16, mixed": {"amp": "bf16"}, "weights in bfloat16": {"half": True},
-    "averaged weights": {"ema": 0.98}, "constant rate": {"schedule": "constant"},
+    "float32": {},
+    "bfloat16, mixed": {"amp": "bf16"},
+    "weights in bfloat16": {"half": True},
+    "averaged weights": {"ema": 0.98},
+    "constant rate": {"schedule": "constant"},
     "constant rate, averaged weights": {"schedule": "constant", "ema": 0.98},
-}                                                                                  # fmt: skip
+}
 
 
 class InHalf(nn.Module):
@@ -48,7 +51,7 @@ class InHalf(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images.bfloat16())
-        return logits.float()                                      # (N, C, H, W)
+        return logits.float()  # (N, C, H, W)
 
 
 @cache
@@ -56,8 +59,10 @@ def split(name: str, height: int, width: int) -> InMemory:
     """Streets' splits, and scenes to choose rates on."""
     data = RenderedStreets(range(3000, 3060)) if name == "dev" else Streets(name)
     plain = eval_transform(height, width)
-    return InMemory.copy_of(data, train_transform(height, width, zoom=(1.0, 1.0), stretch=1.0)
-                            if name == "train" else plain)                         # fmt: skip
+    return InMemory.copy_of(
+        data,
+        train_transform(height, width, zoom=(1.0, 1.0), stretch=1.0) if name == "train" else plain,
+    )
 
 
 def learn(arm: str, settings: dict[str, Any], seed: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -70,13 +75,22 @@ def learn(arm: str, settings: dict[str, Any], seed: int) -> tuple[nn.Module, dic
     model: nn.Module = UNet(data.num_classes, base_channels=settings["base_channels"])
     if how.pop("half", False):
         model = InHalf(model)
-    history = fit(model, loader, epochs=epochs, lr=settings["lr"], loss=loss, seed=seed,
-                  weight_decay=settings["weight_decay"], **how)                    # fmt: skip
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=loss,
+        seed=seed,
+        weight_decay=settings["weight_decay"],
+        **how,
+    )
     return model, {
-        "lr": settings["lr"], "epochs": epochs,
+        "lr": settings["lr"],
+        "epochs": epochs,
         "images_seen": epochs * len(loader) * settings["batch_size"],
         "curve": {str(row["epoch"]): round(row["train_loss"], 4) for row in history.rows},
-    }                                                                              # fmt: skip
+    }
 
 
 def tuning(job: Job) -> None:
@@ -111,20 +125,28 @@ def compare(job: Job) -> None:
 
 def measure(arm: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     model, budget = learn(arm, settings, seed)
-    return {**budget,
-            "test": scores_on(model, split("test", settings["height"], settings["width"]))}
+    return {
+        **budget,
+        "test": scores_on(model, split("test", settings["height"], settings["width"])),
+    }
 
 
-SETTINGS = {"height": 72, "width": 96, "batch_size": 8, "base_channels": 8, "weight_decay": 0.01,
-            "class_weights": "enet", "rates": [1e-3, 2e-3, 4e-3, 8e-3], "tuning_seeds": [100, 101],
-            "images": 1920}                                                        # fmt: skip
-HERE = "experiments/06_amp.py:"
-CODE = (*TRAINING, "seglib/compute.py:Compute", "seglib/run.py:moving_average",
-        HERE + "ARMS InHalf split learn", "data/streets", *RENDERING)              # fmt: skip
+SETTINGS = {
+    "height": 72,
+    "width": 96,
+    "batch_size": 8,
+    "base_channels": 8,
+    "weight_decay": 0.01,
+    "class_weights": "enet",
+    "rates": [1e-3, 2e-3, 4e-3, 8e-3],
+    "tuning_seeds": [100, 101],
+    "images": 1920,
+}
+CODE = (*TRAINING, "Compute moving_average", "ARMS InHalf split learn", "data/streets", *RENDERING)
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, HERE + "tuning tune"), SETTINGS),
-    "arms": Part(compare, (*CODE, HERE + "rate compare measure"), SETTINGS, seeds=5),
+    "tuning": Part(tuning, (*CODE, "tuning tune"), SETTINGS),
+    "arms": Part(compare, (*CODE, "rate compare measure"), SETTINGS, seeds=5),
 }
 
 if __name__ == "__main__":

@@ -24,34 +24,43 @@ from seglib.training import evaluate, fit
 from seglib.transforms import TrainTransform, train_transform
 
 # What decides a trained network's scores (see fingerprints.py)
-TRAINING = (
-    "experiments/arms.py:InMemory augmentation train", "seglib/models/unet.py",
-    "seglib/schedules.py:make_scheduler", "seglib/training.py:train_epoch epoch_randomness",
-    "seglib/batches.py:mass shares grouped", "seglib/compute.py:make_optimizer optimizer_step",
-    "seglib/data/loader.py", "seglib/losses.py:CrossEntropyLoss class_weights",
-    "seglib/transforms.py:resize_image resize_mask _centres normalise cut_window EvalTransform "
-    "TrainTransform train_transform",
-)                                                                                  # fmt: skip
-# What decides how rendered street scenes look
-RENDERING = ("experiments/arms.py:rendered_streets", "seglib/data/render/[!s]*.py",
-             "seglib/data/render/street*.py")                                      # fmt: skip
+LOOP = (
+    "make_scheduler train_epoch epoch_randomness mass batches.shares grouped make_optimizer "
+    "optimizer_step SampleKey EpochSampler make_loader resize_image resize_mask _centres normalise "
+    "cut_window EvalTransform TrainTransform train_transform"
+)
+OVERLAP = (
+    "TverskyLoss DiceLoss LovaszSoftmaxLoss LinearPiece largest_first jaccard_steps soft_counts "
+    "mean_over_present as_weight check_weight"
+)
+UNET = "UNet Up DoubleConv make_norm"
+TRAINING = (LOOP, UNET, "InMemory augmentation arms.train CrossEntropyLoss class_weights")
+# What decides how rendered street scenes and slices look
+RENDERING = ("rendered_streets", "seglib/data/render/[!s]*.py", "seglib/data/render/street*.py")
+RENDERED_SLICES = ("seglib/data/render/scan*.py", "seglib/data/render/outlines.py")
 
 
 class InMemory(SegmentationDataset):
     """Images (N, H, W, 3) and masks (N, H, W) with the classes of another data set."""
 
-    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], like: Any,
-                 transform: Any = None) -> None:                                   # fmt: skip
+    def __init__(
+        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], like: Any, transform: Any = None
+    ) -> None:
         names = [Path(f"{type(like).__name__} {i}") for i in range(len(images))]
-        super().__init__(list(zip(names, names, strict=True)), like.classes,
-                         palette=like.palette, transform=transform)
+        super().__init__(
+            list(zip(names, names, strict=True)),
+            like.classes,
+            palette=like.palette,
+            transform=transform,
+        )
         self.images, self.masks = images, masks
 
     @classmethod
     def copy_of(cls, dataset: Any, transform: Any = None) -> InMemory:
         """Read (or render) everything once."""
-        pairs = progress((dataset.read(i) for i in range(len(dataset))), desc="reading",
-                         total=len(dataset))                                       # fmt: skip
+        pairs = progress(
+            (dataset.read(i) for i in range(len(dataset))), desc="reading", total=len(dataset)
+        )
         images, masks = zip(*pairs, strict=True)
         return cls(np.stack(images), np.stack(masks), dataset, transform)
 
@@ -66,8 +75,9 @@ class InMemory(SegmentationDataset):
 def rendered_streets(settings: Mapping[str, Any], transform: Any) -> InMemory:
     """Scenes to train on: rendered once, kept in runs/scenes/ under the renderer's fingerprint."""
     first, count = settings["first_seed"], settings["scenes"]
-    scenes = RenderedStreets(range(first, first + count), *settings["scene_size"],
-                             light=settings["light"])                              # fmt: skip
+    scenes = RenderedStreets(
+        range(first, first + count), *settings["scene_size"], light=settings["light"]
+    )
     height, width = settings["scene_size"]
     name = f"{settings['light']}_{height}x{width}_{first}_{count}"
     path = ROOT / "runs" / "scenes" / f"{name}_{fingerprint(RENDERING, {})}.npz"
@@ -76,7 +86,7 @@ def rendered_streets(settings: Mapping[str, Any], transform: Any) -> InMemory:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(path) as temporary, open(temporary, "wb") as handle:
             np.savez(handle, images=stored.images, masks=stored.masks)
-        for stale in set(path.parent.glob(f"{name}_*.npz")) - {path}:   # of another renderer
+        for stale in set(path.parent.glob(f"{name}_*.npz")) - {path}:  # of another renderer
             stale.unlink()
     with np.load(path) as content:
         return InMemory(content["images"], content["masks"], scenes, transform)
@@ -85,10 +95,14 @@ def rendered_streets(settings: Mapping[str, Any], transform: Any) -> InMemory:
 def augmentation(settings: Mapping[str, Any], extra: Iterable[Any] = ()) -> TrainTransform:
     """`train_transform` as the settings say."""
     return train_transform(
-        settings["height"], settings["width"], zoom=tuple(settings["zoom"]),
-        stretch=settings["stretch"], flip=settings["flip"], colour=settings["colour"],
+        settings["height"],
+        settings["width"],
+        zoom=tuple(settings["zoom"]),
+        stretch=settings["stretch"],
+        flip=settings["flip"],
+        colour=settings["colour"],
         extra=list(extra),
-    )                                                                              # fmt: skip
+    )
 
 
 def train(data: Any, settings: Mapping[str, Any], seed: int) -> tuple[UNet, dict[str, Any]]:
@@ -100,7 +114,8 @@ def train(data: Any, settings: Mapping[str, Any], seed: int) -> tuple[UNet, dict
     """
     weights = settings["class_weights"]
     loss = CrossEntropyLoss(
-        weight=None if weights == "none" else class_weights(class_statistics(data), weights))
+        weight=None if weights == "none" else class_weights(class_statistics(data), weights)
+    )
     loader = make_loader(data, settings["batch_size"], shuffle=True, seed=seed)
     per_epoch = len(loader) * settings["batch_size"]
     if "images" in settings:
@@ -111,8 +126,16 @@ def train(data: Any, settings: Mapping[str, Any], seed: int) -> tuple[UNet, dict
     torch.manual_seed(seed)
     model = UNet(data.num_classes, base_channels=settings["base_channels"])
     start = time.perf_counter()
-    history = fit(model, loader, epochs=epochs, lr=settings["lr"], loss=loss, seed=seed,
-                  weight_decay=settings["weight_decay"], schedule="onecycle")      # fmt: skip
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=loss,
+        seed=seed,
+        weight_decay=settings["weight_decay"],
+        schedule="onecycle",
+    )
     seconds = time.perf_counter() - start
     return model, {
         "epochs": epochs,
@@ -136,10 +159,15 @@ def speed(data: Any, settings: Mapping[str, Any], images: int = 240) -> float:
 
 def short(scores: Scores) -> dict[str, Any]:
     """mIoU, IoU of each class (None: absent) and pixel accuracy, rounded."""
-    iou = {name: None if np.isnan(value) else round(float(value), 4)
-           for name, value in zip(scores.classes, scores.iou, strict=True)}
-    return {"miou": round(scores.miou, 4), "pixel_accuracy": round(scores.pixel_accuracy, 4),
-            "iou": iou}                                                            # fmt: skip
+    iou = {
+        name: None if np.isnan(value) else round(float(value), 4)
+        for name, value in zip(scores.classes, scores.iou, strict=True)
+    }
+    return {
+        "miou": round(scores.miou, 4),
+        "pixel_accuracy": round(scores.pixel_accuracy, 4),
+        "iou": iou,
+    }
 
 
 def scores_on(model: torch.nn.Module, data: Any, by_group: bool = False) -> dict[str, Any]:

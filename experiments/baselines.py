@@ -40,7 +40,7 @@ def location_prior(masks: NDArray[np.uint8], num_classes: int) -> NDArray[np.uin
 def features(images: NDArray[np.uint8], kind: str) -> NDArray[np.float32]:
     """One row a pixel: "grey" (1), "rgb" (3), or "rgb and position" (5: with row and column)."""
     n, height, width, _ = images.shape
-    values = images.astype(np.float32) / 255                       # (N, H, W, 3)
+    values = images.astype(np.float32) / 255  # (N, H, W, 3)
     if kind == "grey":
         values = values.mean(axis=-1, keepdims=True)
     if kind == "rgb and position":
@@ -62,9 +62,16 @@ class PixelClassifier:
         steps = {
             "logistic regression": LogisticRegression(max_iter=1000),
             "balanced logistic regression": LogisticRegression(
-                max_iter=1000, class_weight="balanced"),
-            "mlp": MLPClassifier((64, 64), batch_size=512, learning_rate_init=2e-3, max_iter=20,
-                                 n_iter_no_change=20, random_state=seed),
+                max_iter=1000, class_weight="balanced"
+            ),
+            "mlp": MLPClassifier(
+                (64, 64),
+                batch_size=512,
+                learning_rate_init=2e-3,
+                max_iter=20,
+                n_iter_no_change=20,
+                random_state=seed,
+            ),
         }
         self.pipeline = make_pipeline(StandardScaler(), steps[method])
 
@@ -75,15 +82,17 @@ class PixelClassifier:
 
         valid = np.flatnonzero(masks.ravel() != VOID)
         chosen = np.random.default_rng(self.seed).permutation(valid)[: self.pixels]
-        with warnings.catch_warnings():                # twenty epochs are meant to be the end
+        with warnings.catch_warnings():  # twenty epochs are meant to be the end
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.pipeline.fit(features(images, self.kind)[chosen], masks.ravel()[chosen])
         return self
 
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels (N, H, W), a few images at a time."""
-        parts = [self.pipeline.predict(features(images[i : i + 16], self.kind))
-                 for i in range(0, len(images), 16)]
+        parts = [
+            self.pipeline.predict(features(images[i : i + 16], self.kind))
+            for i in range(0, len(images), 16)
+        ]
         return np.concatenate(parts).astype(np.uint8).reshape(images.shape[:3])
 
 

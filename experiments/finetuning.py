@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from arms import LOOP, OVERLAP
 from torch import nn
 
 from seglib.data import make_loader
@@ -17,19 +18,21 @@ from seglib.scores import Scores
 from seglib.training import evaluate, fit
 
 MODEL = "deeplabv3plus"
-OPTIONS = {"backbone": "mobilenet_v3_small", "output_stride": 16, "atrous_rates": (1, 2, 3),
-           "channels": 128}                                # those of the checkpoint
+OPTIONS = {
+    "backbone": "mobilenet_v3_small",
+    "output_stride": 16,
+    "atrous_rates": (1, 2, 3),
+    "channels": 128,
+}  # those of the checkpoint
 CODE = (
-    "experiments/finetuning.py:MODEL OPTIONS build train",
-    "experiments/arms.py:InMemory augmentation", "data/weights/streets_deeplabv3plus.pt",
-    "seglib/models/deeplab.py:DeepLabV3Plus", "seglib/models/aspp.py:Pooled ASPP",
-    "seglib/models/backbones.py", "seglib/models/layers.py", "seglib/models/norms.py",
-    "seglib/models/freezing.py:freeze frozen parameter_groups _hold _stay",
-    "seglib/schedules.py:make_scheduler", "seglib/training.py:train_epoch epoch_randomness",
-    "seglib/data/loader.py", "seglib/losses.py:CrossEntropyLoss CombinedLoss", "seglib/overlap.py",
-    "seglib/transforms.py:resize_image resize_mask _centres normalise cut_window EvalTransform "
-    "TrainTransform train_transform",
-)                                                                                  # fmt: skip
+    LOOP,
+    "finetuning.MODEL finetuning.OPTIONS finetuning.build finetuning.train InMemory augmentation",
+    "data/weights/streets_deeplabv3plus.pt",
+    "DeepLabV3Plus Pooled ASPP Backbone dilate _strides _out_channels conv_norm separable fcn_head "
+    "resize_to auxiliary PooledBatchNorm to_group_norm",
+    "freeze frozen parameter_groups _hold _stay CrossEntropyLoss CombinedLoss",
+    OVERLAP,
+)
 
 
 def build(num_classes: int, pretrained: bool, seed: int, **options: Any) -> nn.Module:
@@ -56,21 +59,30 @@ def train(
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
                 freeze(part)
-    model.to(memory_format=torch.channels_last)            # the same numbers, a fifth faster
+    model.to(memory_format=torch.channels_last)  # the same numbers, a fifth faster
     start = time.perf_counter()
     history = fit(
-        model, loader, epochs=epochs, lr=lr, loss=CombinedLoss(), seed=seed, clip=1.0,
-        weight_decay=settings["weight_decay"], schedule="onecycle",
+        model,
+        loader,
+        epochs=epochs,
+        lr=lr,
+        loss=CombinedLoss(),
+        seed=seed,
+        clip=1.0,
+        weight_decay=settings["weight_decay"],
+        schedule="onecycle",
         backbone_lr=lr / 10 if moves == "backbone slower" else None,
         freeze_epochs=epochs if moves == "head" else 0,
-    )                                                                              # fmt: skip
+    )
     curve = [row["train_loss"] for row in history.rows]
     keep = np.unique(np.linspace(0, epochs - 1, min(epochs, 12)).round().astype(int))
     return {
-        "lr": lr, "epochs": epochs, "images_seen": epochs * per_epoch,
+        "lr": lr,
+        "epochs": epochs,
+        "images_seen": epochs * per_epoch,
         "fit_seconds": round(time.perf_counter() - start, 1),
-        "curve": {str(i + 1): round(curve[i], 4) for i in keep},           # of some epochs
-    }                                                                              # fmt: skip
+        "curve": {str(i + 1): round(curve[i], 4) for i in keep},  # of some epochs
+    }
 
 
 def score(model: nn.Module, data: Any, groups: Any = None) -> dict[str, Any]:
@@ -81,14 +93,19 @@ def score(model: nn.Module, data: Any, groups: Any = None) -> dict[str, Any]:
     """
     scores = evaluate(model, make_loader(data, 16), per_image=groups is not None)
     found: dict[str, Any] = {
-        "miou": round(scores.miou, 4), "pixel_accuracy": round(scores.pixel_accuracy, 4),
-        "iou": {name: None if np.isnan(value) else round(float(value), 4)
-                for name, value in zip(scores.classes, scores.iou, strict=True)},
-    }                                                                              # fmt: skip
+        "miou": round(scores.miou, 4),
+        "pixel_accuracy": round(scores.pixel_accuracy, 4),
+        "iou": {
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in zip(scores.classes, scores.iou, strict=True)
+        },
+    }
     if groups is not None:
         interval = scores.interval(groups=groups)
         found["interval"] = [round(interval.low, 4), round(interval.high, 4)]
         images = np.stack([one.matrix for one in scores.per_image()])
-        found["groups"] = {name: round(Scores(images[np.array(groups) == name].sum(0)).miou, 4)
-                           for name in sorted(set(groups))}                        # fmt: skip
+        found["groups"] = {
+            name: round(Scores(images[np.array(groups) == name].sum(0)).miou, 4)
+            for name in sorted(set(groups))
+        }
     return found

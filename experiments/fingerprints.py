@@ -1,16 +1,16 @@
 """The fingerprint of an experiment: does a record still belong to the code that is here?
 
-It covers a part's settings and the files that the part declares:
+It covers a part's settings and what the part declares:
 
-    "seglib/models/unet.py"                               a file
-    "seglib/data/render/*.py"                             a pattern
-    "data/streets"                                        a folder
-    "seglib/losses.py:CrossEntropyLoss class_weights"     only these definitions of a file
+    "UNet DoubleConv class_weights"     definitions by name, wherever they stand
+    "arms.train"                        one of several of that name: by its module
+    "seglib/data/render/*.py"           all definitions of these files
+    "data/streets"                      the contents of a folder
 
-Of Python counts what it does: comments, docstrings and layout do not. Declare what a *correct*
-change may give other results (data, renderer, augmentation, loss, network, the experiment's own
-functions); leave out what is either right or wrong and has tests for that (metrics, reading of
-files, checkpoints). Versions of packages are recorded and do not count.
+A definition counts by what it does: comments, docstrings, annotations, layout and its place do not.
+Declare what a *correct* change may give other results (data, renderer, augmentation, loss, network,
+the experiment's own functions); leave out what is either right or wrong and has tests for that
+(metrics, reading of files, checkpoints). Versions of packages are recorded and do not count.
 """
 
 from __future__ import annotations
@@ -18,66 +18,103 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def fingerprint(code: Sequence[str], settings: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits for the declared code and the settings."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+def fingerprint(code: Sequence[str], settings: Mapping[str, Any], script: str = "") -> str:
+    """16 hexadecimal digits for the declared code and the settings.
+
+    A name is looked for in the experiment `script` first (the stem of its file), then everywhere.
+    """
+    found: set[str] = set()
     for entry in code:
-        pattern, _, names = entry.partition(":")
-        for path in _files(pattern):
-            digest.update(f"\0{path.relative_to(ROOT).as_posix()}\0".encode())
-            digest.update(_content(path, names.split()))
-    return digest.hexdigest()[:16]
+        if "/" in entry:
+            found.update(_contents(entry))
+        else:
+            found.update(_definition(name, script) for name in entry.split())
+    content = json.dumps([settings, sorted(found)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _files(pattern: str) -> list[Path]:
+def _contents(pattern: str) -> Iterator[str]:
+    """Of Python files their definitions, of others the digest with the name inside the folder."""
     folder = ROOT / pattern
-    found = folder.rglob("*") if folder.is_dir() else ROOT.glob(pattern)
-    files = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    paths = folder.rglob("*") if folder.is_dir() else ROOT.glob(pattern)
+    files = sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"an experiment declares {pattern}, but there is no such file")
-    return files
+    for path in files:
+        if path.suffix == ".py":
+            yield from (meaning for _, meaning in _definitions(path))
+            continue
+        content = path.read_bytes()
+        if path.suffix not in (".png", ".jpg", ".pt"):
+            content = content.replace(b"\r\n", b"\n")  # as git on Windows writes text
+        name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
+        yield f"{name} {hashlib.sha256(content).hexdigest()}"
 
 
-def _content(path: Path, names: list[str]) -> bytes:
-    content = path.read_bytes()
-    if path.suffix in (".png", ".jpg"):
-        return content
-    if path.suffix != ".py":
-        return content.replace(b"\r\n", b"\n")
-    body = ast.parse(content).body
-    missing = set(names) - {name for node in body for name in _defines(node)}
-    if missing:
-        raise ValueError(f"{path} defines no {', '.join(sorted(missing))}; mend the declared code")
-    chosen = [node for node in body if not names or set(names) & set(_defines(node))]
-    return json.dumps(_meaning(chosen)).encode()
+def _definition(name: str, script: str) -> str:
+    """What the definition `name` does; ValueError unless there is exactly one."""
+    module, _, own = name.rpartition(".")
+    places = _index().get(own, {})
+    if module or script in places:
+        places = {stem: found for stem, found in places.items() if stem == (module or script)}
+    if len(places) != 1:
+        raise ValueError(
+            f"{len(places)} modules define {name} ({', '.join(places)}); an experiment declares "
+            "it: mend the declared code, or name the module, as in arms.train"
+        )
+    return next(iter(places.values()))
 
 
-def _defines(node: ast.stmt) -> list[str]:
-    """The names that a top-level statement defines."""
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-        return [node.name]
-    targets = getattr(node, "targets", [getattr(node, "target", None)])
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+@cache
+def _index() -> dict[str, dict[str, str]]:
+    """Name -> module -> what it does, of all definitions that experiments may declare."""
+    found: dict[str, dict[str, str]] = {}
+    for path in (*(ROOT / "seglib").rglob("*.py"), *(ROOT / "experiments").glob("*.py")):
+        if not {"exercises", "render"} & set(path.relative_to(ROOT).parts):
+            for name, meaning in _definitions(path):
+                found.setdefault(name, {})[path.stem] = meaning
+    return found
+
+
+@cache
+def _definitions(path: Path) -> list[tuple[str, str]]:
+    """The names that a file defines at its top level, with what they do."""
+    found = []
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names = [node.name]
+        else:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+        found += [(name, json.dumps(_meaning(node))) for name in names]
+    return found
 
 
 def _meaning(node: Any) -> Any:
-    """A syntax tree as nested lists, without docstrings and empty fields: `ast.dump` differs
-    between versions of Python, this does not."""
+    """A syntax tree as nested lists, without docstrings, annotations and empty fields.
+
+    (`ast.dump` differs between versions of Python.)
+    """
     if isinstance(node, list):
         return [_meaning(item) for item in node if not _is_docstring(item)]
     if isinstance(node, ast.AST):
         fields = [(k, v) for k, v in ast.iter_fields(node) if v is not None and v != []]
-        return [type(node).__name__, *([k, _meaning(v)] for k, v in fields)]
+        kept = [(k, v) for k, v in fields if k not in ("annotation", "returns")]
+        return [type(node).__name__, *([k, _meaning(v)] for k, v in kept)]
     return repr(node)
 
 
 def _is_docstring(node: Any) -> bool:
-    return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str))
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

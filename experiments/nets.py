@@ -29,11 +29,11 @@ class WithoutSkips(UNet):
     def forward(self, images: Tensor) -> Tensor:
         x, shapes = images, []
         for i, block in enumerate(self.encoder):
-            x = block(F.max_pool2d(x, 2) if i else x)              # (N, C_i, H/2^i, W/2^i)
+            x = block(F.max_pool2d(x, 2) if i else x)  # (N, C_i, H/2^i, W/2^i)
             shapes.append(x.shape)
         for up, shape in zip(self.ups, reversed(shapes[:-1]), strict=True):
-            x = up(x, x.new_zeros(shape))                          # (N, C_i, H/2^i, W/2^i)
-        return self.head(x)                                        # (N, num_classes, H, W)
+            x = up(x, x.new_zeros(shape))  # (N, C_i, H/2^i, W/2^i)
+        return self.head(x)  # (N, num_classes, H, W)
 
 
 class EncoderOnly(nn.Module):
@@ -48,7 +48,7 @@ class EncoderOnly(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = images
         for i, block in enumerate(self.encoder):
-            x = block(F.max_pool2d(x, 2) if i else x)              # (N, C_i, H/2^i, W/2^i)
+            x = block(F.max_pool2d(x, 2) if i else x)  # (N, C_i, H/2^i, W/2^i)
         return F.interpolate(self.head(x), images.shape[-2:], mode="bilinear")
 
 
@@ -61,10 +61,18 @@ def train_net(
     epochs = max(1, round(settings["images"] / (len(loader) * settings["batch_size"])))
     torch.manual_seed(seed)
     model = build(data.num_classes, base_channels=settings["base_channels"])
-    model = model.to(memory_format=torch.channels_last)    # the same numbers, a sixth faster
+    model = model.to(memory_format=torch.channels_last)  # the same numbers, a sixth faster
     start = time.perf_counter()
-    history = fit(model, loader, epochs=epochs, lr=settings["lr"], loss=loss, seed=seed,
-                  weight_decay=settings["weight_decay"], schedule="onecycle")      # fmt: skip
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=loss,
+        seed=seed,
+        weight_decay=settings["weight_decay"],
+        schedule="onecycle",
+    )
     curve = [row["train_loss"] for row in history.rows]
     keep = np.unique(np.linspace(0, epochs - 1, min(epochs, 12)).round().astype(int))
     return model, {
@@ -72,7 +80,7 @@ def train_net(
         "images_seen": epochs * len(loader) * settings["batch_size"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "fit_seconds": round(time.perf_counter() - start, 1),
-        "curve": {str(i + 1): round(curve[i], 4) for i in keep},           # of some epochs
+        "curve": {str(i + 1): round(curve[i], 4) for i in keep},  # of some epochs
     }
 
 

@@ -33,7 +33,7 @@ from seglib.data.embedded import EmbeddedDataset
 from seglib.paths import written_beside
 
 FOLDER = ROOT / "results" / "experiments"
-TRIALS = ROOT / "runs" / "experiments"          # ignored by git: runs with other settings
+TRIALS = ROOT / "runs" / "experiments"  # ignored by git: runs with other settings
 SCHEMA = 1
 
 
@@ -54,8 +54,9 @@ class Record:
             if content["schema"] != SCHEMA:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{self.path} is no record of schema {SCHEMA}; restore or move it "
-                             "away") from None
+            raise ValueError(
+                f"{self.path} is no record of schema {SCHEMA}; restore or move it away"
+            ) from None
         return content
 
     def runs(self, job: Job) -> list[dict[str, Any]]:
@@ -78,8 +79,12 @@ class Record:
         content, here = self.read(), describe_here()
         name = hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:8]
         runs = [*self.runs(job), {**run, "fingerprint": job.mark(run["arm"]), "machine": name}]
-        content["parts"][job.name] = {"settings": job.part.settings, "code": list(job.part.code),
-                                      "data": job.part.data, "runs": runs}
+        content["parts"][job.name] = {
+            "settings": job.part.settings,
+            "code": list(job.part.code),
+            "data": job.part.data,
+            "runs": runs,
+        }
         used = {run["machine"] for part in content["parts"].values() for run in part["runs"]}
         machines = {**content["machines"], name: here}
         content["machines"] = {key: machines[key] for key in machines if key in used}
@@ -110,6 +115,7 @@ def describe_here() -> dict[str, Any]:
 
 def revision() -> str:
     """The commit, with "-dirty" if tracked files differ from it (records aside)."""
+
     def git(*args: str) -> str:
         done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True)
         return done.stdout.strip()
@@ -141,7 +147,8 @@ class Part:
 
     def mark(self, arm: str) -> str:
         """The fingerprint of an arm's runs."""
-        return fingerprint([*self.code, *self.data_of(arm)], self.settings)
+        script = Path(self.run.__code__.co_filename).stem
+        return fingerprint([*self.code, *self.data_of(arm)], self.settings, script)
 
 
 class Job:
@@ -170,8 +177,16 @@ class Job:
         start = time.perf_counter()
         result = measure(*args)
         seconds = round(time.perf_counter() - start, 1)
-        self.record.add(self, {"arm": arm, "seed": seed, "seconds": seconds,
-                               "load": load and round(load, 1), **result})
+        self.record.add(
+            self,
+            {
+                "arm": arm,
+                "seed": seed,
+                "seconds": seconds,
+                "load": load and round(load, 1),
+                **result,
+            },
+        )
         print(f"{label}: {seconds:.0f} s{miou_of(result)}", flush=True)
 
     def open(self, dataset: Any, split: str, transform: Any = None) -> Any:
@@ -182,8 +197,11 @@ class Job:
             return dataset(split, root=root, transform=transform)
         except FileNotFoundError:
             if dataset.name not in self.said:
-                print(f"{self.name}: {dataset.title} is not here, so what needs it is left out; to "
-                      f"have it, {dataset.remedy()}, or pass --root FOLDER", flush=True)
+                print(
+                    f"{self.name}: {dataset.title} is not here, so what needs it is left out; to "
+                    f"have it, {dataset.remedy()}, or pass --root FOLDER",
+                    flush=True,
+                )
             self.said.add(dataset.name)
             return None
 
@@ -204,16 +222,20 @@ def summary_table(content: dict[str, Any]) -> str:
             runs = [run for run in part["runs"] if run["arm"] == arm]
             scored = [k for k, v in runs[0].items() if isinstance(v, dict) and "miou" in v]
             found = {k: [run[k]["miou"] for run in runs] for k in scored}
-            text = ", ".join(f"{k} {sum(v) / len(v):.3f} ({min(v):.3f}–{max(v):.3f})"
-                             for k, v in found.items())                            # fmt: skip
+            text = ", ".join(
+                f"{k} {sum(v) / len(v):.3f} ({min(v):.3f}–{max(v):.3f})" for k, v in found.items()
+            )
             lines.append(f"  {arm}: {text}; {len(runs)} seeds")
     return "\n".join(lines)
 
 
 def main(
-    script: str, doc: str | None, parts: dict[str, Part], table: Callable[[dict[str, Any]], str],
+    script: str,
+    doc: str | None,
+    parts: dict[str, Part],
+    table: Callable[[dict[str, Any]], str],
     arguments: Sequence[str] | None = None,
-) -> None:                                                                         # fmt: skip
+) -> None:
     """The command line of an experiment: parts by name, all of them without one."""
     name = Path(script).stem
     raw = argparse.RawDescriptionHelpFormatter
@@ -222,8 +244,12 @@ def main(
     parser.add_argument("--root", help="folder that holds the public data sets")
     parser.add_argument("--seeds", type=int, help="how many, instead of each part's own number")
     parser.add_argument("--table", action="store_true", help="print what the record says, and end")
-    numbers = {k: type(v) for part in parts.values() for k, v in part.settings.items()
-               if isinstance(v, (int, float))}
+    numbers = {
+        k: type(v)
+        for part in parts.values()
+        for k, v in part.settings.items()
+        if isinstance(v, (int, float))
+    }
     trial = parser.add_argument_group("trials, recorded in runs/experiments/ only")
     for key, kind in numbers.items():
         trial.add_argument(f"--{key.replace('_', '-')}", dest=key, type=kind, metavar="N")

@@ -20,9 +20,12 @@ from seglib.training import epoch_randomness, train_epoch
 
 
 def train_watched(
-    data: Any, loss: nn.Module, settings: Mapping[str, Any], seed: int,
+    data: Any,
+    loss: nn.Module,
+    settings: Mapping[str, Any],
+    seed: int,
     watch: Callable[[nn.Module], dict[str, Any]] | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:                                             # fmt: skip
+) -> tuple[nn.Module, dict[str, Any]]:
     """Train a U-Net for `settings["images"]` images in whole epochs, as `seglib.training.fit`.
 
     Returns the net after the last epoch, and its budget with the training loss of each epoch;
@@ -32,7 +35,7 @@ def train_watched(
     epochs = max(1, round(settings["images"] / (len(loader) * settings["batch_size"])))
     torch.manual_seed(seed)
     model = UNet(data.num_classes, base_channels=settings["base_channels"])
-    model = model.to(memory_format=torch.channels_last)    # the same numbers, a sixth faster
+    model = model.to(memory_format=torch.channels_last)  # the same numbers, a sixth faster
     lr, schedule = settings["lr"], settings["schedule"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=settings["weight_decay"])
     scheduler = make_scheduler(schedule, optimizer, lr, epochs, len(loader), "train_loss")
@@ -45,10 +48,13 @@ def train_watched(
         if watch is not None:
             watched.append({"step": (epoch + 1) * len(loader), **watch(model)})
     return model, {
-        "epochs": epochs, "images_seen": epochs * len(loader) * settings["batch_size"],
-        "lr": lr, "fit_seconds": round(time.perf_counter() - start, 1), "curve": curve,
+        "epochs": epochs,
+        "images_seen": epochs * len(loader) * settings["batch_size"],
+        "lr": lr,
+        "fit_seconds": round(time.perf_counter() - start, 1),
+        "curve": curve,
         **({"watched": watched} if watched else {}),
-    }                                                                              # fmt: skip
+    }
 
 
 def stacked(data: Any) -> tuple[Tensor, Tensor]:
@@ -72,11 +78,18 @@ def scores_of(logits: Tensor, target: Tensor, classes: tuple[str, ...]) -> dict[
     matrix = ConfusionMatrix(len(classes))
     matrix.update(logits, target)
     scores = matrix.compute(classes)
-    digits = lambda row: {name: None if np.isnan(value) else round(float(value), 4)  # noqa: E731
-                          for name, value in zip(classes, row, strict=True)}       # fmt: skip
-    return {"miou": round(scores.miou, 4), "accuracy": round(scores.pixel_accuracy, 4),
-            "iou": digits(scores.iou), "recall": digits(scores.recall),
-            "precision": digits(scores.precision)}                                 # fmt: skip
+
+    def digits(row: Any) -> dict[str, float | None]:
+        rounded = (None if np.isnan(value) else round(float(value), 4) for value in row)
+        return dict(zip(classes, rounded, strict=True))
+
+    return {
+        "miou": round(scores.miou, 4),
+        "accuracy": round(scores.pixel_accuracy, 4),
+        "iou": digits(scores.iou),
+        "recall": digits(scores.recall),
+        "precision": digits(scores.precision),
+    }
 
 
 def borders_of(logits: Tensor, target: Tensor, distance: int) -> dict[str, Any]:
@@ -93,5 +106,9 @@ def calibration_of(logits: Tensor, target: Tensor) -> dict[str, Any]:
     counts.update(logits, target)
     found = counts.compute()
     digits = lambda row: [None if np.isnan(value) else round(float(value), 4) for value in row]  # noqa: E731
-    return {"ece": round(found.ece, 4), "pixels": found.pixels.tolist(),
-            "accuracy": digits(found.accuracy), "confidence": digits(found.confidence)}
+    return {
+        "ece": round(found.ece, 4),
+        "pixels": found.pixels.tolist(),
+        "accuracy": digits(found.accuracy),
+        "confidence": digits(found.confidence),
+    }

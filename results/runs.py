@@ -1,7 +1,7 @@
 """Records of full training runs, and the table of them that README.md shows.
 
-    python results/runs.py record OUT NAME [--root FOLDER]   # OUT: the folder of a finished run
-    python results/runs.py table                             # what README.md must contain
+python results/runs.py record OUT NAME [--root FOLDER]   # OUT: the folder of a finished run
+python results/runs.py table                             # what README.md must contain
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
     data = DATASETS[settings["data"]]("test", root, eval_transform(*best.data.size))
     top = max(rows, key=lambda row: row["val_miou"])
     batch, images = settings["batch_size"], training["settings"]["images"]
-    peaks = [row["peak_gb"] for row in rows if "peak_gb" in row]             # (on CUDA)
+    peaks = [row["peak_gb"] for row in rows if "peak_gb" in row]  # (on CUDA)
     return {
         "schema": 1,
         "name": name,
@@ -47,8 +47,12 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
         "epochs": len(rows),
         "images_seen": len(rows) * (images // batch * batch),
         "classes": list(best.data.classes),
-        "val": {"split": settings["val_split"], "miou": round(top["val_miou"], 4),
-                "epoch": top["epoch"], "miou_last_epoch": round(rows[-1]["val_miou"], 4)},
+        "val": {
+            "split": settings["val_split"],
+            "miou": round(top["val_miou"], 4),
+            "epoch": top["epoch"],
+            "miou_last_epoch": round(rows[-1]["val_miou"], 4),
+        },
         "test": short(evaluate(best.model, make_loader(data, 8))),
         "test_groups": by_drive(best.model, data) if settings["data"] == "camvid" else {},
         "test_miou_last_epoch": round(evaluate(last.model, make_loader(data, 8)).miou, 4),
@@ -60,7 +64,7 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
         "threads": described["machine"]["threads"],
         "versions": described["machine"]["versions"],
         "revision": described["revision"],
-    }                                                                              # fmt: skip
+    }
 
 
 def by_drive(model: Any, data: Any) -> dict[str, Any]:
@@ -80,16 +84,21 @@ def by_drive(model: Any, data: Any) -> dict[str, Any]:
 def short(scores: Any) -> dict[str, Any]:
     rounded = lambda values: [None if v is None else round(v, 4) for v in values]  # noqa: E731
     content = scores.as_dict()
-    return {"miou": round(content["miou"], 4), "iou": rounded(content["iou"]),
-            "dice": rounded(content["dice"]),
-            "pixel_accuracy": round(content["pixel_accuracy"], 4)}
+    return {
+        "miou": round(content["miou"], 4),
+        "iou": rounded(content["iou"]),
+        "dice": rounded(content["dice"]),
+        "pixel_accuracy": round(content["pixel_accuracy"], 4),
+    }
 
 
 def table() -> str:
     """The Markdown table of all records."""
-    lines = ["| run | size | images seen | val mIoU, best epoch | test mIoU, best epoch "
-             "| test mIoU, last epoch | minutes | machine |",
-             "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| run | size | images seen | val mIoU, best epoch | test mIoU, best epoch "
+        "| test mIoU, last epoch | minutes | machine |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for path in sorted(FOLDER.glob("*.json")):
         r = json.loads(path.read_text(encoding="utf-8"))
         groups = ", ".join(f"{g} {v['miou']:.3f}" for g, v in r["test_groups"].items())

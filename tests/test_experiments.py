@@ -26,8 +26,14 @@ import records  # noqa: E402
 from records import Job, Part, Record  # noqa: E402
 
 PLAIN = {"height": 16, "width": 24, "zoom": [1.0, 1.0], "stretch": 1.0, "flip": 0.5, "colour": 0.0}
-TINY = {**PLAIN, "base_channels": 2, "batch_size": 2, "lr": 0.01, "weight_decay": 0.01,
-        "class_weights": "enet"}                                                   # fmt: skip
+TINY = {
+    **PLAIN,
+    "base_channels": 2,
+    "batch_size": 2,
+    "lr": 0.01,
+    "weight_decay": 0.01,
+    "class_weights": "enet",
+}
 
 
 @functools.cache
@@ -46,26 +52,11 @@ def record_of(path: Path) -> dict:
 
 
 EACH = [pytest.param(script, id=script.stem) for script in SCRIPTS]
-plain_content = fingerprints._content
-
-
-@functools.cache
-def content_once(path: Path, names: tuple[str, ...]) -> bytes:
-    return plain_content(path, list(names))
-
-
-@pytest.fixture
-def read_once(monkeypatch):
-    """Most parts declare the same files: each is read and parsed once for all of them."""
-    monkeypatch.setattr(fingerprints, "_content",
-                        lambda path, names: content_once(path, tuple(names)))
-
-
 # ---------------------------------------------------------------- what is recorded
 
 
 @pytest.mark.parametrize("script", EACH)
-def test_the_record_belongs_to_the_code_that_is_here(script, read_once):
+def test_the_record_belongs_to_the_code_that_is_here(script):
     record, parts, marks, stale = record_of(script), load(script).PARTS, {}, set()
     for name, part in record["parts"].items():
         for run in part["runs"]:
@@ -77,8 +68,16 @@ def test_the_record_belongs_to_the_code_that_is_here(script, read_once):
 
 
 # (of one seed or two, scored on dev)
-ON_DEV = ("tuning", "edges", "tuning_lesions", "tuning_streets", "tuning_scans", "tuning_norms",
-          "edges_scans", "edges_norms")
+ON_DEV = (
+    "tuning",
+    "edges",
+    "tuning_lesions",
+    "tuning_streets",
+    "tuning_scans",
+    "tuning_norms",
+    "edges_scans",
+    "edges_norms",
+)
 
 
 @pytest.mark.parametrize("script", EACH)
@@ -93,8 +92,11 @@ def test_the_record_is_whole(script):
         assert part["settings"] == parts[name].settings and part["code"] == list(parts[name].code)
         runs = {(run["arm"], run["seed"]) for run in part["runs"]}
         tuned = parts[name].settings
-        seeds = set(range(parts[name].seeds)) if name not in ON_DEV else set(
-            tuned.get("tuning_seeds") or [tuned["tuning_seed"]])
+        seeds = (
+            set(range(parts[name].seeds))
+            if name not in ON_DEV
+            else set(tuned.get("tuning_seeds") or [tuned["tuning_seed"]])
+        )
         assert len(runs) == len(part["runs"]) and {seed for _, seed in runs} >= seeds
         for run in part["runs"]:
             assert run["seconds"] >= 0 and run["machine"] in record["machines"]
@@ -111,8 +113,11 @@ def test_the_record_is_whole(script):
 
 def epochs_of(curve):
     """The epochs of a curve: all of them, as a list, or some, by number."""
-    return {int(epoch) for epoch in curve} if isinstance(curve, dict) else set(
-        range(1, len(curve) + 1))
+    return (
+        {int(epoch) for epoch in curve}
+        if isinstance(curve, dict)
+        else set(range(1, len(curve) + 1))
+    )
 
 
 def test_the_datasheet_shows_the_record():
@@ -125,7 +130,7 @@ def test_the_datasheet_shows_the_record():
 
 
 @pytest.mark.parametrize("script", EACH)
-def test_what_parts_declare_exists(script, read_once):
+def test_what_parts_declare_exists(script):
     parts = load(script).PARTS.values()
     marks = [part.mark(arm) for part in parts for arm in ("", *part.data)]
     assert {len(mark) for mark in marks} == {16} and len(set(marks)) == len(marks)
@@ -188,7 +193,7 @@ def test_every_run_used_the_learning_rate_that_won_on_dev(script):
 def test_arms_that_are_compared_saw_equally_many_images(script):
     for name, part in record_of(script)["parts"].items():
         seen = {run["images_seen"] for run in part["runs"]}
-        assert min(seen) > 0.95 * max(seen), (name, seen)      # whole epochs of 12 … 960 images
+        assert min(seen) > 0.95 * max(seen), (name, seen)  # whole epochs of 12 … 960 images
 
 
 LOSSES = ROOT / "experiments" / "03_losses.py"
@@ -197,12 +202,18 @@ TUNED_IN = {"lesions": "tuning_lesions", "streets": "tuning_streets"}
 
 def test_every_loss_has_every_seed():
     record, script = record_of(LOSSES)["parts"], load(LOSSES)
-    lesions = {f"lesions of {share:g} %, {loss}" for share in (4, 1, 0.3, 0.1)
-               for loss in ("cross-entropy", "cross-entropy, median weights", "Dice")}
+    lesions = {
+        f"lesions of {share:g} %, {loss}"
+        for share in (4, 1, 0.3, 0.1)
+        for loss in ("cross-entropy", "cross-entropy, median weights", "Dice")
+    }
     trade = {f"lesions of 1 %, {loss}" for loss in script.TRADE}
-    arms = {"lesions": lesions | trade, "live": {"lesions of 4 %, cross-entropy"},
-            "longer": {f"lesions of 0.1 %, cross-entropy, lr {lr}" for lr in (0.002, 0.005)},
-            "streets": set(script.LOSSES)}
+    arms = {
+        "lesions": lesions | trade,
+        "live": {"lesions of 4 %, cross-entropy"},
+        "longer": {f"lesions of 0.1 %, cross-entropy, lr {lr}" for lr in (0.002, 0.005)},
+        "streets": set(script.LOSSES),
+    }
     for name, expected in arms.items():
         runs = {(run["arm"], run["seed"]) for run in record[name]["runs"]}
         seeds = range(script.PARTS[name].seeds)
@@ -229,8 +240,9 @@ def test_every_loss_used_the_learning_rate_that_won_on_dev():
             assert scores[arm][run["lr"]] == max(scores[arm].values()), run["arm"]
 
 
-@pytest.mark.parametrize("path", [LOSSES, ROOT / "experiments" / "04_metrics.py"],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [LOSSES, ROOT / "experiments" / "04_metrics.py"], ids=lambda path: path.stem
+)
 def test_what_was_watched_belongs_to_the_run(path):
     for part in record_of(path)["parts"].values():
         for run in part["runs"]:
@@ -245,9 +257,9 @@ def test_samples_of_scenes_by_hand():
     """Two kinds of images, one right and one wrong: what is known of such samples."""
     script = load(ROOT / "experiments" / "04_metrics.py")
     right, wrong = np.array([[1, 0], [0, 1]]), np.array([[0, 1], [1, 0]])
-    matrices = np.stack([right] * 50 + [wrong] * 50)[:, None]        # accuracy 1/2, mIoU 1/3
+    matrices = np.stack([right] * 50 + [wrong] * 50)[:, None]  # accuracy 1/2, mIoU 1/3
     found = script.how_sure(matrices, 100, {"samples": 200, "draws": 100}, {"frame"})
-    low, high = (a / (2 - a) for a in (0.5 - 0.098, 0.5 + 0.098))    # 0.5 ± 1.96 · √(0.25 / 100)
+    low, high = (a / (2 - a) for a in (0.5 - 0.098, 0.5 + 0.098))  # 0.5 ± 1.96 · √(0.25 / 100)
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.02)
     assert found["frame_width"] == pytest.approx(high - low, abs=0.02)
     assert 0.9 <= found["frame_holds"] <= 0.99
@@ -263,7 +275,7 @@ def test_an_area_by_hand():
 
     script = load(ROOT / "experiments" / "04_metrics.py")
     labels = torch.tensor([[[1, 1, 0], [2, 1, 0]], [[0, 0, 0], [0, 2, 1]]])
-    spacing = np.array([[0.5, 0.25], [1.0, 2.0]])                    # mm per row, per column
+    spacing = np.array([[0.5, 0.25], [1.0, 2.0]])  # mm per row, per column
     assert script.area(labels, spacing).tolist() == [3 * 0.125, 2.0]
 
 
@@ -279,56 +291,73 @@ def test_scenes_to_tune_on_are_no_others():
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprints, "ROOT", tmp_path)
-    (tmp_path / "code.py").write_text('"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n')
-    (tmp_path / "data").mkdir()
+    for cached in (fingerprints._index, fingerprints._definitions):
+        monkeypatch.setattr(fingerprints, cached.__name__, cached.__wrapped__)
+    for folder in ("seglib/losses", "experiments", "data"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "seglib" / "code.py").write_text(CODE)
     (tmp_path / "data" / "a.png").write_bytes(b"\r\n1")
     (tmp_path / "data" / "b.csv").write_bytes(b"1\n2\n")
     return tmp_path
 
 
+CODE = '"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n'
+
+
+def mark(*code, **settings):
+    return fingerprints.fingerprint(code, settings)
+
+
 def test_a_fingerprint_sees_what_code_does_and_not_how_it_looks(repository):
-    def mark(text):
-        (repository / "code.py").write_text(text)
-        return fingerprints.fingerprint(["code.py"], {})
+    def of(text):
+        (repository / "seglib" / "code.py").write_text(text)
+        return mark("f g")
 
-    first = mark('"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n')
-    assert mark('# other\ndef f(x):\n    "Adds."\n    return (x +\n        1)\ng = 2') == first
-    assert mark("def f(x):\n    return x + 2\ng = 2") != first
-    assert mark("def f(x):\n    return x + 1\ng = '2'") != first
+    first = of(CODE)
+    assert (
+        of('# other\ndef f(x: int) -> int:\n    "Adds."\n    return (x +\n        1)\ng = 2')
+        == first
+    )
+    assert of("def f(x):\n    return x + 2\ng = 2") != first
+    assert of("def f(x):\n    return x + 1\ng = '2'") != first
 
 
-def test_a_fingerprint_can_name_definitions(repository):
-    def marks():
-        return [fingerprints.fingerprint([f"code.py:{names}"], {}) for names in ("f", "g", "f g")]
+def test_code_that_moves_keeps_its_fingerprint(repository):
+    before = mark("f g"), mark("f", "g"), mark("seglib/*.py"), mark("code.f")
+    assert before[0] == before[1] == before[2] != before[3]
+    (repository / "seglib" / "code.py").unlink()
+    (repository / "seglib" / "losses" / "new.py").write_text("def f(x):\n    return x + 1")
+    (repository / "seglib" / "losses" / "other.py").write_text("import os\ng = 2\nh = 3")
+    assert mark("f g") == before[0] and mark("new.f") == before[3]
 
-    before = marks()
-    assert len(set(before)) == 3
-    (repository / "code.py").write_text("def new(): ...\ndef f(x):\n    return x + 1\ng = 3")
-    after = marks()
-    assert (after[0] == before[0], after[1] == before[1], after[2] == before[2]) == (
-        True, False, False)
-    with pytest.raises(ValueError, match="defines no h"):
-        fingerprints.fingerprint(["code.py:f h"], {})
+
+def test_a_name_is_of_the_experiment_first_and_else_of_one_module(repository):
+    assert len({mark("f"), mark("g"), mark("f g")}) == 3
+    (repository / "experiments" / "01_toy.py").write_text("def f(x):\n    return x")
+    with pytest.raises(ValueError, match=r"2 modules define f \(code, 01_toy\)"):
+        mark("f")
+    assert mark("code.f") != fingerprints.fingerprint(["f"], {}, "01_toy") == mark("01_toy.f")
+    with pytest.raises(ValueError, match="0 modules define h"):
+        mark("h")
 
 
 def test_a_fingerprint_sees_settings_data_and_names_of_files(repository):
-    marks = [fingerprints.fingerprint(["data"], {"lr": 1})]
-    marks.append(fingerprints.fingerprint(["data"], {"lr": 2}))
-    (repository / "data" / "b.csv").write_bytes(b"1\r\n2\r\n")       # as git on Windows writes it
-    assert fingerprints.fingerprint(["data"], {"lr": 1}) == marks[0]
+    marks = [mark("./data", lr=1), mark("./data", lr=2)]
+    (repository / "data" / "b.csv").write_bytes(b"1\r\n2\r\n")  # as git on Windows writes it
+    assert mark("./data", lr=1) == marks[0]
     (repository / "data" / "a.png").write_bytes(b"\n1")
-    marks.append(fingerprints.fingerprint(["data"], {"lr": 1}))
+    marks.append(mark("./data", lr=1))
     (repository / "data" / "a.png").rename(repository / "data" / "c.png")
-    marks.append(fingerprints.fingerprint(["data"], {"lr": 1}))
+    marks.append(mark("./data", lr=1))
     assert len(set(marks)) == 4
-    with pytest.raises(FileNotFoundError, match="declares nothing"):
-        fingerprints.fingerprint(["nothing/*.py"], {})
+    with pytest.raises(FileNotFoundError, match=r"declares nothing/\*\.py"):
+        mark("nothing/*.py")
 
 
 def test_docstrings_are_told_from_strings_that_count():
     tree = ast.parse("'doc'\nx = 'value'\ny = f'{x!r:>4}'").body
-    assert "value" in str(fingerprints._meaning(tree)) and "doc" not in str(
-        fingerprints._meaning(tree))
+    meaning = str(fingerprints._meaning(tree))
+    assert "value" in meaning and "doc" not in meaning
 
 
 # ---------------------------------------------------------------- running
@@ -361,7 +390,7 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys):
     runs = content["parts"]["part"]["runs"]
     assert [(run["seed"], run["test"]["miou"]) for run in runs] == [(0, 0.25), (1, 0.75)]
     assert list(content["machines"]) == [runs[0]["machine"]] == [runs[1]["machine"]]
-    assert [path.name for path in tmp_path.iterdir()] == ["00_toy.json"]    # nothing half-written
+    assert [path.name for path in tmp_path.iterdir()] == ["00_toy.json"]  # nothing half-written
 
 
 def test_a_run_that_fails_leaves_the_others(tmp_path):
@@ -388,13 +417,19 @@ def test_changed_data_leave_the_arms_that_do_not_use_them(repository):
         job.once(arm, 0, dict)
     (repository / "data" / "b.csv").write_bytes(b"3")
     assert [run["arm"] for run in job_in(repository, data=data).record.runs(job)] == [
-        "Toy", "Other", "both Toy and Other"]                      # a job looks once
+        "Toy",
+        "Other",
+        "both Toy and Other",
+    ]  # a job looks once
     job = job_in(repository, data=data)
     assert [run["arm"] for run in job.record.runs(job)] == ["Other", "both Toy and Other"]
     job.once("Toy", 0, lambda: {"value": 2})
     kept = job.record.read()["parts"]["part"]["runs"]
     assert [(run["arm"], run.get("value")) for run in kept] == [
-        ("Other", None), ("both Toy and Other", None), ("Toy", 2)]
+        ("Other", None),
+        ("both Toy and Other", None),
+        ("Toy", 2),
+    ]
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -486,11 +521,15 @@ def test_two_processes_share_a_record_and_lose_no_run(locks):
     assert [worker.returncode for worker in workers] == [0, 0], said
     runs = job_in(locks).record.read()["parts"]["part"]["runs"]
     assert sorted(run["seed"] for run in runs) == list(range(15))
-    done = {who: (locks / f"{who}.txt").read_text().split() for who in "ab"
-            if (locks / f"{who}.txt").exists()}
+    done = {
+        who: (locks / f"{who}.txt").read_text().split()
+        for who in "ab"
+        if (locks / f"{who}.txt").exists()
+    }
     assert sorted(int(seed) for seeds in done.values() for seed in seeds) == list(range(15))
     assert {(run["by"], str(run["seed"])) for run in runs} == {
-        (who, seed) for who, seeds in done.items() for seed in seeds}
+        (who, seed) for who, seeds in done.items() for seed in seeds
+    }
     assert not list(locks.glob("*.part"))
 
 
@@ -525,22 +564,27 @@ def test_a_run_that_fails_frees_its_claim(locks):
 
 
 def test_locks_of_runs_and_records_differ(locks):
-    names = {Record(locks / f"{record}.json").lock(what).lock_file
-             for record in ("00_a", "00_b") for what in ("writing", "part: arm, seed 0")}
+    names = {
+        Record(locks / f"{record}.json").lock(what).lock_file
+        for record in ("00_a", "00_b")
+        for what in ("writing", "part: arm, seed 0")
+    }
     assert len(names) == 4
 
 
 def test_the_summary_by_hand():
-    runs = [{"arm": "with", "seed": 0, "seconds": 60, "test": {"miou": 0.5}, "val": {"miou": 0.25}},
-            {"arm": "with", "seed": 1, "seconds": 90, "test": {"miou": 0.7}, "val": {"miou": 0.75}},
-            {"arm": "without", "seed": 0, "seconds": 30, "test": {"miou": 0.125}, "lr": 0.1}]
+    runs = [
+        {"arm": "with", "seed": 0, "seconds": 60, "test": {"miou": 0.5}, "val": {"miou": 0.25}},
+        {"arm": "with", "seed": 1, "seconds": 90, "test": {"miou": 0.7}, "val": {"miou": 0.75}},
+        {"arm": "without", "seed": 0, "seconds": 30, "test": {"miou": 0.125}, "lr": 0.1},
+    ]
     text = records.summary_table({"parts": {"arms": {"runs": runs}, "tuning": {"runs": []}}})
     assert text.splitlines() == [
         "arms: 3 runs, 3 minutes",
         "  with: test 0.600 (0.500–0.700), val 0.500 (0.250–0.750); 2 seeds",
         "  without: test 0.125 (0.125–0.125); 1 seeds",
         "tuning: 0 runs, 0 minutes",
-    ]                                                                              # fmt: skip
+    ]
 
 
 def test_json_is_folded_where_it_is_flat():
@@ -564,7 +608,7 @@ def test_the_location_prior_of_two_masks_by_hand():
 
 def test_a_constant_is_scored_by_hand():
     masks = np.array([[[0, 0, 1, 255]], [[0, 1, 1, 255]]], np.uint8)
-    scores = baselines.score(np.uint8(0), masks, 3)        # class 0: 3 of 6; class 2: absent
+    scores = baselines.score(np.uint8(0), masks, 3)  # class 0: 3 of 6; class 2: absent
     assert scores.iou[:2].tolist() == [0.5, 0.0] and np.isnan(scores.iou[2])
     assert scores.miou == 0.25
 
@@ -594,8 +638,10 @@ def test_a_classifier_of_pixels_learns_what_colour_tells(method):
 def test_position_tells_what_colour_does_not():
     masks = np.repeat(np.arange(2, dtype=np.uint8), 8).reshape(1, 16, 1).repeat(8, 2).repeat(6, 0)
     images = np.full((6, 16, 8, 3), 99, np.uint8)
-    found = {kind: baselines.PixelClassifier("mlp", kind, 700, 0).fit(images, masks).predict(images)
-             for kind in ("rgb", "rgb and position")}
+    found = {
+        kind: baselines.PixelClassifier("mlp", kind, 700, 0).fit(images, masks).predict(images)
+        for kind in ("rgb", "rgb and position")
+    }
     assert len(np.unique(found["rgb"])) == 1
     assert baselines.score(found["rgb and position"], masks, 2).miou > 0.85
 
@@ -632,7 +678,7 @@ def test_a_budget_of_images_is_kept_and_a_seed_repeats_itself(arms):
 def test_a_budget_of_seconds_becomes_epochs(arms, monkeypatch):
     data = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
     monkeypatch.setattr(arms, "speed", lambda data, settings: 10.0)
-    _, budget = arms.train(data, {**TINY, "seconds": 2}, seed=0)      # 19.4 images: 3 epochs of 6
+    _, budget = arms.train(data, {**TINY, "seconds": 2}, seed=0)  # 19.4 images: 3 epochs of 6
     assert budget["epochs"] == 3
 
 
@@ -641,8 +687,9 @@ def test_scores_of_groups_add_up(arms):
 
     data = Toy(5, eval_transform(16, 24))
     data.groups = ("a", "b", "a", "b", "b")
-    model, _ = arms.train(arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN)),
-                          {**TINY, "images": 6}, seed=0)                           # fmt: skip
+    model, _ = arms.train(
+        arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN)), {**TINY, "images": 6}, seed=0
+    )
     whole = arms.scores_on(model, data, by_group=True)
     assert whole["images"] == 5 and set(whole["groups"]) == {"a", "b"}
     expected = evaluate(model, arms.make_loader(data, 5))
@@ -656,7 +703,7 @@ def test_scenes_are_rendered_once_for_each_renderer(arms, tmp_path, monkeypatch)
     assert first.images.shape == (2, 48, 64, 3)
     expected = arms.RenderedStreets([7, 8], 48, 64, light="day")
     assert all(np.array_equal(*pair) for pair in zip(first.read(1), expected.read(1), strict=True))
-    monkeypatch.setattr(arms.RenderedStreets, "read", None)          # now it must come from disk
+    monkeypatch.setattr(arms.RenderedStreets, "read", None)  # now it must come from disk
     assert np.array_equal(arms.rendered_streets(settings, None).masks, first.masks)
     monkeypatch.undo()
     monkeypatch.setattr(arms, "ROOT", tmp_path)
@@ -669,24 +716,37 @@ def test_scenes_are_rendered_once_for_each_renderer(arms, tmp_path, monkeypatch)
 # ---------------------------------------------------------------- 00_data
 
 ARMS = {
-    "shares": {f"{data} {split}" for data in ("Streets", "CamVid")
-               for split in ("train", "val", "test")},
-    "baselines": {f"{data} {name}" for data in ("Streets", "CamVid") for name in (
-        "constant road", "location prior", "logistic regression on RGB",
-        "MLP on RGB and position")},
+    "shares": {
+        f"{data} {split}" for data in ("Streets", "CamVid") for split in ("train", "val", "test")
+    },
+    "baselines": {
+        f"{data} {name}"
+        for data in ("Streets", "CamVid")
+        for name in (
+            "constant road",
+            "location prior",
+            "logistic regression on RGB",
+            "MLP on RGB and position",
+        )
+    },
     "same_steps": {"Streets", "CamVid"},
     "short": {"Streets"},
     "long": {"Streets"},
     "transfer": {"rendered to CamVid"},
-    "scans": {"Scans logistic regression on grey", "Scans balanced logistic regression on grey",
-              "Scans U-Net", "Scans to Ultrasound"},
-}                                                                                  # fmt: skip
+    "scans": {
+        "Scans logistic regression on grey",
+        "Scans balanced logistic regression on grey",
+        "Scans U-Net",
+        "Scans to Ultrasound",
+    },
+}
 
 
 def test_every_arm_of_the_data_is_recorded():
     record = record_of(ROOT / "experiments" / "00_data.py")
-    assert {name: {run["arm"] for run in part["runs"]}
-            for name, part in record["parts"].items()} == ARMS
+    assert {
+        name: {run["arm"] for run in part["runs"]} for name, part in record["parts"].items()
+    } == ARMS
 
 
 @pytest.fixture(scope="module")
@@ -710,7 +770,7 @@ def test_both_data_sets_get_equally_many_steps(data_script):
 
 
 def test_vessel_is_scored_against_all_else(data_script, monkeypatch):
-    matrix = np.array([[50, 4, 6], [3, 10, 2], [1, 7, 8]])    # rows background, nerve, vessel
+    matrix = np.array([[50, 4, 6], [3, 10, 2], [1, 7, 8]])  # rows background, nerve, vessel
     monkeypatch.setattr(data_script, "evaluate", lambda *_: SimpleNamespace(matrix=matrix))
     monkeypatch.setattr(data_script, "make_loader", lambda *_: None)
     real = Toy(40)
@@ -721,9 +781,17 @@ def test_vessel_is_scored_against_all_else(data_script, monkeypatch):
 
 def test_the_table_of_an_empty_record_and_of_two_seeds(data_script, tmp_path):
     assert "| constant road | – | – | – | – |" in data_script.table(Record(tmp_path / "x").read())
-    runs = [{"arm": "Streets", "seed": seed, "machine": "m", "images_seen": 1000,
-             "fit_seconds": 33.3, "test": {"miou": value, "iou": {"Sky": value}}}
-            for seed, value in ((0, 0.5), (1, 0.6))]                               # fmt: skip
+    runs = [
+        {
+            "arm": "Streets",
+            "seed": seed,
+            "machine": "m",
+            "images_seen": 1000,
+            "fit_seconds": 33.3,
+            "test": {"miou": value, "iou": {"Sky": value}},
+        }
+        for seed, value in ((0, 0.5), (1, 0.6))
+    ]
     machine = {"hardware": "abacus", "threads": 2, "torch": "2", "revision": "abc"}
     text = data_script.table({"machines": {"m": machine}, "parts": {"short": {"runs": runs}}})
     assert "33 s of training (1,000 images seen) | – | 0.550 (0.500–0.600) |" in text
