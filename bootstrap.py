@@ -42,26 +42,55 @@ WINDOWS = os.name == "nt"
 # extras are only ever added to it, so `lab` and `test` never reinstall after each other. BENCH has
 # all that a command may need.
 LAB, TEST, BENCH = ["lab"], ["lab", "test"], ["bench", "lab", "test"]
-EXTRAS = {"lab": LAB, "setup": LAB, "test": TEST, "test-fast": TEST, "test-everywhere": BENCH,
-          "soak": TEST, "notebooks": TEST, "reset": LAB, "full": LAB, "experiments": TEST,
-          "bench": BENCH, "pretrain": LAB}
-VERSIONS = {"locked": ["-c", "requirements.lock"], "newest": ["--upgrade"],
-            "oldest": ["--resolution", "lowest-direct"]}
+EXTRAS = {
+    "lab": LAB,
+    "setup": LAB,
+    "test": TEST,
+    "test-fast": TEST,
+    "test-everywhere": BENCH,
+    "soak": TEST,
+    "notebooks": TEST,
+    "reset": LAB,
+    "full": LAB,
+    "experiments": TEST,
+    "bench": BENCH,
+    "pretrain": LAB,
+}
+VERSIONS = {
+    "locked": ["-c", "requirements.lock"],
+    "newest": ["--upgrade"],
+    "oldest": ["--resolution", "lowest-direct"],
+}
 COMMANDS = [*EXTRAS, "clean", "help"]
 SPACE = "free some space (the course needs about 6 GB, or 2 GB with SEGLIB_TORCH=cpu)"
 # What installers say when they fail; what happened; what to do; is the environment untouched?
 # (uv fetches everything before it changes anything)
 FAILURES = [
-    (r"no space left|os error 28\b|disk full|not enough space|os error 112\b",
-     "the disk is full", SPACE, False),
-    (r"no solution found|resolutionimpossible|unsatisfiable|conflicting dependencies",
-     "these versions of the packages do not fit together, or not this Python",
-     "take an unchanged requirements.lock, or try Python 3.12", True),
-    (r"dns error|failed to fetch|error sending request|connection|timed? ?out|name resolution"
-     r"|unreachable|from versions: none", "the package index cannot be reached",
-     "check the network (or proxy)", True),
-    (r"permission denied|os error 13\b|access is denied|os error 5\b|read-only",
-     "a file cannot be written", "close programs that use .venv, check the folder's rights", False),
+    (
+        r"no space left|os error 28\b|disk full|not enough space|os error 112\b",
+        "the disk is full",
+        SPACE,
+        False,
+    ),
+    (
+        r"no solution found|resolutionimpossible|unsatisfiable|conflicting dependencies",
+        "these versions of the packages do not fit together, or not this Python",
+        "take an unchanged requirements.lock, or try Python 3.12",
+        True,
+    ),
+    (
+        r"dns error|failed to fetch|error sending request|connection|timed? ?out|name resolution"
+        r"|unreachable|from versions: none",
+        "the package index cannot be reached",
+        "check the network (or proxy)",
+        True,
+    ),
+    (
+        r"permission denied|os error 13\b|access is denied|os error 5\b|read-only",
+        "a file cannot be written",
+        "close programs that use .venv, check the folder's rights",
+        False,
+    ),
     (r"", "the installer failed", "fix what its last lines (above) report", False),
 ]
 
@@ -80,17 +109,19 @@ def venv_python(venv=".venv"):
     return here(venv, "Scripts", "python.exe") if WINDOWS else here(venv, "bin", "python")
 
 
-STAMP = here(".venv", ".every-pixel-stamp")             # written last: what is installed
-UNFINISHED = here(".venv", ".every-pixel-unfinished")   # there while an installer is at work
+STAMP = here(".venv", ".every-pixel-stamp")  # written last: what is installed
+UNFINISHED = here(".venv", ".every-pixel-unfinished")  # there while an installer is at work
 
 
 # ---------------------------------------------------------------- running things
 
+
 def answer(*command):
     """What a quick command prints, or None if it cannot be run or fails."""
     try:
-        said = subprocess.check_output(command, stderr=subprocess.DEVNULL,
-                                       stdin=subprocess.DEVNULL, timeout=30)
+        said = subprocess.check_output(
+            command, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=30
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return said.decode(errors="replace").strip()
@@ -100,7 +131,7 @@ def run(command, env=None, tail=None):
     """Run a command and return its exit status; with a list `tail`, show and keep what it says."""
     piped = {} if tail is None else {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     child = subprocess.Popen(command, cwd=ROOT, env=env, **piped)
-    pressed = []                        # the child gets Ctrl-C too, and may ask before it stops
+    pressed = []  # the child gets Ctrl-C too, and may ask before it stops
     before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     try:
@@ -123,13 +154,15 @@ def install(*command):
         return
     said = "\n".join(tail)
     what, remedy, untouched = next(
-        failure[1:] for failure in FAILURES if re.search(failure[0], said, re.IGNORECASE))
+        failure[1:] for failure in FAILURES if re.search(failure[0], said, re.IGNORECASE)
+    )
     trouble = Trouble(f"set-up stopped: {what}; {remedy}, then run this again")
     trouble.untouched = untouched
     raise trouble
 
 
 # ---------------------------------------------------------------- finding Python and uv
+
 
 def fit(*command):
     """The interpreter behind `command` if it is new enough, else None."""
@@ -143,18 +176,23 @@ def find_python():
         return getattr(sys, "_base_executable", None) or sys.executable
     minors = [f"3.{minor}" for minor in range(14, OLDEST[1] - 1, -1)]
     names = [f"python{minor}" for minor in minors] + ["python3", "python"]
-    paths = [os.path.join(folder, name + ".exe" * WINDOWS)
-             for name in names for folder in os.get_exec_path()]
+    paths = [
+        os.path.join(folder, name + ".exe" * WINDOWS)
+        for name in names
+        for folder in os.get_exec_path()
+    ]
     candidates = [[path] for path in paths if os.path.isfile(path)]
     candidates += [["py", f"-{minor}"] for minor in minors if WINDOWS]
     known = answer("uv", "python", "find", "--no-project", "--no-python-downloads", ">=3.11")
     candidates += [[known]] if known else []
-    for command in candidates:          # a file of that name may be a shim that leads nowhere
+    for command in candidates:  # a file of that name may be a shim that leads nowhere
         found = fit(*command)
         if found:
             return found
-    raise Trouble(f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, and no Python 3.11 "
-                  "or newer was found on PATH; install one (3.12, say), then run this again")
+    raise Trouble(
+        f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, and no Python 3.11 "
+        "or newer was found on PATH; install one (3.12, say), then run this again"
+    )
 
 
 def find_uv(python):
@@ -164,23 +202,40 @@ def find_uv(python):
         version = re.search(r"(\d+)\.(\d+)", (uv and answer(uv, "--version")) or "")
         if version and tuple(map(int, version.groups())) >= (0, 7):
             return uv
-    if answer(python, "-m", "pip", "--version") is None:         # perhaps venv can make a pip
+    if answer(python, "-m", "pip", "--version") is None:  # perhaps venv can make a pip
         helper = os.path.join(".venv.uv", "pip")
         if answer(python, "-m", "venv", "--clear", here(helper)) is None:
-            raise Trouble(f"{python} has neither pip nor a working venv, and uv is not on PATH; "
-                          "install uv or pip (Debian, Ubuntu: apt install python3-pip), then run "
-                          "this again")
+            raise Trouble(
+                f"{python} has neither pip nor a working venv, and uv is not on PATH; "
+                "install uv or pip (Debian, Ubuntu: apt install python3-pip), then run "
+                "this again"
+            )
         python = venv_python(helper)
-    install(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-            "--retries", "2", "--upgrade", "--target", here(".venv.uv"), "uv>=0.7")
+    install(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--retries",
+        "2",
+        "--upgrade",
+        "--target",
+        here(".venv.uv"),
+        "uv>=0.7",
+    )
     for uv in brought:
         if answer(uv, "--version"):
             return uv
-    raise Trouble("the uv that pip fetched does not run here; install uv so that it is on PATH, "
-                  "then run this again")
+    raise Trouble(
+        "the uv that pip fetched does not run here; install uv so that it is on PATH, "
+        "then run this again"
+    )
 
 
 # ---------------------------------------------------------------- set-up
+
 
 def read(path):
     try:
@@ -241,12 +296,14 @@ class Lock:
         try:
             if WINDOWS:
                 import msvcrt
+
                 self.file.seek(0)
                 msvcrt.locking(self.file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 import fcntl
+
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:        # a file system that knows no locks goes on without one
+        except OSError as error:  # a file system that knows no locks goes on without one
             return error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
         return True
 
@@ -267,8 +324,10 @@ def prepare_venv(uv, python, torch, versions):
     if rebuild and os.path.lexists(folder):
         ours = half or not os.listdir(folder) or os.path.exists(here(".venv", "pyvenv.cfg"))
         if not ours:
-            raise Trouble(".venv holds files but no Python environment; move it away or delete "
-                          "it, then run this again")
+            raise Trouble(
+                ".venv holds files but no Python environment; move it away or delete "
+                "it, then run this again"
+            )
         shutil.rmtree(folder)
     os.makedirs(folder, exist_ok=True)
     with open(UNFINISHED, "w") as handle:
@@ -281,38 +340,67 @@ def prepare_venv(uv, python, torch, versions):
 def setup(torch, versions, extras):
     """Bring .venv up to date, with these extras and those that it has."""
     with Lock():
-        if is_ready(torch, versions, extras):          # the other run has done it
+        if is_ready(torch, versions, extras):  # the other run has done it
             return
         if os.path.lexists(here(".venv")) and not os.path.isdir(here(".venv")):
             raise Trouble(".venv is not a folder; delete it, then run this again")
         if shutil.disk_usage(ROOT).free < 1e9:
             raise Trouble("less than 1 GB is free on this disk; " + SPACE + ", then run this again")
-        extras = sorted({*extras, *installed()})       # (before a rebuild deletes the stamp)
-        print("Setting up .venv (once; minutes, most of them for PyTorch)" if not installed() else
-              "Bringing .venv up to date, with what this command needs", flush=True)
+        extras = sorted({*extras, *installed()})  # (before a rebuild deletes the stamp)
+        print(
+            "Setting up .venv (once; minutes, most of them for PyTorch)"
+            if not installed()
+            else "Bringing .venv up to date, with what this command needs",
+            flush=True,
+        )
         python = find_python()
         uv = find_uv(python)
         new = prepare_venv(uv, python, torch, versions)
         backend = ["--torch-backend", torch] if torch else []
         try:
-            install(uv, "pip", "install", "--python", venv_python(), *backend,
-                    *VERSIONS[versions], "-e", ".[" + ",".join(extras) + "]")
+            install(
+                uv,
+                "pip",
+                "install",
+                "--python",
+                venv_python(),
+                *backend,
+                *VERSIONS[versions],
+                "-e",
+                ".[" + ",".join(extras) + "]",
+            )
         except Trouble as trouble:
             if trouble.untouched and not new:
                 os.remove(UNFINISHED)
             raise
         with open(STAMP + ".part", "w") as handle:
-            json.dump({"digest": digest(torch, versions, extras), "torch": torch,
-                       "versions": versions, "extras": extras}, handle)
+            json.dump(
+                {
+                    "digest": digest(torch, versions, extras),
+                    "torch": torch,
+                    "versions": versions,
+                    "extras": extras,
+                },
+                handle,
+            )
         os.replace(STAMP + ".part", STAMP)
         os.remove(UNFINISHED)
 
 
 # ---------------------------------------------------------------- commands (tests/commands.py)
 
+
 def clean():
-    for pattern in (".venv", ".venv.uv", ".*_cache", ".hypothesis", ".coverage*", "*.egg-info",
-                    "build", "dist"):
+    for pattern in (
+        ".venv",
+        ".venv.uv",
+        ".*_cache",
+        ".hypothesis",
+        ".coverage*",
+        "*.egg-info",
+        "build",
+        "dist",
+    ):
         for path in glob.glob(here(pattern)):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     return 0
@@ -325,13 +413,16 @@ def choose(given, known):
 
 
 def main(argv):
-    args = [word for arg in argv or ["help"]
-            for word in (arg.split("=", 1) if arg.startswith("--torch=") else [arg])]
+    args = [
+        word
+        for arg in argv or ["help"]
+        for word in (arg.split("=", 1) if arg.startswith("--torch=") else [arg])
+    ]
     torch = os.environ.get("SEGLIB_TORCH") or {**note(UNFINISHED), **note(STAMP)}.get("torch")
     if "--torch" in args[:-1]:
         at = args.index("--torch")
         torch = args[at + 1]
-        del args[at:at + 2]
+        del args[at : at + 2]
     versions = os.environ.get("SEGLIB_VERSIONS") or "locked"
     if args[0] in ("help", "-h", "--help"):
         return print(__doc__)
@@ -349,16 +440,21 @@ def main(argv):
         return 0
     # waiting threads spin for microseconds only (benchmarks/README.md), and albumentations must
     # not ask the network at import
-    env = dict(os.environ, OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="2000",
-               NO_ALBUMENTATIONS_UPDATE="1", SEGLIB_VERSIONS=versions)
-    env.pop("PYTHONDONTWRITEBYTECODE", None)    # or each process compiles 3,600 modules again
+    env = dict(
+        os.environ,
+        OMP_WAIT_POLICY="PASSIVE",
+        GOMP_SPINCOUNT="2000",
+        NO_ALBUMENTATIONS_UPDATE="1",
+        SEGLIB_VERSIONS=versions,
+    )
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles 3,600 modules again
     return run([venv_python(), here("tests", "commands.py"), *args], env)
 
 
 def guarded(function, *args):
     """Call `function` and exit: quietly after Ctrl-C, with one line after trouble."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):             # never fail at a character
+        if hasattr(stream, "reconfigure"):  # never fail at a character
             stream.reconfigure(errors="replace")
     try:
         sys.exit(function(*args))
@@ -371,8 +467,10 @@ def guarded(function, *args):
         if error.errno == errno.ENOSPC:
             line = f"the disk is full; {SPACE}, then run this again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            line = (f"{error.filename or ROOT} cannot be written; copy the course to a folder of "
-                    "your own and run this there")
+            line = (
+                f"{error.filename or ROOT} cannot be written; copy the course to a folder of "
+                "your own and run this there"
+            )
     sys.exit("every-pixel: " + " ".join(line.split()))
 
 

@@ -37,22 +37,22 @@ def cores_busy() -> float | None:
     spent = []
     for pause in (1, 0):
         times = list(map(int, stat.read_text().splitlines()[0].split()[1:]))
-        spent.append((sum(times), times[3] + times[4]))            # all, idle and waiting
+        spent.append((sum(times), times[3] + times[4]))  # all, idle and waiting
         time.sleep(pause)
     (before, idle_before), (now, idle) = spent
     return (os.cpu_count() or 1) * (1 - (idle - idle_before) / max(1, now - before))
 
 
-LOAD = cores_busy() if Path(sys.argv[0]).resolve().parent == HERE else None     # (of a benchmark)
+LOAD = cores_busy() if Path(sys.argv[0]).resolve().parent == HERE else None  # (of a benchmark)
 
 
 @dataclass(frozen=True)
 class Row:
-    case: str                   # "U-Net base 8, 96×128"
+    case: str  # "U-Net base 8, 96×128"
     contender: str
     value: float
-    unit: str                   # "ms", "images/s", "MB"
-    rounds: tuple[float, ...] = ()           # of contenders that took turns; `value` is the median
+    unit: str  # "ms", "images/s", "MB"
+    rounds: tuple[float, ...] = ()  # of contenders that took turns; `value` is the median
 
     def ratios(self, other: Row) -> list[float]:
         """How many times better this is, round by round: of speeds and scores more is better."""
@@ -70,8 +70,11 @@ def report(script: str, rows: list[Row], instead: str | None = None) -> None:
 
     What was measured on something else, `instead`, is not stored.
     """
-    entry = {"load": LOAD and round(LOAD, 1), "machine": machine(),
-             "rows": [stored(row) for row in rows]}                                # fmt: skip
+    entry = {
+        "load": LOAD and round(LOAD, 1),
+        "machine": machine(),
+        "rows": [stored(row) for row in rows],
+    }
     print(f"{Path(script).name}\n{page(entry)}")
     if "--record" in sys.argv and instead is not None:
         print(f"not recorded: measured on {instead}")
@@ -86,8 +89,11 @@ def report(script: str, rows: list[Row], instead: str | None = None) -> None:
 
 
 def stored(row: Row) -> dict[str, Any]:
-    found = {**asdict(row), "value": round(row.value, 4),
-             "rounds": [round(value, 2) for value in row.rounds]}                  # fmt: skip
+    found = {
+        **asdict(row),
+        "value": round(row.value, 4),
+        "rounds": [round(value, 2) for value in row.rounds],
+    }
     return {key: value for key, value in found.items() if value != []}
 
 
@@ -111,8 +117,10 @@ def page(entry: dict[str, Any]) -> str:
     found = entry["machine"]
     half = "".join(f", {name}" for name in found.get("half_precision", ()))
     versions = ["torch " + found["torch"], *(" ".join(peer) for peer in found["peers"].items())]
-    return (f"{found['hardware']}{half}, {found['threads']} threads, {', '.join(versions)}; cores "
-            f"busy before: {entry['load']}.\n\n" + table([Row(**row) for row in entry["rows"]]))
+    return (
+        f"{found['hardware']}{half}, {found['threads']} threads, {', '.join(versions)}; cores "
+        f"busy before: {entry['load']}.\n\n" + table([Row(**row) for row in entry["rows"]])
+    )
 
 
 def cases(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -141,7 +149,7 @@ def table(rows: list[Row]) -> str:
 
 
 def said(ours: Row, other: Row) -> str:
-    """"1.30×", and of rounds the middle half of the ratios: "1.30×, 1.24 to 1.37"."""
+    """ "1.30×", and of rounds the middle half of the ratios: "1.30×, 1.24 to 1.37"."""
     found = ours.ratios(other)
     if len(found) < 4:
         return f"{ours.times(other):.2f}×"
@@ -155,12 +163,11 @@ def rounded(value: float) -> str:
 
 def summary(content: dict[str, Any]) -> str:
     """README.md's table: of each case ours, and the best of the others."""
-    lines = ["| what | ours | the best other | ratio | machine |",
-             "|---|---|---|---|---|"]                                              # fmt: skip
+    lines = ["| what | ours | the best other | ratio | machine |", "|---|---|---|---|---|"]
     for entry in content.values():
         rows = [Row(**row) for row in entry["rows"]]
         for (case, _), (ours, *others) in cases(rows).items():
-            others = [row for row in others if not row.contender.startswith("fit")]    # (ours, too)
+            others = [row for row in others if not row.contender.startswith("fit")]  # (ours, too)
             if others:
                 best = min(others, key=ours.times)
                 lines.append(

@@ -28,13 +28,17 @@ from seglib.models import UNet
 from seglib.training import fit
 
 STEPS = 6
-CASES: dict[str, list[tuple[str, int, int, int, int]]] = {     # name, batch, H, W, processes
+CASES: dict[str, list[tuple[str, int, int, int, int]]] = {  # name, batch, H, W, processes
     "batch": [(f"batch of {n}, 96×128", n, 96, 128, 0) for n in (1, 2, 4, 8, 16, 32)],
-    "size": [(f"batch of 4, {h}×{w}", 4, h, w, 0)
-             for h, w in ((72, 96), (144, 192), (180, 240), (360, 480))],
-    "processes": [(f"{n} process{'es' * (n > 1)} of one thread, batch of 8 in all, 96×128",
-                   8, 96, 128, n) for n in (1, 2, 4)],
-}                                                                                  # fmt: skip
+    "size": [
+        (f"batch of 4, {h}×{w}", 4, h, w, 0)
+        for h, w in ((72, 96), (144, 192), (180, 240), (360, 480))
+    ],
+    "processes": [
+        (f"{n} process{'es' * (n > 1)} of one thread, batch of 8 in all, 96×128", 8, 96, 128, n)
+        for n in (1, 2, 4)
+    ],
+}
 
 
 class Noise(torch.utils.data.Dataset[Any]):
@@ -76,8 +80,14 @@ def measured(batch: int, height: int, width: int, processes: int) -> tuple[float
     world = dict(os.environ)
     if processes:
         world["OMP_NUM_THREADS"] = "1"
-        words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-                 str(processes), *words]                                           # fmt: skip
+        words = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            str(processes),
+            *words,
+        ]
     done = subprocess.run([sys.executable, *words], env=world, capture_output=True, text=True)
     line = next((text for text in done.stdout.splitlines() if text.startswith("RESULT")), None)
     if line is None:
@@ -91,8 +101,10 @@ def main() -> None:
     for cases in CASES.values():
         for name, *case in cases:
             speed, memory = measured(*case)
-            rows += [Row(name, "fit, U-Net base 16", speed, "images/s"),
-                     Row(name, "fit, U-Net base 16", memory, "MB")]                # fmt: skip
+            rows += [
+                Row(name, "fit, U-Net base 16", speed, "images/s"),
+                Row(name, "fit, U-Net base 16", memory, "MB"),
+            ]
             print(f"{name}: {speed:.1f} images/s, {memory:.0f} MB", flush=True)
     report(__file__, rows)
 

@@ -40,14 +40,21 @@ def monai_dice() -> Callable[[Tensor, Tensor], Tensor]:
 
 
 CONTENDERS = {
-    "Dice": {"seglib": DiceLoss(), "MONAI": monai_dice(),
-             "smp": smp.losses.DiceLoss("multiclass", ignore_index=255)},
-    "focal": {"seglib": FocalLoss(2.0),
-              "smp": smp.losses.FocalLoss("multiclass", ignore_index=255),
-              "kornia": kornia.losses.FocalLoss(None, 2.0, "mean", ignore_index=255)},
-    "Lovász": {"seglib": LovaszSoftmaxLoss(),
-               "smp": smp.losses.LovaszLoss("multiclass", ignore_index=255)},
-}                                                                                  # fmt: skip
+    "Dice": {
+        "seglib": DiceLoss(),
+        "MONAI": monai_dice(),
+        "smp": smp.losses.DiceLoss("multiclass", ignore_index=255),
+    },
+    "focal": {
+        "seglib": FocalLoss(2.0),
+        "smp": smp.losses.FocalLoss("multiclass", ignore_index=255),
+        "kornia": kornia.losses.FocalLoss(None, 2.0, "mean", ignore_index=255),
+    },
+    "Lovász": {
+        "seglib": LovaszSoftmaxLoss(),
+        "smp": smp.losses.LovaszLoss("multiclass", ignore_index=255),
+    },
+}
 
 
 def step(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> None:
@@ -61,8 +68,9 @@ def peak(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tenso
     logits.grad = None
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         step(loss, logits, target)
-    events = [event for event in found.profiler.kineto_results.events()
-              if event.name() == "[memory]"]                                       # fmt: skip
+    events = [
+        event for event in found.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     held = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
@@ -86,8 +94,10 @@ def main() -> None:
                 times[library].append(time.perf_counter() - start)
         for library, loss in losses.items():
             case = f"{name}, forward and backward, 4×12×180×240"
-            rows += [Row(case, library, 1000 * min(times[library]), "ms"),
-                     Row(case, library, peak(loss, logits, target), "MB")]         # fmt: skip
+            rows += [
+                Row(case, library, 1000 * min(times[library]), "ms"),
+                Row(case, library, peak(loss, logits, target), "MB"),
+            ]
     report(__file__, rows)
 
 

@@ -32,8 +32,10 @@ from seglib.losses import CrossEntropyLoss
 from seglib.models import UNet
 
 WAYS: dict[str, dict[str, Any]] = {
-    "float32": {}, "float32, channels_last": {"channels_last": True},
-    "tf32": {"tf32": True}, "tf32, channels_last": {"tf32": True, "channels_last": True},
+    "float32": {},
+    "float32, channels_last": {"channels_last": True},
+    "tf32": {"tf32": True},
+    "tf32, channels_last": {"tf32": True, "channels_last": True},
     "bfloat16": {"amp": "bf16"},
     "bfloat16, channels_last": {"amp": "bf16", "channels_last": True},
     "float16, channels_last": {"amp": "fp16", "channels_last": True},
@@ -42,9 +44,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "bfloat16, channels_last, compiled": {"amp": "bf16", "channels_last": True, "compile": True},
     "float32, channels_last, AVX2": {"channels_last": True, "avx2": True},
     "bfloat16, channels_last, AVX2": {"amp": "bf16", "channels_last": True, "avx2": True},
-}                                                                                  # fmt: skip
+}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-STEPS, COMPILED_ROUNDS = 12, 3                         # (compiling takes most of a minute)
+STEPS, COMPILED_ROUNDS = 12, 3  # (compiling takes most of a minute)
 
 
 def work(way: str, batch: int, height: int, width: int, base: int) -> None:
@@ -85,10 +87,16 @@ def megabytes(device: torch.device) -> float:
 def measured(way: str, options: argparse.Namespace) -> tuple[float, float, float]:
     """What `work` says in a process of its own."""
     sizes = [f"--{name}={getattr(options, name)}" for name in ("batch", "height", "width", "base")]
-    done = subprocess.run([sys.executable, __file__, f"--work={way}", *sizes],
-                          env={**os.environ, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-                               **(AVX2 if "avx2" in WAYS[way] else {})},
-                          capture_output=True, text=True)                          # fmt: skip
+    done = subprocess.run(
+        [sys.executable, __file__, f"--work={way}", *sizes],
+        env={
+            **os.environ,
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+            **(AVX2 if "avx2" in WAYS[way] else {}),
+        },
+        capture_output=True,
+        text=True,
+    )
     line = next((text for text in done.stdout.splitlines() if "RESULT" in text), None)
     if line is None:
         raise RuntimeError(f"{way} gave no result:\n{done.stderr[-2000:]}")
@@ -121,14 +129,18 @@ def main() -> None:
     for way, results in found.items():
         speeds, memory, first = zip(*results, strict=True)
         plain = tuple(speed for speed, _, _ in found["float32"])
-        paired = len(speeds) == len(plain)             # else there is no ratio within a round
-        rows.append(Row(f"{case}: {way}", way, median(speeds), "images/s",
-                        speeds if paired else ()))                                 # fmt: skip
+        paired = len(speeds) == len(plain)  # else there is no ratio within a round
+        rows.append(
+            Row(f"{case}: {way}", way, median(speeds), "images/s", speeds if paired else ())
+        )
         if way != "float32":
-            rows.append(Row(f"{case}: {way}", "float32", median(plain), "images/s",
-                            plain if paired else ()))                              # fmt: skip
-        rows += [Row(f"{case}: {way}", way, max(memory), "MB"),
-                 Row(f"{case}: {way}", way, min(first), "s to the first step")]    # fmt: skip
+            rows.append(
+                Row(f"{case}: {way}", "float32", median(plain), "images/s", plain if paired else ())
+            )
+        rows += [
+            Row(f"{case}: {way}", way, max(memory), "MB"),
+            Row(f"{case}: {way}", way, min(first), "s to the first step"),
+        ]
     report(__file__, rows)
 
 

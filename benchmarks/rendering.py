@@ -27,9 +27,15 @@ def rate(render: Callable[[int], object]) -> float:
 
 def main() -> None:
     cv2.setNumThreads(1)
-    rows = [Row(f"street scenes 144×192, {light}", "seglib, one core", rate(
-        lambda seed, light=light: render_scene(seed, 144, 192, light=light)), "scenes/s")
-        for light in ("day", "night", "rain")]                                     # fmt: skip
+    rows = [
+        Row(
+            f"street scenes 144×192, {light}",
+            "seglib, one core",
+            rate(lambda seed, light=light: render_scene(seed, 144, 192, light=light)),
+            "scenes/s",
+        )
+        for light in ("day", "night", "rain")
+    ]
     rows.append(Row("scans 128×128", "seglib, one core", rate(render_scan), "scans/s"))
     report(__file__, rows)
 

@@ -31,7 +31,7 @@ def scores(files: Files) -> list[Row]:
     case, rows = "test mIoU, U-Net base 8, 96×128, 20 epochs of 96 images, seeds 0 to 2", []
     for name, (function, _) in available().items():
         if name == "fit, cache":
-            continue                                   # the same as the first, all are cached here
+            continue  # the same as the first, all are cached here
         found = []
         for seed in range(SEEDS):
             torch.manual_seed(seed)

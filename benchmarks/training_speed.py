@@ -71,8 +71,13 @@ class Files:
         if self.real:
             data = CamVid("train", transform=train_transform(*SIZE), cache=cache)
         else:
-            data = FolderDataset(self.folder / "images", self.folder / "masks", CLASSES,
-                                 transform=train_transform(*SIZE), cache=cache)    # fmt: skip
+            data = FolderDataset(
+                self.folder / "images",
+                self.folder / "masks",
+                CLASSES,
+                transform=train_transform(*SIZE),
+                cache=cache,
+            )
         return Subset(data, range(self.images))
 
 
@@ -95,7 +100,8 @@ def usual(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> tuple[
     loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, generator=order)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=RATE, total_steps=epochs * len(loader))
+        optimizer, max_lr=RATE, total_steps=epochs * len(loader)
+    )
     return loader, optimizer, schedule
 
 
@@ -139,8 +145,10 @@ def by_reference(model: nn.Module, data: Subset[Any], epochs: int, seed: int) ->
             meters["data_time"].update(time.time() - end)
             images, target = images.to("cpu"), target.to("cpu")
             output = {"out": model(images)}
-            losses = {name: nn.functional.cross_entropy(logits, target, ignore_index=255)
-                      for name, logits in output.items()}                          # fmt: skip
+            losses = {
+                name: nn.functional.cross_entropy(logits, target, ignore_index=255)
+                for name, logits in output.items()
+            }
             loss = losses["out"]
             optimizer.zero_grad()
             loss.backward()
@@ -176,20 +184,27 @@ def by_lightning(model: nn.Module, data: Subset[Any], epochs: int, seed: int) ->
             return {"optimizer": optimizer, "lr_scheduler": every_step}
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                # of too few workers, and of no logger
+        warnings.simplefilter("ignore")  # of too few workers, and of no logger
         trainer = lightning.Trainer(
-            accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )                                                                          # fmt: skip
+            accelerator="cpu",
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.fit(Module(), loader)
 
 
 Arm = Callable[[nn.Module, "Subset[Any]", int, int], None]
 ARMS: dict[str, tuple[Arm, bool]] = {
-    "fit": (by_fit, False), "fit, cache": (by_fit, True), "fit, bf16": (by_fit_in_half, True),
-    "tutorial loop": (by_tutorial, False), "torchvision's shape": (by_reference, False),
+    "fit": (by_fit, False),
+    "fit, cache": (by_fit, True),
+    "fit, bf16": (by_fit_in_half, True),
+    "tutorial loop": (by_tutorial, False),
+    "torchvision's shape": (by_reference, False),
     "Lightning": (by_lightning, False),
-}                                                                                  # fmt: skip
+}
 
 # ---------------------------------------------------------------- measuring
 
@@ -212,7 +227,7 @@ def decoding(files: Files) -> float:
     data = files.open().dataset
     start = time.perf_counter()
     for i in range(files.images):
-        data.read(i)                                   # type: ignore[attr-defined]
+        data.read(i)  # type: ignore[attr-defined]
     return (time.perf_counter() - start) / files.images
 
 
@@ -221,7 +236,7 @@ def speeds(files: Files, rounds: int) -> list[Row]:
     print(f"{what}; one image and mask decoded: {decoding(files) * 1000:.1f} ms")
     arms: dict[str, tuple[Arm, bool]] = available()
     found: dict[tuple[str, int], list[float]] = {}
-    for function, _ in arms.values():                  # first use imports and allocates
+    for function, _ in arms.values():  # first use imports and allocates
         function(UNet(11, base_channels=4), files.open(), 1, 0)
     order = np.random.default_rng(0)
     for _ in range(rounds):
@@ -237,12 +252,23 @@ def speeds(files: Files, rounds: int) -> list[Row]:
                 found.setdefault((name, base), []).append(speed)
     rows, others = [], [name for name in arms if not name.startswith("fit")]
     for base in (8, 16):
-        for way, ours in (("", "fit"), (", images cached", "fit, cache"),
-                          (", cached, bfloat16, channels last", "fit, bf16")):     # fmt: skip
+        for way, ours in (
+            ("", "fit"),
+            (", images cached", "fit, cache"),
+            (", cached, bfloat16, channels last", "fit, bf16"),
+        ):
             case = f"training end to end, U-Net base {base}, 96×128{way}"
             if ours in arms:
-                rows += [Row(case, name, float(np.median(found[name, base])), "images/s",
-                             tuple(found[name, base])) for name in (ours, *others)]  # fmt: skip
+                rows += [
+                    Row(
+                        case,
+                        name,
+                        float(np.median(found[name, base])),
+                        "images/s",
+                        tuple(found[name, base]),
+                    )
+                    for name in (ours, *others)
+                ]
     return rows
 
 

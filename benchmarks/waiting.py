@@ -36,7 +36,7 @@ def work() -> None:
     model = UNet(11, base_channels=8)
     images, target = torch.randn(4, 3, 72, 96), torch.randint(0, 11, (4, 72, 96))
     for step in range(10 + STEPS):
-        if step == 10:                                 # the first ones warm up
+        if step == 10:  # the first ones warm up
             start = time.perf_counter()
         cross_entropy(model(images), target).backward()
     print(1000 * (time.perf_counter() - start) / STEPS)
@@ -44,10 +44,20 @@ def work() -> None:
 
 def step_time(setting: dict[str, str], processes: int) -> float:
     """Milliseconds a step, the mean over so many processes at once."""
-    world = {key: value for key, value in os.environ.items()
-             if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}                  # fmt: skip
-    running = [subprocess.Popen([sys.executable, __file__, "work"], env=world | setting,
-                                stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    world = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, "work"],
+            env=world | setting,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
     return statistics.mean(float(process.communicate()[0]) for process in running)
 
 
@@ -58,9 +68,19 @@ def main() -> None:
             for processes in (1, 2):
                 found.setdefault((name, processes), []).append(step_time(setting, processes))
     names = sorted(SETTINGS, key=lambda name: "GOMP_SPINCOUNT" not in SETTINGS[name])  # ours first
-    report(__file__, [Row(f"a training step, {('alone', 'two at once')[processes - 1]}", name,
-                          min(found[name, processes]), "ms")
-                      for processes in (1, 2) for name in names])                  # fmt: skip
+    report(
+        __file__,
+        [
+            Row(
+                f"a training step, {('alone', 'two at once')[processes - 1]}",
+                name,
+                min(found[name, processes]),
+                "ms",
+            )
+            for processes in (1, 2)
+            for name in names
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")     # before torch loads
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import argparse
@@ -38,15 +38,25 @@ from seglib.transforms import eval_transform, train_transform
 
 HOME = Path(__file__).resolve().parent
 MODEL = "deeplabv3plus"
-OPTIONS = {"backbone": "mobilenet_v3_small", "output_stride": 16, "atrous_rates": (1, 2, 3),
-           "channels": 128}                                                        # fmt: skip
+OPTIONS = {
+    "backbone": "mobilenet_v3_small",
+    "output_stride": 16,
+    "atrous_rates": (1, 2, 3),
+    "channels": 128,
+}
 FIRST_SEED, SCENES, LIGHT = 1_000_000, 100_000, "day"
-SCENE_SIZE, SIZE = (144, 192), (96, 128)                # rendered; what the network gets
-TRAINING: dict[str, Any] = {"batch_size": 16, "lr": 3e-3, "weight_decay": 0.01, "clip": 1.0,
-                            "schedule": "onecycle", "seed": 0,
-                            "batch_norm_momentum": 0.01}                           # fmt: skip
+SCENE_SIZE, SIZE = (144, 192), (96, 128)  # rendered; what the network gets
+TRAINING: dict[str, Any] = {
+    "batch_size": 16,
+    "lr": 3e-3,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "schedule": "onecycle",
+    "seed": 0,
+    "batch_norm_momentum": 0.01,
+}
 AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 2.0), "stretch": 1.3, "flip": 0.5, "colour": 0.4}
-EPOCHS = 20                                             # of different scenes: when to save
+EPOCHS = 20  # of different scenes: when to save
 SCORED_AT = ((96, 128), (144, 192))
 
 
@@ -65,9 +75,13 @@ def tints() -> list[Any]:
     """What a real camera does to colours and sharpness, more of it than rendered scenes have."""
     import albumentations as A
 
-    return [A.RandomGamma((60, 160), p=0.4), A.RGBShift(20, 20, 20, p=0.4), A.ToGray(p=0.05),
-            A.GaussianBlur(sigma_limit=(0.3, 1.2), blur_limit=0, p=0.2),
-            A.GaussNoise(std_range=(0.01, 0.06), p=0.2)]                           # fmt: skip
+    return [
+        A.RandomGamma((60, 160), p=0.4),
+        A.RGBShift(20, 20, 20, p=0.4),
+        A.ToGray(p=0.05),
+        A.GaussianBlur(sigma_limit=(0.3, 1.2), blur_limit=0, p=0.2),
+        A.GaussNoise(std_range=(0.01, 0.06), p=0.2),
+    ]
 
 
 def main() -> None:
@@ -75,8 +89,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=SCENES, help="how many, each seen once")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--out", type=Path, default=HOME / "weights", help="folder to write into")
-    parser.add_argument("--run", type=Path, default=HOME.parent / "runs" / "pretrain",
-                        help="folder of the run, which is resumed from it")        # fmt: skip
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=HOME.parent / "runs" / "pretrain",
+        help="folder of the run, which is resumed from it",
+    )
     options = parser.parse_args()
     model = train(options.scenes, options.workers, options.run)
     path = options.out / f"streets_{MODEL}.pt"
@@ -87,17 +105,29 @@ def main() -> None:
     manifest = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "model": MODEL, "options": OPTIONS,
+        "model": MODEL,
+        "options": OPTIONS,
         "parameters": sum(p.numel() for p in carried.parameters()),
-        "scenes": {"first_seed": FIRST_SEED, "count": options.scenes, "light": LIGHT,
-                   "size": SCENE_SIZE, "times_seen": 1},
-        "training": {**TRAINING, "size": SIZE, "loss": repr(CombinedLoss()), **AUGMENTATION,
-                     "further": [repr(step) for step in tints()],
-                     "steps": options.scenes // EPOCHS // TRAINING["batch_size"] * EPOCHS,
-                     "minutes": round(seconds / 60, 1)},
+        "scenes": {
+            "first_seed": FIRST_SEED,
+            "count": options.scenes,
+            "light": LIGHT,
+            "size": SCENE_SIZE,
+            "times_seen": 1,
+        },
+        "training": {
+            **TRAINING,
+            "size": SIZE,
+            "loss": repr(CombinedLoss()),
+            **AUGMENTATION,
+            "further": [repr(step) for step in tints()],
+            "steps": options.scenes // EPOCHS // TRAINING["batch_size"] * EPOCHS,
+            "minutes": round(seconds / 60, 1),
+        },
         "scores": scores(carried),
-        "machine": describe_machine(torch.device("cpu")), "revision": revision(),
-    }                                                                              # fmt: skip
+        "machine": describe_machine(torch.device("cpu")),
+        "revision": revision(),
+    }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     manifest = json.loads(text)
     for name, content in ((path.with_suffix(".json").name, text), ("README.md", card(manifest))):
@@ -114,8 +144,10 @@ def card(manifest: dict[str, Any]) -> str:
         light, size = name.rsplit(" ", 1)
         per_size.setdefault(size, {})[light] = value
     lights = list(next(iter(per_size.values())))
-    rows = [f"| {size} | {' | '.join(f'{found[light]:.3f}' for light in lights)} |"
-            for size, found in per_size.items()]                                   # fmt: skip
+    rows = [
+        f"| {size} | {' | '.join(f'{found[light]:.3f}' for light in lights)} |"
+        for size, found in per_size.items()
+    ]
     table = "\n".join([f"| size | {' | '.join(lights)} |", "|---" * (len(lights) + 1) + "|", *rows])
     height, width = training["size"]
     first = scenes["first_seed"]
@@ -155,20 +187,25 @@ Licence as the data: CC BY 4.0.
 def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
     """Train on all scenes, or go on with that; the last weights count."""
     transform = train_transform(*SIZE, **AUGMENTATION, extra=tints())
-    data = RenderedStreets(range(FIRST_SEED, FIRST_SEED + scenes), *SCENE_SIZE, transform,
-                           light=LIGHT)                                            # fmt: skip
+    data = RenderedStreets(
+        range(FIRST_SEED, FIRST_SEED + scenes), *SCENE_SIZE, transform, light=LIGHT
+    )
     batch_size, seed = TRAINING["batch_size"], TRAINING["seed"]
     loader = torch.utils.data.DataLoader(
-        data, batch_size, sampler=FreshScenes(scenes, EPOCHS, seed), drop_last=True,
-        num_workers=workers, persistent_workers=workers > 0,
+        data,
+        batch_size,
+        sampler=FreshScenes(scenes, EPOCHS, seed),
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
-    )                                                                              # fmt: skip
+    )
     val = make_loader(Streets("val", transform=eval_transform(*SIZE)), 20)
     torch.manual_seed(seed)
     model = create_model(MODEL, data.num_classes, **OPTIONS)
     for part in model.backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
-            part.momentum = TRAINING["batch_norm_momentum"]    # a long run: steadier statistics
+            part.momentum = TRAINING["batch_norm_momentum"]  # a long run: steadier statistics
     model = model.to(memory_format=torch.channels_last)
     rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
     fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)
@@ -187,8 +224,11 @@ def scores(model: torch.nn.Module) -> dict[str, Any]:
     for height, width in SCORED_AT:
         for light in ("day", "dusk", "night", "rain"):
             transform = eval_transform(height, width)
-            data = Streets("test", transform=transform) if light == "day" else \
-                RenderedStreets(Streets.SEEDS["test"], *SCENE_SIZE, transform, light=light)
+            data = (
+                Streets("test", transform=transform)
+                if light == "day"
+                else RenderedStreets(Streets.SEEDS["test"], *SCENE_SIZE, transform, light=light)
+            )
             miou = evaluate(model, make_loader(data, 20)).miou
             found[f"{light} {height}×{width}"] = round(miou, 4)
     return found

@@ -43,7 +43,7 @@ def shares(
     """
     weight: Any = getattr(loss, "weight", None)
     for target in targets if weight is not None else ():
-        check_labels(target, len(weight), ignore_index)            # (an index into the weights)
+        check_labels(target, len(weight), ignore_index)  # (an index into the weights)
     masses = [mass(loss, target, ignore_index) for target in targets]
     if accumulate == 1 and distributed.world() == 1:
         return [(1.0, masses[0])]
@@ -77,9 +77,7 @@ def begin_epoch(loader: Any, epoch: int, step: int = 0) -> None:
         sampler.set_epoch(epoch)
 
 
-def remaining(
-    loader: Any, at: Position, device: torch.device, ignore_index: int
-) -> Iterator[Any]:
+def remaining(loader: Any, at: Position, device: torch.device, ignore_index: int) -> Iterator[Any]:
     """What `loader` still has to give in an epoch that has come as far as `at`.
 
     Samplers of ours start there; from others the batches of before are drawn and dropped. Where

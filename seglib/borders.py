@@ -21,8 +21,10 @@ def border_distance(mask: NDArray[np.integer], ignore_index: int = 255) -> NDArr
 
     labels = np.asarray(mask)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"found a mask of shape {labels.shape} and dtype {labels.dtype}, expected "
-                         "integer labels (H, W)")                                  # fmt: skip
+        raise ValueError(
+            f"found a mask of shape {labels.shape} and dtype {labels.dtype}, expected "
+            "integer labels (H, W)"
+        )
     valid = labels != ignore_index
     distance = np.full(labels.shape, np.nan, np.float32)
     for label in np.unique(labels[valid]):
@@ -56,8 +58,10 @@ def error_by_distance(
     wrong, total = np.zeros((2, len(edges) - 1), np.int64)
     for prediction, truth in zip(predictions, truths, strict=True):
         if prediction.shape != truth.shape:
-            raise ValueError(f"found a prediction of {prediction.shape} for a truth of "
-                             f"{truth.shape}, expected equal sizes")               # fmt: skip
+            raise ValueError(
+                f"found a prediction of {prediction.shape} for a truth of "
+                f"{truth.shape}, expected equal sizes"
+            )
         distance = border_distance(truth, ignore_index)
         ring = np.searchsorted(edges, distance, side="right") - 1
         ring[np.isinf(distance)] = len(edges) - 2

@@ -34,8 +34,9 @@ class BoundaryCounts:
         self, num_classes: int, distance: int | None = None, ignore_index: int = 255
     ) -> None:
         if num_classes < 1 or (distance is not None and distance < 1):
-            raise ValueError(f"found num_classes={num_classes}, distance={distance}; expected "
-                             "numbers from 1 up")                                  # fmt: skip
+            raise ValueError(
+                f"found num_classes={num_classes}, distance={distance}; expected numbers from 1 up"
+            )
         self.num_classes, self.distance, self.ignore_index = num_classes, distance, ignore_index
         self.counts = np.zeros((num_classes, 6), np.int64)
 
@@ -46,17 +47,20 @@ class BoundaryCounts:
         """
         predictions, targets = np.asarray(prediction), np.asarray(target)
         if predictions.shape != targets.shape or targets.ndim not in (2, 3):
-            raise ValueError(f"found a prediction {predictions.shape} for a target "
-                             f"{targets.shape}, expected label maps of equal shape, (H, W) or "
-                             "(N, H, W)")                                          # fmt: skip
+            raise ValueError(
+                f"found a prediction {predictions.shape} for a target "
+                f"{targets.shape}, expected label maps of equal shape, (H, W) or "
+                "(N, H, W)"
+            )
         if targets.ndim == 2:
             predictions, targets = predictions[None], targets[None]
         for labels, truth in zip(predictions, targets, strict=True):
             self._check(labels, truth)
             for k in np.union1d(labels, truth):
                 if k != self.ignore_index and k < self.num_classes:
-                    self.counts[k] += self._compare(labels == k, truth == k,
-                                                    truth == self.ignore_index)    # fmt: skip
+                    self.counts[k] += self._compare(
+                        labels == k, truth == k, truth == self.ignore_index
+                    )
 
     def _check(self, labels: NDArray[Any], truth: NDArray[Any]) -> None:
         for name, found in (("target", truth), ("prediction", labels)):
@@ -64,8 +68,10 @@ class BoundaryCounts:
                 raise ValueError(f"found a {name} of {found.dtype}, expected integer labels")
             bad = (truth != self.ignore_index) & ((found < 0) | (found >= self.num_classes))
             if bad.any():
-                raise ValueError(f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, "
-                                 f"expected 0 to {self.num_classes - 1}")          # fmt: skip
+                raise ValueError(
+                    f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, "
+                    f"expected 0 to {self.num_classes - 1}"
+                )
 
     def _compare(
         self, labels: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_]
@@ -74,11 +80,16 @@ class BoundaryCounts:
         distance = self.distance or max(1, round(0.02 * float(np.hypot(*truth.shape))))
         mine, theirs = (band(mask | void, distance) & mask & ~void for mask in (labels, truth))
         my_line, their_line = (band(mask | void, 1) & mask & ~void for mask in (labels, truth))
-        return np.array([
-            (mine & theirs).sum(), (mine | theirs).sum(),
-            my_line.sum(), (my_line & grown(their_line, distance)).sum(),
-            their_line.sum(), (their_line & grown(my_line, distance)).sum(),
-        ])                                                                         # fmt: skip
+        return np.array(
+            [
+                (mine & theirs).sum(),
+                (mine | theirs).sum(),
+                my_line.sum(),
+                (my_line & grown(their_line, distance)).sum(),
+                their_line.sum(),
+                (their_line & grown(my_line, distance)).sum(),
+            ]
+        )
 
     def compute(self) -> BoundaryScores:
         """The scores of everything counted so far."""
@@ -86,7 +97,7 @@ class BoundaryCounts:
         precision, recall = ratio(right, predicted), ratio(found, true)
         f1 = ratio(2 * precision * recall, precision + recall)
         absent = (predicted == 0) & (true == 0)
-        f1 = np.where(absent, np.nan, np.nan_to_num(f1))   # found nowhere or there nowhere: 0
+        f1 = np.where(absent, np.nan, np.nan_to_num(f1))  # found nowhere or there nowhere: 0
         return BoundaryScores(ratio(both, either), f1, precision, recall)
 
 
@@ -112,8 +123,13 @@ class BoundaryScores:
 
 def band(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     """The pixels of a mask (H, W) that erosion takes away; beyond the picture there is nothing."""
-    inner = cv2.erode(mask.astype(np.uint8), SQUARE, iterations=distance,
-                      borderType=cv2.BORDER_CONSTANT, borderValue=0)               # fmt: skip
+    inner = cv2.erode(
+        mask.astype(np.uint8),
+        SQUARE,
+        iterations=distance,
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
     return mask & (inner == 0)
 
 

@@ -25,7 +25,7 @@ class CalibrationCounts:
         self.bins, self.ignore_index = bins, ignore_index
         self.pixels = np.zeros(bins, np.int64)
         self.right = np.zeros(bins, np.int64)
-        self.confidence = np.zeros(bins, np.float64)   # summed up
+        self.confidence = np.zeros(bins, np.float64)  # summed up
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -34,8 +34,10 @@ class CalibrationCounts:
         Raises ValueError for other shapes.
         """
         if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
-            raise ValueError(f"found logits {tuple(logits.shape)} and target "
-                             f"{tuple(target.shape)}, expected (N, C, H, W) and (N, H, W)")
+            raise ValueError(
+                f"found logits {tuple(logits.shape)} and target "
+                f"{tuple(target.shape)}, expected (N, C, H, W) and (N, H, W)"
+            )
         valid = target != self.ignore_index
         confidence, labels = (part[valid] for part in logits.float().softmax(1).max(1))
         right = labels == target[valid]
@@ -48,8 +50,9 @@ class CalibrationCounts:
 
     def compute(self) -> Calibration:
         """The reliability curve of everything counted so far."""
-        return Calibration(self.pixels.copy(), ratio(self.right, self.pixels),
-                           ratio(self.confidence, self.pixels))                    # fmt: skip
+        return Calibration(
+            self.pixels.copy(), ratio(self.right, self.pixels), ratio(self.confidence, self.pixels)
+        )
 
 
 @dataclass(frozen=True)

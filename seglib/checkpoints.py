@@ -22,8 +22,18 @@ from seglib.paths import free_bytes, written_beside
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT = "seglib-1"
-KEYS = ("model", "num_classes", "options", "classes", "palette", "size", "mean", "std", "state",
-        "training")                                                                # fmt: skip
+KEYS = (
+    "model",
+    "num_classes",
+    "options",
+    "classes",
+    "palette",
+    "size",
+    "mean",
+    "std",
+    "state",
+    "training",
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ def save_checkpoint(
     try:
         with written_beside(path) as temporary, open(temporary, "wb") as handle:
             torch.save(content, handle)
-    except (OSError, RuntimeError) as error:           # torch's writer turns one into the other
+    except (OSError, RuntimeError) as error:  # torch's writer turns one into the other
         free = free_bytes(path.parent) / 1e6
         raise OSError(
             f"could not write {path} ({error}); {free:.0f} MB are free there; the file of before "
@@ -154,10 +164,10 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
         content = torch.load(path, map_location=device, weights_only=True)
     except PermissionError:
         raise
-    except Exception as error:         # a damaged file can make the unpickler raise anything
+    except Exception as error:  # a damaged file can make the unpickler raise anything
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
-        reason = reason.split(". ")[0]                 # torch goes on for a paragraph
+        reason = reason.split(". ")[0]  # torch goes on for a paragraph
         raise ValueError(
             f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {reason}; it is "
             "damaged or of another kind; use another copy (best.pt or last.pt of the same run)"

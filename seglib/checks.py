@@ -84,7 +84,7 @@ def not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
     names = ""
     if epoch is not None and hasattr(loader.dataset, "files"):
         # The seeded sampler gives the same order again, so the batch's members are known.
-        first = getattr(loader.sampler, "start", 0) // loader.batch_size       # (after a resume)
+        first = getattr(loader.sampler, "start", 0) // loader.batch_size  # (after a resume)
         batch = next(keys for i, keys in enumerate(loader.batch_sampler, first) if i == step)
         names = f" ({', '.join(loader.dataset.files[key][0].name for key in batch)})"
     cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
@@ -101,8 +101,11 @@ def loader_settings(loader: Any) -> dict[str, Any]:
     data = DataSpec.of(getattr(loader, "dataset", None))
     transform = getattr(getattr(loader, "dataset", None), "transform", None)
     plain = (bool, int, float, str, tuple)
-    augmentation = {k: v for k, v in vars(transform).items() if isinstance(v, plain)} \
-        if hasattr(transform, "__dict__") else {}                                  # fmt: skip
+    augmentation = (
+        {k: v for k, v in vars(transform).items() if isinstance(v, plain)}
+        if hasattr(transform, "__dict__")
+        else {}
+    )
     pipeline = re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(transform, "pipeline", None)))
     return {
         "batch_size": getattr(loader, "batch_size", None),

@@ -111,7 +111,7 @@ def predict(options: argparse.Namespace) -> int:
     files = _image_files(options.images)
     make_folder(out)
     names, palette = data.classes, np.asarray(data.palette, dtype=np.uint8)
-    if not names:                                      # trained on a data set without names
+    if not names:  # trained on a data set without names
         count = int(cast(Any, checkpoint.model).num_classes)
         names = tuple(f"class {i}" for i in range(count))
         palette = default_palette(len(names))

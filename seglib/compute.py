@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from seglib.messages import did_you_mean
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-SMALLEST_SCALE = 2.0**-20       # (it begins at 2¹⁶; gradients beyond 2³⁶ are no gradients)
+SMALLEST_SCALE = 2.0**-20  # (it begins at 2¹⁶; gradients beyond 2³⁶ are no gradients)
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,18 @@ class Compute:
 
     def __post_init__(self) -> None:
         if self.amp is not None and self.amp not in DTYPES:
-            raise ValueError(f"there is no amp {self.amp!r}{did_you_mean(self.amp, DTYPES)}; "
-                             "None computes in float32")                           # fmt: skip
-        if self.amp == "bf16" and self.device.type == "cuda" and \
-                not torch.cuda.is_bf16_supported(including_emulation=False):       # fmt: skip
-            raise ValueError(f"{torch.cuda.get_device_name(self.device)} has no bfloat16; use "
-                             "amp='fp16'")                                         # fmt: skip
+            raise ValueError(
+                f"there is no amp {self.amp!r}{did_you_mean(self.amp, DTYPES)}; "
+                "None computes in float32"
+            )
+        if (
+            self.amp == "bf16"
+            and self.device.type == "cuda"
+            and not torch.cuda.is_bf16_supported(including_emulation=False)
+        ):
+            raise ValueError(
+                f"{torch.cuda.get_device_name(self.device)} has no bfloat16; use amp='fp16'"
+            )
 
     @classmethod
     def of(cls, model: nn.Module, amp: str | None = None, channels_last: bool = False) -> Compute:
@@ -46,8 +52,9 @@ class Compute:
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """`model(images)`, (N, C, H, W): the losses and metrics get float32, whatever `amp` is."""
-        images = images.to(self.device, non_blocking=self.device.type == "cuda",
-                           memory_format=self.memory_format)                       # fmt: skip
+        images = images.to(
+            self.device, non_blocking=self.device.type == "cuda", memory_format=self.memory_format
+        )
         with self.autocast():
             logits: Tensor = model(images)
         return logits if self.amp is None else logits.float()
@@ -89,7 +96,7 @@ def optimizer_step(
 ) -> bool:
     """Clip the gradients and step; False if `scaler` skipped the step because they overflowed."""
     if scaler is not None and clip is not None:
-        scaler.unscale_(optimizer)                     # the bound is meant for the true gradients
+        scaler.unscale_(optimizer)  # the bound is meant for the true gradients
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     if scaler is None:
@@ -104,4 +111,4 @@ def optimizer_step(
             "the gradients overflow in float16 at any scale of the loss; compute in bfloat16 "
             "(amp='bf16') or float32, or lower lr; the checkpoints of before are whole"
         )
-    return bool(after >= before)                       # it is lowered after an overflow only
+    return bool(after >= before)  # it is lowered after an overflow only

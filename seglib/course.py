@@ -61,7 +61,7 @@ def setup(lite: dict[str, Any], full: dict[str, Any], seed: int = 0) -> SimpleNa
         raise ValueError(f"setup itself gives {', '.join(sorted(reserved))}; choose other names")
     name = profile()
     random.seed(seed)
-    np.random.seed(seed)                               # noqa: NPY002  libraries still draw from it
+    np.random.seed(seed)  # noqa: NPY002  libraries still draw from it
     torch.manual_seed(seed)
     print(f"profile {name} · seed {seed}")
     chosen = lite if name == "lite" else full
@@ -129,7 +129,7 @@ def _compute() -> list[Finding]:
         import torchvision
 
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-    except Exception as error:                         # the doctor reports what would crash others
+    except Exception as error:  # the doctor reports what would crash others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "torch, torchvision or OpenCV is broken; run `make clean`, then `make lab`"
         return [Finding("packages work", f"no: {reason}; {remedy}", "problem")]

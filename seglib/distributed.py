@@ -99,22 +99,26 @@ def process_group(device: str) -> Iterator[str]:
     if device in ("auto", "cuda") and torch.cuda.is_available():
         count = torch.cuda.device_count()
         if local >= count:
-            raise ValueError(f"found process {local + 1} on this machine, but {count} GPU(s); use "
-                             f"--nproc_per_node {count}, or --device cpu")         # fmt: skip
+            raise ValueError(
+                f"found process {local + 1} on this machine, but {count} GPU(s); use "
+                f"--nproc_per_node {count}, or --device cpu"
+            )
         torch.cuda.set_device(local)
         device, backend = f"cuda:{local}", "cpu:gloo,cuda:nccl"
     elif device in ("auto", "cpu"):
         device, backend = "cpu", "gloo"
     else:
-        raise ValueError(f"found device {device!r} for several processes, expected auto, cpu or "
-                         "cuda: each takes the one of its number")                 # fmt: skip
+        raise ValueError(
+            f"found device {device!r} for several processes, expected auto, cpu or "
+            "cuda: each takes the one of its number"
+        )
     dist.init_process_group(backend)
     try:
         yield device
-    except KeyboardInterrupt:                          # all of them leave
+    except KeyboardInterrupt:  # all of them leave
         dist.destroy_process_group()
         raise
-    dist.destroy_process_group()       # (not after an error: it might wait for the others for ever)
+    dist.destroy_process_group()  # (not after an error: it might wait for the others for ever)
 
 
 def wrapped(
@@ -126,14 +130,16 @@ def wrapped(
     never have one.
     """
     if sync_batchnorm and device.type != "cuda":
-        raise ValueError(f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
-                         "only; use norm='group', which needs no other images")    # fmt: skip
+        raise ValueError(
+            f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
+            "only; use norm='group', which needs no other images"
+        )
     if world() == 1:
         return model
     if sync_batchnorm:
         asleep = {name for name, part in model.named_modules() if is_frozen(part)}
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        for name, part in model.named_modules():       # (they are new, and awake)
+        for name, part in model.named_modules():  # (they are new, and awake)
             if name in asleep and isinstance(part, nn.SyncBatchNorm):
                 freeze(part)
     devices = [device] if device.type == "cuda" else None
@@ -161,7 +167,7 @@ class Share(EpochSampler):
         self.batch = self._part(batch_size).stop - self._part(batch_size).start
         full, rest = divmod(len(whole), batch_size)
         rest = 0 if drop_last else rest
-        self.steps = full + (rest > 0)                 # of everyone; the last may be without us
+        self.steps = full + (rest > 0)  # of everyone; the last may be without us
         self.length = full * self.batch + self._part(rest).stop - self._part(rest).start
 
     def _part(self, size: int) -> slice:
@@ -205,9 +211,11 @@ def share(loader: Any) -> Any:
     if world() == 1:
         return loader
     if not isinstance(getattr(loader, "sampler", None), EpochSampler):
-        raise ValueError(f"found a loader with a {type(getattr(loader, 'sampler', None)).__name__} "
-                         "for several processes; make it with seglib.data.make_loader, whose "
-                         "order all processes know")                               # fmt: skip
+        raise ValueError(
+            f"found a loader with a {type(getattr(loader, 'sampler', None)).__name__} "
+            "for several processes; make it with seglib.data.make_loader, whose "
+            "order all processes know"
+        )
     if loader.batch_size < world() or len(loader.sampler) < world():
         raise ValueError(
             f"found batches of {loader.batch_size} out of {len(loader.sampler)} images for "
@@ -224,8 +232,10 @@ def share_evaluation(loader: Any) -> Any:
         return loader
     known = EpochSampler, torch.utils.data.SequentialSampler
     if not isinstance(getattr(loader, "sampler", None), known):
-        raise ValueError("several processes can only share a loader whose order they know; make "
-                         "it with seglib.data.make_loader")                        # fmt: skip
+        raise ValueError(
+            "several processes can only share a loader whose order they know; make "
+            "it with seglib.data.make_loader"
+        )
     count = len(loader.sampler)
     if loader.drop_last:
         count -= count % loader.batch_size
@@ -241,8 +251,13 @@ def everyones_batches(loader: Any) -> float:
 
 def _like(loader: Any, sampler: EpochSampler, batch_size: int) -> Any:
     return torch.utils.data.DataLoader(
-        loader.dataset, batch_size, sampler=sampler, num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn, pin_memory=loader.pin_memory,
-        persistent_workers=loader.persistent_workers, worker_init_fn=loader.worker_init_fn,
+        loader.dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        persistent_workers=loader.persistent_workers,
+        worker_init_fn=loader.worker_init_fn,
         generator=torch.Generator().manual_seed(0),
-    )                                                                              # fmt: skip
+    )

@@ -15,7 +15,7 @@ from seglib.paths import written_beside
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = {          # what the table and the file show, and with which format
+COLUMNS = {  # what the table and the file show, and with which format
     "epoch": "d",
     "lr": ".2e",
     "train_loss": ".4f",

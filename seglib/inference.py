@@ -34,10 +34,10 @@ def predict(
     check_image(image)
     device = next(model.parameters()).device
     small = resize_image(image, *size) if size else image
-    batch = normalise(small, mean, std)[None].to(device)           # (1, 3, h, w)
+    batch = normalise(small, mean, std)[None].to(device)  # (1, 3, h, w)
     with eval_mode(model), torch.inference_mode():
-        logits = model(batch)                                      # (1, C, h, w)
-        labels = enlarged_argmax(logits, image.shape[:2])          # (H, W)
+        logits = model(batch)  # (1, C, h, w)
+        labels = enlarged_argmax(logits, image.shape[:2])  # (H, W)
     return labels.cpu().numpy()
 
 

@@ -17,8 +17,10 @@ class Interrupted(KeyboardInterrupt):
     """SIGTERM or SIGINT came; the run is saved at the end of a step, `resume=True` goes on."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"{signal.Signals(number).name}: saved at the end of a step; go on with "
-                         "resume=True (--resume)")                                 # fmt: skip
+        super().__init__(
+            f"{signal.Signals(number).name}: saved at the end of a step; go on with "
+            "resume=True (--resume)"
+        )
         self.number = number
 
 
@@ -26,14 +28,14 @@ class Interrupted(KeyboardInterrupt):
 class Position:
     """How far an epoch has got: batches done, and what they add up to (over all processes)."""
 
-    step: int = 0                   # batches, of `accumulate` to a step of the optimiser
-    total: float = 0.0              # Σ loss · mass
-    mass: float = 0.0               # Σ what the losses were divided by: valid pixels, say
+    step: int = 0  # batches, of `accumulate` to a step of the optimiser
+    total: float = 0.0  # Σ loss · mass
+    mass: float = 0.0  # Σ what the losses were divided by: valid pixels, say
     images: int = 0
-    skipped: int = 0                # steps without effect: float16 overflowed
+    skipped: int = 0  # steps without effect: float16 overflowed
     seconds: float = 0.0
-    lr: float | None = None         # at the epoch's beginning
-    random: list[dict[str, Any]] = field(default_factory=list)     # generators, by process
+    lr: float | None = None  # at the epoch's beginning
+    random: list[dict[str, Any]] = field(default_factory=list)  # generators, by process
 
     def add(self, number: float, mass: float, images: int) -> None:
         """Count a batch."""
@@ -86,12 +88,16 @@ class Signals:
             self.handlers[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:                             # fmt: skip
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         received = distributed.highest(self.received) if kind is None else 0
-        if received:                                   # it came after the last step: all is saved
+        if received:  # it came after the last step: all is saved
             raise Interrupted(received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -23,10 +23,18 @@ from seglib.targets import (
 )
 
 __all__ = [
-    "CombinedLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszSoftmaxLoss",
-    "SigmoidFocalLoss", "TverskyLoss", "check_labels", "check_logits_and_target", "class_weights",
+    "CombinedLoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "LovaszSoftmaxLoss",
+    "SigmoidFocalLoss",
+    "TverskyLoss",
+    "check_labels",
+    "check_logits_and_target",
+    "class_weights",
     "create_loss",
-]                                                                                  # fmt: skip
+]
 
 
 class CrossEntropyLoss(nn.Module):
@@ -49,10 +57,7 @@ class CrossEntropyLoss(nn.Module):
     weight: Tensor | None
 
     def __init__(
-        self,
-        weight: Tensor | None = None,
-        ignore_index: int = 255,
-        label_smoothing: float = 0.0,
+        self, weight: Tensor | None = None, ignore_index: int = 255, label_smoothing: float = 0.0
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -102,7 +107,7 @@ class CrossEntropyLoss(nn.Module):
 
         Means of several batches make the mean of all of them when weighted by it.
         """
-        valid = target != self.ignore_index                        # (N, H, W)
+        valid = target != self.ignore_index  # (N, H, W)
         if self.weight is None:
             return valid.sum()
         return self.weight[torch.where(valid, target, 0)].mul(valid).sum()
@@ -143,7 +148,7 @@ class FocalLoss(CrossEntropyLoss):
         try:
             surprise = F.cross_entropy(
                 full_precision(logits), target, ignore_index=self.ignore_index, reduction="none"
-            )                                                      # (N, H, W): −log p, void 0
+            )  # (N, H, W): −log p, void 0
         except IndexError:
             check_labels(target, logits.shape[1], self.ignore_index)
             raise
@@ -173,8 +178,10 @@ class SigmoidFocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= gamma < float("inf") or (alpha is not None and not 0 <= alpha <= 1):
-            raise ValueError(f"found gamma={gamma}, alpha={alpha}; expected gamma ≥ 0 and alpha "
-                             "from 0 to 1 or None")                                # fmt: skip
+            raise ValueError(
+                f"found gamma={gamma}, alpha={alpha}; expected gamma ≥ 0 and alpha "
+                "from 0 to 1 or None"
+            )
         self.gamma, self.alpha, self.ignore_index = gamma, alpha, ignore_index
 
     def extra_repr(self) -> str:
@@ -186,7 +193,7 @@ class SigmoidFocalLoss(nn.Module):
         valid, positive = target != self.ignore_index, target == 1
         with torch.autocast(logits.device.type, enabled=False):
             x = full_precision(logits)
-            surprise = F.softplus(torch.where(positive, -x, x))    # −log p
+            surprise = F.softplus(torch.where(positive, -x, x))  # −log p
             missing = (-torch.expm1(-surprise)).clamp(min=1e-12)
             loss = missing**self.gamma * surprise * valid
             if self.alpha is not None:
@@ -217,17 +224,17 @@ class CombinedLoss(nn.Module):
 
     def parts(self, logits: Tensor, target: Tensor) -> list[Tensor]:
         """Each loss times its factor."""
-        return [factor * loss(logits, target)
-                for factor, loss in zip(self.factors, self.losses, strict=True)]   # fmt: skip
+        return [
+            factor * loss(logits, target)
+            for factor, loss in zip(self.factors, self.losses, strict=True)
+        ]
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         return torch.stack(self.parts(logits, target)).sum()
 
 
-def create_loss(
-    name: str, weight: Tensor | None = None, label_smoothing: float = 0.0
-) -> nn.Module:
+def create_loss(name: str, weight: Tensor | None = None, label_smoothing: float = 0.0) -> nn.Module:
     """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
 
     `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
@@ -243,11 +250,14 @@ def create_loss(
     names = name.split("+")
     for part in names:
         if part not in makers:
-            raise ValueError(f"there is no loss {part!r}{did_you_mean(part, makers)}; several are "
-                             "joined by +")                                        # fmt: skip
+            raise ValueError(
+                f"there is no loss {part!r}{did_you_mean(part, makers)}; several are joined by +"
+            )
     if label_smoothing and "cross-entropy" not in names:
-        raise ValueError(f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
-                         "cross-entropy has it")                                   # fmt: skip
+        raise ValueError(
+            f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
+            "cross-entropy has it"
+        )
     losses = [makers[part]() for part in names]
     return losses[0] if len(losses) == 1 else CombinedLoss(dict.fromkeys(losses, 1.0))
 

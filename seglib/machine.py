@@ -58,5 +58,7 @@ def _cpuinfo(key: str) -> str:
     """What Linux says of the first core under `key`; empty where it says nothing."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text().splitlines() if table.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines
-                 if line.partition(":")[0].strip() == key), "")                    # fmt: skip
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key),
+        "",
+    )

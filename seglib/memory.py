@@ -20,7 +20,7 @@ def explained(
     """
     try:
         yield
-    except RuntimeError as error:                      # (torch.OutOfMemoryError is one, too)
+    except RuntimeError as error:  # (torch.OutOfMemoryError is one, too)
         if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0][:160]
@@ -32,7 +32,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the CPU's allocator, had no more memory to give."""
     import torch
 
-    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")      # CPU, MPS, cuDNN …
+    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuDNN …
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )
@@ -62,9 +62,8 @@ images: 256×352
     smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]
     if smaller[0] < height or smaller[1] < width:
         remedies.append(f"use smaller images: {smaller[0]}×{smaller[1]}")
-    return (
-        f"out of memory with a batch of {count} images of {height}×{width}; "
-        + ("; or ".join(remedies) or "use a smaller model")
+    return f"out of memory with a batch of {count} images of {height}×{width}; " + (
+        "; or ".join(remedies) or "use a smaller model"
     )
 
 
@@ -77,8 +76,9 @@ def free_memory() -> int | None:
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit, used = (_number(Path("/sys/fs/cgroup") / name)
-                   for name in ("memory.max", "memory.current"))                   # fmt: skip
+    limit, used = (
+        _number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current")
+    )
     if limit is not None and used is not None:
         found.append(max(0, limit - used))
     return min(found, default=None)
@@ -87,5 +87,5 @@ def free_memory() -> int | None:
 def _number(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):                      # no such file, or "max"
+    except (OSError, ValueError):  # no such file, or "max"
         return None

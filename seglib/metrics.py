@@ -12,7 +12,7 @@ from seglib.scores import Scores
 
 __all__ = ["ConfusionMatrix", "Scores"]
 
-SIDE = 256      # labels are uint8 in the whole course, so a joint histogram has 256×256 cells
+SIDE = 256  # labels are uint8 in the whole course, so a joint histogram has 256×256 cells
 
 
 class ConfusionMatrix:
@@ -32,9 +32,7 @@ class ConfusionMatrix:
     ([[1, 1], [0, 1]], 0.5)
     """
 
-    def __init__(
-        self, num_classes: int, ignore_index: int = 255, per_image: bool = False
-    ) -> None:
+    def __init__(self, num_classes: int, ignore_index: int = 255, per_image: bool = False) -> None:
         if not 1 <= num_classes < SIDE:
             raise ValueError(f"found num_classes={num_classes}, expected 1 to {SIDE - 1}")
         self.num_classes, self.ignore_index = num_classes, ignore_index
@@ -93,7 +91,7 @@ class ConfusionMatrix:
                     f"found logits for {prediction.shape[axis]} classes, but this matrix counts "
                     f"{self.num_classes}; build both for the same number"
                 )
-            prediction = prediction.max(dim=axis).indices      # 6 times faster than argmax
+            prediction = prediction.max(dim=axis).indices  # 6 times faster than argmax
         if prediction.shape != shape:
             raise ValueError(
                 f"found a prediction {tuple(prediction.shape)} for a target {tuple(shape)}, "

@@ -57,8 +57,10 @@ class TverskyLoss(nn.Module):
     ) -> None:
         super().__init__()
         if min(alpha, beta, smooth) < 0 or alpha + beta == 0:
-            raise ValueError(f"found alpha={alpha}, beta={beta}, smooth={smooth}; expected numbers "
-                             "≥ 0, and alpha + beta > 0")                          # fmt: skip
+            raise ValueError(
+                f"found alpha={alpha}, beta={beta}, smooth={smooth}; expected numbers "
+                "≥ 0, and alpha + beta > 0"
+            )
         if over not in ("batch", "image"):
             raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
         self.register_buffer("weight", as_weight(weight))
@@ -66,14 +68,16 @@ class TverskyLoss(nn.Module):
         self.ignore_index, self.over, self.multilabel = ignore_index, over, multilabel
 
     def extra_repr(self) -> str:
-        return (f"alpha={self.alpha}, beta={self.beta}, {weight_repr(self.weight)}, "
-                f"ignore_index={self.ignore_index}, over={self.over!r}, smooth={self.smooth}, "
-                f"multilabel={self.multilabel}")                                   # fmt: skip
+        return (
+            f"alpha={self.alpha}, beta={self.beta}, {weight_repr(self.weight)}, "
+            f"ignore_index={self.ignore_index}, over={self.over!r}, smooth={self.smooth}, "
+            f"multilabel={self.multilabel}"
+        )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         count = soft_counts_multilabel if self.multilabel else soft_counts
-        hits, predicted, truth = count(logits, target, self.ignore_index)          # (N, C) each
+        hits, predicted, truth = count(logits, target, self.ignore_index)  # (N, C) each
         if self.over == "batch":
             hits, predicted, truth = (x.sum(0, keepdim=True) for x in (hits, predicted, truth))
         missed, added = truth - hits, predicted - hits
@@ -134,7 +138,7 @@ class LovaszSoftmaxLoss(nn.Module):
         if self.weight is not None:
             check_weight(self.weight, logits.shape[1])
         with torch.autocast(logits.device.type, enabled=False):
-            probability = full_precision(logits).softmax(1)        # (N, C, H, W)
+            probability = full_precision(logits).softmax(1)  # (N, C, H, W)
             value, slope = self._value_and_slope(probability.detach(), target)
             return LinearPiece.apply(probability, value, slope)
 
@@ -147,21 +151,24 @@ class LovaszSoftmaxLoss(nn.Module):
         for i in parts:
             labels = target[i]
             valid = labels != self.ignore_index
-            truth = labels[valid]                                  # (P,)
-            present = truth.unique()                               # (K,)
+            truth = labels[valid]  # (P,)
+            present = truth.unique()  # (K,)
             share = torch.ones(len(present)) if self.weight is None else self.weight[present]
             share = share.to(probability) / share.sum().clamp(min=1e-12) / len(parts)
             for k, factor in zip(present.tolist(), share, strict=True):
                 channel = (i, k) if self.over == "image" else (i, slice(k, k + 1))
-                chance = probability[channel].reshape(labels.shape)[valid]         # (P,)
+                chance = probability[channel].reshape(labels.shape)[valid]  # (P,)
                 own = truth == k
                 errors = torch.where(own, 1 - chance, chance)
                 order = largest_first(errors)
                 steps = factor * jaccard_steps(own[order])
                 values.append((errors[order] * steps).sum())
                 steps = torch.empty_like(steps).scatter_(0, order, steps)
-                found = torch.zeros(labels.shape).to(steps).masked_scatter_(
-                    valid, torch.where(own, -steps, steps))        # fmt: skip
+                found = (
+                    torch.zeros(labels.shape)
+                    .to(steps)
+                    .masked_scatter_(valid, torch.where(own, -steps, steps))
+                )
                 slope[channel] = found.reshape(slope[channel].shape)
         return (torch.stack(values).sum() if values else slope.sum()), slope
 
@@ -197,9 +204,9 @@ def jaccard_steps(truth: Tensor) -> Tensor:
     `truth` is bool (P,): is the pixel of the class? Returns float32 (P,), with sum 1.
     """
     size = truth.sum()
-    found = truth.cumsum(0, dtype=torch.int32)                     # of the class, wrong so far
+    found = truth.cumsum(0, dtype=torch.int32)  # of the class, wrong so far
     position = torch.arange(1, len(truth) + 1, device=truth.device, dtype=torch.int32)
-    jaccard = 1 - (size - found) / (size + position - found)       # (P,)
+    jaccard = 1 - (size - found) / (size + position - found)  # (P,)
     return torch.diff(jaccard, prepend=jaccard.new_zeros(1))
 
 
@@ -210,14 +217,14 @@ def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tens
     """
     check_logits_and_target(logits, target)
     num_classes = logits.shape[1]
-    valid = target != ignore_index                                 # (N, H, W)
+    valid = target != ignore_index  # (N, H, W)
     labels = torch.where(valid, target, 0)
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         check_labels(target, num_classes, ignore_index)
     with torch.autocast(logits.device.type, enabled=False):
         # void pixels get no share in any sum, and so no gradient
-        probability = full_precision(logits).softmax(1)            # (N, C, H, W)
-        predicted = (probability * valid[:, None]).sum((2, 3))     # (N, C)
+        probability = full_precision(logits).softmax(1)  # (N, C, H, W)
+        predicted = (probability * valid[:, None]).sum((2, 3))  # (N, C)
         own = (probability.gather(1, labels[:, None]) * valid[:, None]).flatten(1)  # (N, H·W)
         place = labels.flatten(1)
         zeros = torch.zeros_like(predicted)
@@ -226,13 +233,11 @@ def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tens
     return hits, predicted, truth
 
 
-def soft_counts_multilabel(
-    logits: Tensor, target: Tensor, ignore_index: int
-) -> tuple[Tensor, ...]:
+def soft_counts_multilabel(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, ...]:
     """As `soft_counts`, with a sigmoid for each channel and a target (N, C, H, W) of 0 and 1."""
     target = check_multilabel_target(logits, target, ignore_index)
     with torch.autocast(logits.device.type, enabled=False):
-        valid = target != ignore_index                             # (N, C, H, W)
+        valid = target != ignore_index  # (N, C, H, W)
         probability = full_precision(logits).sigmoid() * valid
         truth = (target == 1).to(probability.dtype)
         return (probability * truth).sum((2, 3)), probability.sum((2, 3)), truth.sum((2, 3))
@@ -244,7 +249,7 @@ def mean_over_present(losses: Tensor, present: Tensor, weight: Tensor | None) ->
     if weight is not None:
         check_weight(weight, losses.shape[1])
         share = share * weight.to(losses.dtype)
-    mass = share.sum(1)                                            # (N,)
+    mass = share.sum(1)  # (N,)
     rows = (losses * share).sum(1) / torch.where(mass > 0, mass, 1)
     return rows.sum() / (mass > 0).sum().clamp(min=1)
 
@@ -262,8 +267,9 @@ def as_weight(weight: Tensor | None) -> Tensor | None:
 def check_weight(weight: Tensor, num_classes: int) -> None:
     """Raise ValueError unless there is one weight a class."""
     if len(weight) != num_classes:
-        raise ValueError(f"found {len(weight)} class weights for {num_classes} classes; pass one "
-                         "weight a class")                                         # fmt: skip
+        raise ValueError(
+            f"found {len(weight)} class weights for {num_classes} classes; pass one weight a class"
+        )
 
 
 def weight_repr(weight: Tensor | None) -> str:

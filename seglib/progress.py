@@ -9,7 +9,7 @@ from typing import Any
 
 def shown() -> bool:
     """Whether progress is to be shown: not with SEGLIB_PROGRESS=0, and by one process only."""
-    first = os.environ.get("RANK", "0") == "0"             # (of several processes, by torchrun)
+    first = os.environ.get("RANK", "0") == "0"  # (of several processes, by torchrun)
     return first and os.environ.get("SEGLIB_PROGRESS") != "0"
 
 

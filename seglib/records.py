@@ -35,8 +35,9 @@ def read_record(name: str) -> dict[str, Any]:
     path = folder / f"{name}.json"
     if not path.exists():
         known = sorted(found.stem for found in folder.glob("*.json"))
-        raise FileNotFoundError(f"there is no record {name!r} in {folder}"
-                                f"{did_you_mean(name, known)}")                    # fmt: skip
+        raise FileNotFoundError(
+            f"there is no record {name!r} in {folder}{did_you_mean(name, known)}"
+        )
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -90,8 +91,10 @@ def paired_difference(first: dict[int, float], second: dict[int, float]) -> Inte
     Raises ValueError unless both have the same seeds.
     """
     if set(first) != set(second):
-        raise ValueError(f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
-                         "needs the same ones")                                    # fmt: skip
+        raise ValueError(
+            f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
+            "needs the same ones"
+        )
     return interval([first[seed] - second[seed] for seed in sorted(first)])
 
 

@@ -23,7 +23,7 @@ from seglib.models.freezing import parameter_groups
 from seglib.runlog import tensorboard
 from seglib.schedules import make_scheduler
 
-FILES = ("last.pt", "best.pt", "history.csv", "history.png")       # what a run leaves in `out`
+FILES = ("last.pt", "best.pt", "history.csv", "history.png")  # what a run leaves in `out`
 
 
 @dataclass
@@ -44,14 +44,18 @@ class Run:
     scaler: Any = None
     average: AveragedModel | None = None
     out: Path | None = None
-    at: Position = field(default_factory=Position)         # in the epoch that is on
-    start: float = 0.0                                     # of this epoch, or of its second part
+    at: Position = field(default_factory=Position)  # in the epoch that is on
+    start: float = 0.0  # of this epoch, or of its second part
 
     @classmethod
     def prepare(
-        cls, model: nn.Module, compute: Compute, settings: dict[str, Any], loader: Any,
+        cls,
+        model: nn.Module,
+        compute: Compute,
+        settings: dict[str, Any],
+        loader: Any,
         out: str | os.PathLike[str] | None,
-    ) -> Run:                                                                      # fmt: skip
+    ) -> Run:
         """Optimiser, schedule and the rest for `settings`, those of `fit`."""
         if not len(loader):
             raise ValueError(
@@ -59,20 +63,30 @@ class Run:
             )
         model.to(memory_format=compute.memory_format)
         lr, slower = settings["lr"], settings["backbone_lr"]
-        rates: Any = lr if slower is None else [lr, slower]                # (one, or one a group)
+        rates: Any = lr if slower is None else [lr, slower]  # (one, or one a group)
         groups: Any = model.parameters() if slower is None else parameter_groups(model, lr, slower)
         optimizer = make_optimizer(groups, compute.device, lr, settings["weight_decay"])
         history = History(best_key="val_miou" if settings["validation"] else "train_loss")
         scheduler = make_scheduler(
-            settings["schedule"], optimizer, rates,
-            settings["epochs"], math.ceil(len(loader) / (settings["accumulate"] or 1)),
+            settings["schedule"],
+            optimizer,
+            rates,
+            settings["epochs"],
+            math.ceil(len(loader) / (settings["accumulate"] or 1)),
             history.best_key,
-        )                                                                          # fmt: skip
+        )
         return cls(
-            model, compute, optimizer, scheduler, history, settings, DataSpec.of(loader.dataset),
-            compute.scaler(), moving_average(model, settings["ema"]),
+            model,
+            compute,
+            optimizer,
+            scheduler,
+            history,
+            settings,
+            DataSpec.of(loader.dataset),
+            compute.scaler(),
+            moving_average(model, settings["ema"]),
             None if out is None else Path(out),
-        )                                                                          # fmt: skip
+        )
 
     @property
     def result(self) -> nn.Module:
@@ -89,16 +103,16 @@ class Run:
             self._restore(read_training(self.out / "last.pt", resume, self.settings))
         if distributed.rank() == 0:
             for stale in (part for name in FILES for part in self.out.glob(f".{name}.*.part")):
-                stale.unlink()                             # left by a kill in the midst of a save
+                stale.unlink()  # left by a kill in the midst of a save
 
     def _restore(self, training: dict[str, Any]) -> None:
         saved = training["optimizer"]
         for group, here in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
-            group["fused"] = here.get("fused")             # (this device's, not that of before)
+            group["fused"] = here.get("fused")  # (this device's, not that of before)
         self.optimizer.load_state_dict(saved)
         for parameter, state in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq") if "exp_avg" in state else ():
-                state[key] = torch.empty_like(parameter).copy_(state[key])     # (this layout)
+                state[key] = torch.empty_like(parameter).copy_(state[key])  # (this layout)
         self.scheduler.load_state_dict(training["scheduler"])
         self.history.rows.extend(training["rows"])
         self.result.load_state_dict(training["state"])
@@ -117,17 +131,19 @@ class Run:
         again, whereas a best.pt that came too late would be missing for good.
         """
         if partial is None:
-            self.at = Position()                           # the next epoch's
+            self.at = Position()  # the next epoch's
         if self.out is None or distributed.rank() != 0:
             return
         if partial is None and self.history.epochs_since_best() == 0:
             save_checkpoint(self.out / "best.pt", self.result, self.data)
         state: dict[str, Any] = {
-            "settings": self.settings, "rows": self.history.rows,
+            "settings": self.settings,
+            "rows": self.history.rows,
             "machine": {**describe_machine(self.compute.device), "processes": distributed.world()},
-            "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
             "partial": None if partial is None else asdict(partial),
-        }                                                                          # fmt: skip
+        }
         if self.average is not None:
             state["trained"] = self.model.state_dict()
             state["averaged_steps"] = int(self.average.n_averaged)
@@ -141,7 +157,7 @@ class Run:
     def begin_row(self, epoch: int) -> dict[str, float]:
         """Start the clock of an epoch, and its row in the history."""
         self.start = self.compute.start_clock()
-        if self.at.lr is None:                             # (else its first part was run before)
+        if self.at.lr is None:  # (else its first part was run before)
             self.at.lr = self.optimizer.param_groups[0]["lr"]
         return {"epoch": epoch + 1, "lr": self.at.lr}
 
@@ -162,12 +178,12 @@ class Run:
         """Save in the midst of an epoch."""
         self.at.seconds = self.seconds()
         self.save(self.at.gathered())
-        distributed.wait()                                 # the file is there for all of them
+        distributed.wait()  # the file is there for all of them
 
     def finish(self) -> None:
         """Draw the history; the model ends with the weights that were evaluated."""
         if self.out is not None and self.history.rows and distributed.rank() == 0:
-            self.history.save(self.out, figure=True)       # also where a kill came before them
+            self.history.save(self.out, figure=True)  # also where a kill came before them
         distributed.same_buffers(self.result)
         distributed.wait()
         if self.average is not None:

@@ -20,8 +20,9 @@ def revision() -> str:
     """The commit of the checkout, with "-dirty" if it was changed; the version without one."""
     home = checkout()
     if home is not None:
-        done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=home,
-                              capture_output=True, text=True)                      # fmt: skip
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=home, capture_output=True, text=True
+        )
         if done.returncode == 0:
             return done.stdout.strip()
     import seglib
@@ -57,7 +58,7 @@ def tensorboard(out: Path, row: Mapping[str, float]) -> None:
             if name != "epoch":
                 writer.add_scalar(name, value, int(row["epoch"]))
         writer.close()
-    except Exception as error:                         # an extra must not end a training
+    except Exception as error:  # an extra must not end a training
         warnings.warn(f"nothing was written for TensorBoard: {error}", stacklevel=2)
 
 
@@ -81,8 +82,10 @@ def write_examples(out: Path, dataset: Any, count: int = 4) -> list[Path]:
     for index in dict.fromkeys(chosen.tolist()):
         image, truth = dataset.read(index)
         guess = predict(best.model, image, data.size, data.mean, data.std)
-        halves = [overlay(image, labels, dataset.palette, classes=dataset.classes)
-                  for labels in (truth, guess)]                                    # fmt: skip
+        halves = [
+            overlay(image, labels, dataset.palette, classes=dataset.classes)
+            for labels in (truth, guess)
+        ]
         path = folder / f"{dataset.files[index][0].stem}.png"
         with written_beside(path) as temporary:
             Image.fromarray(np.concatenate(halves, axis=1)).save(temporary, format="PNG")

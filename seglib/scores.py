@@ -100,8 +100,10 @@ class Scores:
     def per_image(self) -> list[Scores]:
         """The scores of each image. ValueError if they were not kept apart."""
         if self.images is None:
-            raise ValueError("the images were not kept apart; count with "
-                             "ConfusionMatrix(…, per_image=True) or evaluate(…, per_image=True)")
+            raise ValueError(
+                "the images were not kept apart; count with "
+                "ConfusionMatrix(…, per_image=True) or evaluate(…, per_image=True)"
+            )
         return [Scores(matrix, self.classes) for matrix in self.images]
 
     def interval(
@@ -129,8 +131,9 @@ class Scores:
         images = np.stack([scores.matrix for scores in self.per_image()])
         names = list(range(len(images))) if groups is None else list(groups)
         if len(names) != len(images):
-            raise ValueError(f"found {len(names)} groups for {len(images)} images; pass one group "
-                             "an image")                                           # fmt: skip
+            raise ValueError(
+                f"found {len(names)} groups for {len(images)} images; pass one group an image"
+            )
         order = {name: i for i, name in enumerate(dict.fromkeys(names))}
         if len(order) < 2:
             raise ValueError("found one group only; an interval needs two or more")
@@ -138,7 +141,7 @@ class Scores:
         np.add.at(sums, [order[name] for name in names], images)
         rng = np.random.default_rng(seed)
         times = rng.multinomial(len(order), [1 / len(order)] * len(order), size=draws)
-        drawn = np.tensordot(times, sums, axes=1)                  # (draws, C, C)
+        drawn = np.tensordot(times, sums, axes=1)  # (draws, C, C)
         values = [getattr(Scores(matrix), score) for matrix in drawn]
         low, high = np.nanpercentile(values, [2.5, 97.5])
         return Interval(float(getattr(self, score)), float(low), float(high), len(order))

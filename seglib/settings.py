@@ -11,7 +11,7 @@ from typing import Any
 
 from seglib.messages import did_you_mean
 
-HELP = {            # what a name alone does not tell, for --help
+HELP = {  # what a name alone does not tell, for --help
     "amp": "bf16 or fp16: the forward pass in half precision",
     "accumulate": "batches to a step of the optimiser, as one batch of so many times the size",
     "ema": "0.999, say: evaluate and keep a moving average of the weights; 0: none",
@@ -19,14 +19,14 @@ HELP = {            # what a name alone does not tell, for --help
     "compile": "true: torch.compile; a minute at the start, faster steps",
     "sync_batchnorm": "true: BatchNorm over the images of all processes (GPUs, torchrun)",
     "cache": "decoded images in memory: yes, auto (if they fit into a quarter of what is free), or "
-             "a size such as 2GB",
+    "a size such as 2GB",
     "workers": "processes that read and augment images",
     "clip": "bound of the gradient's norm; 0: none",
     "patience": "epochs without a better one before stopping; 0: never",
     "backbone_lr": "0: as lr",
     "freeze_epochs": "first epochs in which the backbone rests",
     "device": "auto, cpu, cuda, mps",
-}                                                                                  # fmt: skip
+}
 
 
 @dataclass
@@ -41,25 +41,25 @@ class TrainSettings:
     data: str = "camvid"
     root: str = ""
     classes: tuple[str, ...] = ()
-    label_map: tuple[str, ...] = ()   # file's label:label, as 255:1 (data folder)
-    palette: str = ""                 # text file of colours for coloured masks (data folder)
+    label_map: tuple[str, ...] = ()  # file's label:label, as 255:1 (data folder)
+    palette: str = ""  # text file of colours for coloured masks (data folder)
     train_split: str = "train"
     val_split: str = "val"
     height: int = 96
     width: int = 128
     model: str = "unet"
-    pretrained: str = "none"          # backbone (ImageNet), coco or streets
+    pretrained: str = "none"  # backbone (ImageNet), coco or streets
     epochs: int = 20
     batch_size: int = 8
     lr: float = 2e-3
-    backbone_lr: float = 0.0          # 0: as lr
-    freeze_epochs: int = 0            # first epochs in which the backbone rests
+    backbone_lr: float = 0.0  # 0: as lr
+    freeze_epochs: int = 0  # first epochs in which the backbone rests
     weight_decay: float = 0.01
     schedule: str = "onecycle"
-    clip: float = 0.0                 # bound of the gradient's norm; 0: none
-    patience: int = 0                 # epochs without a better one before stopping; 0: never
-    loss: str = "cross-entropy"       # focal, dice, tversky, lovasz, or cross-entropy+dice, …
-    class_weights: str = "none"       # none, median, enet, inverse or effective
+    clip: float = 0.0  # bound of the gradient's norm; 0: none
+    patience: int = 0  # epochs without a better one before stopping; 0: never
+    loss: str = "cross-entropy"  # focal, dice, tversky, lovasz, or cross-entropy+dice, …
+    class_weights: str = "none"  # none, median, enet, inverse or effective
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
     stretch: float = 1.2
@@ -68,24 +68,37 @@ class TrainSettings:
     workers: int = 0
     seed: int = 0
     device: str = "auto"
-    amp: str = "none"                 # bf16 or fp16: the forward pass in half precision
-    accumulate: int = 1               # batches to a step of the optimiser
-    ema: float = 0.0                  # of the weights' moving average, such as 0.999; 0: none
-    channels_last: bool = False       # the channels last in memory
-    compile: bool = False             # torch.compile for the steps
-    sync_batchnorm: bool = False      # over all processes (CUDA)
-    cache: str = "no"                 # decoded images in memory: yes, auto or a size
+    amp: str = "none"  # bf16 or fp16: the forward pass in half precision
+    accumulate: int = 1  # batches to a step of the optimiser
+    ema: float = 0.0  # of the weights' moving average, such as 0.999; 0: none
+    channels_last: bool = False  # the channels last in memory
+    compile: bool = False  # torch.compile for the steps
+    sync_batchnorm: bool = False  # over all processes (CUDA)
+    cache: str = "no"  # decoded images in memory: yes, auto or a size
     options: dict[str, Any] = field(default_factory=dict)
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
         # (`fit` itself compares the model's options, what the loss says of itself, and what else
         # of these decides the result)
-        elsewhere = ["root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs",
-                     "amp", "accumulate", "ema", "channels_last", "compile", "sync_batchnorm",
-                     "cache"]                                                      # fmt: skip
+        elsewhere = [
+            "root",
+            "workers",
+            "device",
+            "options",
+            "loss",
+            "backbone_lr",
+            "freeze_epochs",
+            "amp",
+            "accumulate",
+            "ema",
+            "channels_last",
+            "compile",
+            "sync_batchnorm",
+            "cache",
+        ]
         if self.pretrained == "none":
-            elsewhere.append("pretrained")             # as in runs from before there was a choice
+            elsewhere.append("pretrained")  # as in runs from before there was a choice
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 

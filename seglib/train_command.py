@@ -39,16 +39,20 @@ def _train(options: argparse.Namespace, s: TrainSettings, device: str) -> int:
 
     first = distributed.rank() == 0
     augment = train_transform(
-        s.height, s.width, zoom=(s.zoom[0], s.zoom[1]), stretch=s.stretch, flip=s.flip,
+        s.height,
+        s.width,
+        zoom=(s.zoom[0], s.zoom[1]),
+        stretch=s.stretch,
+        flip=s.flip,
         colour=s.colour,
-    )                                                                              # fmt: skip
+    )
     train_set = open_dataset(s, s.train_split, augment)
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
     weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
     loss = create_loss(s.loss, weights, s.label_smoothing)
-    torch.manual_seed(s.seed)                              # the first weights
+    torch.manual_seed(s.seed)  # the first weights
     going_on = options.resume and (Path(options.out) / "last.pt").exists()
-    skip = s.pretrained == "none" or (going_on and s.pretrained != "streets")   # (to be replaced)
+    skip = s.pretrained == "none" or (going_on and s.pretrained != "streets")  # (to be replaced)
     pretrained = False if skip else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options)
     model = model.to(device_of(device))
@@ -58,21 +62,33 @@ def _train(options: argparse.Namespace, s: TrainSettings, device: str) -> int:
             f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
             f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
         )
-    if first and not (Path(options.out) / "last.pt").exists():        # (else it is resumed)
+    if first and not (Path(options.out) / "last.pt").exists():  # (else it is resumed)
         make_folder(Path(options.out))
         write_description(options.out, dataclasses.asdict(s), device_of(device))
     history = fit(
         model,
         make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers),
         make_loader(val_set, s.batch_size, workers=s.workers),
-        epochs=s.epochs, lr=s.lr, loss=loss, weight_decay=s.weight_decay, schedule=s.schedule,
-        clip=s.clip or None, patience=s.patience or None,
-        backbone_lr=s.backbone_lr or None, freeze_epochs=s.freeze_epochs,
-        seed=s.seed, out=options.out, resume=options.resume, config=s.compared(),
-        amp=None if s.amp == "none" else s.amp, accumulate=s.accumulate, ema=s.ema or None,
-        channels_last=s.channels_last, compile=s.compile,
+        epochs=s.epochs,
+        lr=s.lr,
+        loss=loss,
+        weight_decay=s.weight_decay,
+        schedule=s.schedule,
+        clip=s.clip or None,
+        patience=s.patience or None,
+        backbone_lr=s.backbone_lr or None,
+        freeze_epochs=s.freeze_epochs,
+        seed=s.seed,
+        out=options.out,
+        resume=options.resume,
+        config=s.compared(),
+        amp=None if s.amp == "none" else s.amp,
+        accumulate=s.accumulate,
+        ema=s.ema or None,
+        channels_last=s.channels_last,
+        compile=s.compile,
         sync_batchnorm=s.sync_batchnorm,
-    )                                                                              # fmt: skip
+    )
     if not first:
         return 0
     write_examples(Path(options.out), val_set)

@@ -98,13 +98,23 @@ def fit(
     (`Interrupted`); a second one acts at once.
     """
     settings = {
-        **model_settings(model), "epochs": epochs, "lr": lr, "weight_decay": weight_decay,
-        "schedule": schedule, "clip": clip, "patience": patience, "seed": seed,
-        "ignore_index": ignore_index, "validation": val_loader is not None,
-        "backbone_lr": backbone_lr, "freeze_epochs": freeze_epochs or None, "amp": amp,
-        "accumulate": accumulate if accumulate != 1 else None, "ema": ema,
+        **model_settings(model),
+        "epochs": epochs,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "clip": clip,
+        "patience": patience,
+        "seed": seed,
+        "ignore_index": ignore_index,
+        "validation": val_loader is not None,
+        "backbone_lr": backbone_lr,
+        "freeze_epochs": freeze_epochs or None,
+        "amp": amp,
+        "accumulate": accumulate if accumulate != 1 else None,
+        "ema": ema,
         "sync_batchnorm": sync_batchnorm or None,
-    }                                                                              # fmt: skip
+    }
     checks.check_settings(settings)
     backbone = backbone_of(model) if freeze_epochs else model
     compute = Compute.of(model, amp, channels_last)
@@ -117,7 +127,7 @@ def fit(
     train_loader = distributed.share(train_loader)
     val_loader = distributed.share_evaluation(val_loader)
     net: Any = distributed.wrapped(model, compute.device, sync_batchnorm, freeze_epochs > 0)
-    net = torch.compile(net) if compile else net                       # what the steps call
+    net = torch.compile(net) if compile else net  # what the steps call
 
     with Signals(out is not None, compute.device) as stop:
         for epoch in range(len(history.rows), epochs):
@@ -126,15 +136,27 @@ def fit(
             row = run.begin_row(epoch)
             resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
             try:
-                with epoch_randomness(seed, epoch, compute.device), resting, \
-                        batches.epoch_from(train_loader, epoch, run.at.step):      # fmt: skip
+                with (
+                    epoch_randomness(seed, epoch, compute.device),
+                    resting,
+                    batches.epoch_from(train_loader, epoch, run.at.step),
+                ):
                     row["train_loss"], images = train_epoch(
-                        net, train_loader, loss, run.optimizer,
-                        scheduler if schedule in PER_STEP else None, clip, ignore_index,
-                        label=f"epoch {epoch + 1}/{epochs}{history.last_score()}", compute=compute,
-                        scaler=run.scaler, accumulate=accumulate, average=run.average, at=run.at,
+                        net,
+                        train_loader,
+                        loss,
+                        run.optimizer,
+                        scheduler if schedule in PER_STEP else None,
+                        clip,
+                        ignore_index,
+                        label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
+                        compute=compute,
+                        scaler=run.scaler,
+                        accumulate=accumulate,
+                        average=run.average,
+                        at=run.at,
                         stop=stop,
-                    )                                                              # fmt: skip
+                    )
                 checks.check_weights(model, epoch + 1)
                 row |= run.extras(images)
                 if val_loader is not None:
@@ -182,20 +204,22 @@ def train_epoch(
     model.train()
     rest = batches.remaining(loader, at, device, ignore_index)
     with progress(rest, desc=label, unit="batch", initial=at.step, total=len(loader)) as bar:
-        for group in batches.grouped(bar, accumulate):              # the batches of one step
+        for group in batches.grouped(bar, accumulate):  # the batches of one step
             targets = [compute.target(target) for _, target in group]
             shares = batches.shares(loss, targets, ignore_index, accumulate)
             optimizer.zero_grad(set_to_none=True)
             for i, (images, labels) in enumerate(group):
                 share, mass = shares[i]
-                with memory.explained(images, compute.amp, accumulate, distributed.world()), \
-                        distributed.alone(model, until_last=i + 1 < len(group)):   # fmt: skip
-                    logits = compute.logits(model, images)          # (N, C, H, W)
+                with (
+                    memory.explained(images, compute.amp, accumulate, distributed.world()),
+                    distributed.alone(model, until_last=i + 1 < len(group)),
+                ):
+                    logits = compute.logits(model, images)  # (N, C, H, W)
                     if at.step == 0:
                         checks.check_batch(logits, labels, loader.dataset)
                     if device.type != "cpu":
                         check_labels(labels, logits.shape[1], ignore_index)
-                    value = loss(logits, targets[i])                # scalar
+                    value = loss(logits, targets[i])  # scalar
                     number = value.item()
                     if not math.isfinite(number):
                         raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
@@ -219,9 +243,13 @@ def train_epoch(
 
 
 def evaluate(
-    model: nn.Module, loader: Any, ignore_index: int = 255, per_image: bool = False, *,
+    model: nn.Module,
+    loader: Any,
+    ignore_index: int = 255,
+    per_image: bool = False,
+    *,
     amp: str | None = None,
-) -> Scores:                                                                       # fmt: skip
+) -> Scores:
     """Scores of `model` over everything in `loader`: one confusion matrix, void dropped.
 
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
@@ -234,9 +262,15 @@ def evaluate(
 
 
 def run_evaluation(
-    model: nn.Module, loader: Any, ignore_index: int = 255, loss: nn.Module | None = None,
-    per_image: bool = False, *, compute: Compute | None = None, stop: Signals | None = None,
-) -> tuple[Scores, float]:                                                         # fmt: skip
+    model: nn.Module,
+    loader: Any,
+    ignore_index: int = 255,
+    loss: nn.Module | None = None,
+    per_image: bool = False,
+    *,
+    compute: Compute | None = None,
+    stop: Signals | None = None,
+) -> tuple[Scores, float]:
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
     compute = compute or Compute.of(model)
     dataset = getattr(loader, "dataset", None)
@@ -247,13 +281,13 @@ def run_evaluation(
         bar = progress(loader, desc="evaluate", unit="batch")
         for number, (images, labels) in enumerate(bar):
             with memory.explained(images, compute.amp):
-                logits = compute.logits(model, images)              # (N, C, H, W)
+                logits = compute.logits(model, images)  # (N, C, H, W)
             if matrix is None:
                 checks.check_batch(logits, labels, dataset)
                 matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
             if compute.device.type != "cpu":
                 check_labels(labels, logits.shape[1], ignore_index)
-            target = compute.target(labels)                         # (N, H, W)
+            target = compute.target(labels)  # (N, H, W)
             matrix.update(logits, target)
             if loss is not None:
                 count = batches.mass(loss, target, ignore_index)

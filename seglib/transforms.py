@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-Window = tuple[int, int, int, int]      # top, left, height, width in source pixels
+Window = tuple[int, int, int, int]  # top, left, height, width in source pixels
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -51,15 +51,13 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 @lru_cache(maxsize=1024)
 def _centres(source: int, target: int) -> np.ndarray:
     """The source index of each of `target` output pixels along one axis."""
-    doubled = (2 * np.arange(target) + 1) * source          # 2·target times the centre: integers
+    doubled = (2 * np.arange(target) + 1) * source  # 2·target times the centre: integers
     index, rest = np.divmod(doubled, 2 * target)
     return index - ((rest == 0) & (np.arange(target) % 2 == 1))
 
 
 def normalise(
-    image: np.ndarray,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    image: np.ndarray, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> torch.Tensor:
     """Turn a uint8 RGB image (H, W, 3) into float32 (3, H, W), (x/255 − mean) / std."""
     import torch
@@ -68,7 +66,7 @@ def normalise(
     scale = 1.0 / (255.0 * np.asarray(std, dtype=np.float32))
     shift = np.asarray(mean, dtype=np.float32) / np.asarray(std, dtype=np.float32)
     chw = np.ascontiguousarray((image * scale - shift).transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(chw)                       # (3, H, W)
+    return torch.from_numpy(chw)  # (3, H, W)
 
 
 def cut_window(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
@@ -103,7 +101,7 @@ class EvalTransform:
 
         check_pair(image, mask)
         small = resize_mask(mask, self.height, self.width)
-        labels = torch.from_numpy(small.astype(np.int64))          # (H, W)
+        labels = torch.from_numpy(small.astype(np.int64))  # (H, W)
         return normalise(resize_image(image, self.height, self.width), self.mean, self.std), labels
 
 
@@ -151,7 +149,7 @@ class TrainTransform(EvalTransform):
         import torch
 
         check_pair(image, mask)
-        if seed is None:                               # then torch's global seed decides
+        if seed is None:  # then torch's global seed decides
             seed = int(torch.randint(2**31, ()).item())
         window = self.window(np.random.default_rng(seed), *mask.shape)
         image = resize_image(cut_window(image, window, 0), self.height, self.width)
@@ -206,7 +204,7 @@ def train_transform(
     """
     import os
 
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")     # else its import asks the network
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
     import albumentations as A
 
     if not 0 <= flip <= 1:

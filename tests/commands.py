@@ -24,11 +24,11 @@ import workbook  # noqa: E402
 from bootstrap import Trouble, guarded, run  # noqa: E402
 
 NOTEBOOKS, WORKBOOK = ROOT / "notebooks", ROOT / "workbook"
-TIMEOUT = 180                   # seconds for one cell; a dead kernel waits it out
+TIMEOUT = 180  # seconds for one cell; a dead kernel waits it out
 MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
 # (a third worker on two cores costs more in imports than it gains in waiting)
 PYTEST = [sys.executable, "-m", "pytest", "-n", "2"]
-BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]   # a notebook has one kernel
+BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]  # a notebook has one kernel
 
 
 def lessons(args: list[str]) -> list[Path]:
@@ -41,8 +41,10 @@ def lessons(args: list[str]) -> list[Path]:
     names = wanted or [name for name in known if not name.startswith("extra/")]
     if not names or not set(names) <= set(known):
         there = [path.relative_to(NOTEBOOKS).with_suffix("").as_posix() for path in known.values()]
-        raise Trouble(f"there is no lesson {', '.join(wanted) or 'at all'} in notebooks/; "
-                      f"there are: {', '.join(there) or 'none'}")
+        raise Trouble(
+            f"there is no lesson {', '.join(wanted) or 'at all'} in notebooks/; "
+            f"there are: {', '.join(there) or 'none'}"
+        )
     return [path for name, path in known.items() if name in names]
 
 
@@ -78,7 +80,7 @@ def normalise(notebook: Any) -> None:
                 output.metadata = {}
             if output.output_type == "execute_result":
                 output.execution_count = number
-            if output.output_type == "stream":         # (text that strict cells never print)
+            if output.output_type == "stream":  # (text that strict cells never print)
                 output.text = output.text.replace(str(ROOT), "every-pixel")
                 output.text = output.text.replace(str(Path.home()), "~")
 
@@ -90,11 +92,14 @@ def too_big(notebook: Any) -> list[str]:
         for output in cell.get("outputs", []):
             picture = output.get("data", {}).get("image/png", "")
             if len(picture) * 3 // 4 > MAX_FIGURE:
-                faults.append(f"cell {cell.execution_count}: a figure of {len(picture) * 3 // 4000}"
-                              f" kB (at most {MAX_FIGURE // 1000})")
+                faults.append(
+                    f"cell {cell.execution_count}: a figure of {len(picture) * 3 // 4000}"
+                    f" kB (at most {MAX_FIGURE // 1000})"
+                )
     size = len(json.dumps(notebook))
-    return faults + ([f"{size // 1000} kB (at most {MAX_NOTEBOOK // 1000})"]
-                     if size > MAX_NOTEBOOK else [])
+    return faults + (
+        [f"{size // 1000} kB (at most {MAX_NOTEBOOK // 1000})"] if size > MAX_NOTEBOOK else []
+    )
 
 
 def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
@@ -105,17 +110,25 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
 
     notebook = nbformat.read(source, as_version=4)
     start = time.perf_counter()
-    client = NotebookClient(notebook, timeout=timeout, kernel_name="python3", coalesce_streams=True,
-                            resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
     try:
         client.execute()
     except CellExecutionError as error:
         print(error, flush=True)
-        raise Trouble(f"{source.name} stopped at an error and was not written; mend the cell "
-                      "shown above") from None
+        raise Trouble(
+            f"{source.name} stopped at an error and was not written; mend the cell shown above"
+        ) from None
     except DeadKernelError:
-        raise Trouble(f"the kernel of {source.name} died, perhaps for want of memory; close other "
-                      "programs, then run this again") from None
+        raise Trouble(
+            f"the kernel of {source.name} died, perhaps for want of memory; close other "
+            "programs, then run this again"
+        ) from None
     normalise(notebook)
     faults = too_big(notebook)
     if faults and target == source:
@@ -124,8 +137,11 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     part = target.with_name(f".{target.name}.part")
     nbformat.write(notebook, part)
     os.replace(part, target)
-    print(f"{target.relative_to(ROOT)}: {time.perf_counter() - start:.1f} s, "
-          f"{target.stat().st_size // 1000} kB", flush=True)
+    print(
+        f"{target.relative_to(ROOT)}: {time.perf_counter() - start:.1f} s, "
+        f"{target.stat().st_size // 1000} kB",
+        flush=True,
+    )
 
 
 def run_notebooks(args: list[str]) -> int:
@@ -133,8 +149,10 @@ def run_notebooks(args: list[str]) -> int:
     chosen = lessons(args)
     changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
     if changed and "--force" not in args:
-        raise Trouble(f"there are uncommitted changes ({', '.join(changed[:5])}); commit them, or "
-                      "add --force to run anyway")
+        raise Trouble(
+            f"there are uncommitted changes ({', '.join(changed[:5])}); commit them, or "
+            "add --force to run anyway"
+        )
     kernel_env.apply()
     for path in chosen:
         execute(path, path)
@@ -160,8 +178,15 @@ def reset(args: list[str]) -> int:
 def check_command(loosely: bool) -> list[str]:
     """Every notebook against its stored outputs, one thread each (two run at a time)."""
     kernel_env.apply(threads=1)
-    return [*PYTEST, *BY_FILE, "--nbval-lax" if loosely else "--nbval", "--nbval-current-env",
-            f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full", "notebooks"]
+    return [
+        *PYTEST,
+        *BY_FILE,
+        "--nbval-lax" if loosely else "--nbval",
+        "--nbval-current-env",
+        f"--nbval-cell-timeout={TIMEOUT}",
+        "--ignore=notebooks/full",
+        "notebooks",
+    ]
 
 
 # ---------------------------------------------------------------- commands
@@ -172,16 +197,24 @@ def prepare_lab() -> None:
     workbook.fill(NOTEBOOKS, WORKBOOK)
     before = os.environ.get("JUPYTER_CONFIG_PATH")
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        [str(WORKBOOK / workbook.CONFIG), *([before] if before else [])])
+        [str(WORKBOOK / workbook.CONFIG), *([before] if before else [])]
+    )
 
 
 def lab_command(args: list[str]) -> list[str]:
     """JupyterLab over the whole course, opened at the reader's copy of the welcome page."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}",
-            f"--LabApp.default_url=/lab/tree/{WORKBOOK.name}/{lessons([])[0].name}",
-            "--LabApp.news_url=None",
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", *root, *args]
+    return [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/lab/tree/{WORKBOOK.name}/{lessons([])[0].name}",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *root,
+        *args,
+    ]
 
 
 def steps(command: str, args: list[str]) -> list[list[str]]:
@@ -202,8 +235,10 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [lab_command(args)]
     if command == "bench":
         check = [python, str(ROOT / "tests" / "parity" / "table.py"), "--check"]
-        return [check, *([python, str(path), *args]
-                         for path in sorted(ROOT.glob("benchmarks/[!_]*.py")))]
+        return [
+            check,
+            *([python, str(path), *args] for path in sorted(ROOT.glob("benchmarks/[!_]*.py"))),
+        ]
     scripts = {"experiments": "experiments/[0-9]*.py", "pretrain": "data/pretrain.py"}[command]
     return [[python, str(path), *args] for path in sorted(ROOT.glob(scripts))]
 

@@ -14,12 +14,12 @@ kernel_env.apply(threads=1 if "PYTEST_XDIST_WORKER" in os.environ else None)
 import matplotlib  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-if "SEGLIB_WORLD" in os.environ:         # another processor (everywhere.py)
+if "SEGLIB_WORLD" in os.environ:  # another processor (everywhere.py)
     import jitter
 
     jitter.from_environment()
 
-matplotlib.use("Agg")           # in this process only: kernels must not inherit it
+matplotlib.use("Agg")  # in this process only: kernels must not inherit it
 settings.register_profile("course", derandomize=True, deadline=None)
 settings.load_profile("course")
 
@@ -54,8 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     if os.environ.get("SEGLIB_COPIES") != "all" and any(map(is_copy, items)):
         again = tuple(f"TestLesson{n}" for n in notebook_copies.changed(commands.lessons([])))
-        left_out = [item for item in items
-                    if is_copy(item) and not any(name in item.nodeid for name in again)]
+        left_out = [
+            item
+            for item in items
+            if is_copy(item) and not any(name in item.nodeid for name in again)
+        ]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: (not is_copy(item), item.get_closest_marker("slow") is None))

@@ -33,23 +33,36 @@ TESTS = Path(__file__).resolve().parent
 NUMPY_512 = "X86_V4 AVX512_ICL AVX512_SPR"
 OPENCV_512 = "AVX512-SKX,AVX512-CNL,AVX512-CLX,AVX512-ICL"
 AVX2 = {
-    "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "OPENBLAS_CORETYPE": "Haswell", "OPENCV_CPU_DISABLE": OPENCV_512,
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OPENCV_CPU_DISABLE": OPENCV_512,
     "NPY_DISABLE_CPU_FEATURES": NUMPY_512,
-}  # fmt: skip
+}
 NONE = {
-    "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41",
-    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "OPENBLAS_CORETYPE": "Nehalem",
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "OPENBLAS_CORETYPE": "Nehalem",
     "OPENCV_CPU_DISABLE": OPENCV_512 + ",AVX2,AVX,FMA3,FP16",
     "NPY_DISABLE_CPU_FEATURES": NUMPY_512 + " X86_V3",
-}  # fmt: skip
+}
 ALL = ("notebooks", "copies", "tests")
 # Noise of training and inference that stands for a change of hardware, at its strongest
 STRONG = {"gradient": 1e-3, "convolution": 1e-3, "rounding": 1e-6}
 # What computes nothing
-PLUMBING = ("test_bootstrap.py", "test_commands.py", "test_lab.py", "test_notebooks.py",
-            "test_wheel.py", "test_workbook.py", "test_workflows.py", "data/test_download.py",
-            "data/local_server.py")                                                # fmt: skip
+PLUMBING = (
+    "test_bootstrap.py",
+    "test_commands.py",
+    "test_lab.py",
+    "test_notebooks.py",
+    "test_wheel.py",
+    "test_workbook.py",
+    "test_workflows.py",
+    "data/test_download.py",
+    "data/local_server.py",
+)
 
 # What compares this process with processes of its own: noise and switches do not reach those
 PROCESSES = ("test_distributed.py", "test_resume.py::test_a_true_kill")
@@ -60,26 +73,42 @@ class World:
     name: str
     what: str
     environ: dict[str, str] = field(default_factory=dict)
-    inside: dict[str, float] = field(default_factory=dict)      # arguments of jitter.install
+    inside: dict[str, float] = field(default_factory=dict)  # arguments of jitter.install
     threads: int = 1
     parts: tuple[str, ...] = ALL
 
 
-WORLDS = {world.name: world for world in (
-    World("here", "this processor, one thread"),
-    World("here-2", "this processor, two threads", threads=2, parts=("notebooks",)),
-    World("avx2", "AVX2, one thread", AVX2),
-    World("avx2-2", "AVX2, two threads", AVX2, threads=2, parts=("notebooks",)),
-    World("none", "no vector instructions, one thread", NONE),
-    World("none-2", "no vector instructions, two threads", NONE, threads=2, parts=("notebooks",)),
-    World("no-onednn", "no oneDNN, one thread", inside={"mkldnn": False}),
-    World("rounding", "every inexact result off by up to 1e-6",
-          inside={"seed": 3, "rounding": 1e-6, "convolution": 1e-6, "gradient": 1e-6}),
-    World("jitter-1", "convolutions and gradients off by up to 1e-3", inside={"seed": 1, **STRONG},
-          parts=("notebooks", "copies")),
-    World("jitter-2", "the same, another seed", inside={"seed": 2, **STRONG},
-          parts=("notebooks", "copies")),
-)}                                                                                 # fmt: skip
+WORLDS = {
+    world.name: world
+    for world in (
+        World("here", "this processor, one thread"),
+        World("here-2", "this processor, two threads", threads=2, parts=("notebooks",)),
+        World("avx2", "AVX2, one thread", AVX2),
+        World("avx2-2", "AVX2, two threads", AVX2, threads=2, parts=("notebooks",)),
+        World("none", "no vector instructions, one thread", NONE),
+        World(
+            "none-2", "no vector instructions, two threads", NONE, threads=2, parts=("notebooks",)
+        ),
+        World("no-onednn", "no oneDNN, one thread", inside={"mkldnn": False}),
+        World(
+            "rounding",
+            "every inexact result off by up to 1e-6",
+            inside={"seed": 3, "rounding": 1e-6, "convolution": 1e-6, "gradient": 1e-6},
+        ),
+        World(
+            "jitter-1",
+            "convolutions and gradients off by up to 1e-3",
+            inside={"seed": 1, **STRONG},
+            parts=("notebooks", "copies"),
+        ),
+        World(
+            "jitter-2",
+            "the same, another seed",
+            inside={"seed": 2, **STRONG},
+            parts=("notebooks", "copies"),
+        ),
+    )
+}
 
 STARTUP = f"""
 import sys as _sys
@@ -94,7 +123,7 @@ del _sys, _jitter
 def environment(world: World, ipython: Path) -> dict[str, str]:
     """The variables of a world; its kernels run what `ipython` has in its start-up folder."""
     found = {**os.environ, **world.environ}
-    found.pop("SEGLIB_WORLD", None)                 # (of a world around this one)
+    found.pop("SEGLIB_WORLD", None)  # (of a world around this one)
     kernel_env.apply(found, threads=world.threads)
     if world.inside:
         found["SEGLIB_WORLD"] = json.dumps(world.inside)
@@ -109,17 +138,38 @@ def command(world: World, part: str, notebooks: list[Path], workers: int) -> lis
     """The pytest of one part of a world."""
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", str(workers if world.threads == 1 else 1)]
     if part == "notebooks":
-        return [*pytest, "--dist", "loadfile", "--nbval", "--nbval-current-env",
-                f"--nbval-cell-timeout={4 * commands.TIMEOUT}", *map(str, notebooks)]
+        return [
+            *pytest,
+            "--dist",
+            "loadfile",
+            "--nbval",
+            "--nbval-current-env",
+            f"--nbval-cell-timeout={4 * commands.TIMEOUT}",
+            *map(str, notebooks),
+        ]
     if part == "copies":
         chosen = " or ".join(f"TestLesson{path.name[:2]}" for path in notebooks)
-        return [*pytest, "--dist", "worksteal", "-k", f"({chosen}) and wrong_and_then_right",
-                str(TESTS / "test_notebook_copies.py")]
+        return [
+            *pytest,
+            "--dist",
+            "worksteal",
+            "-k",
+            f"({chosen}) and wrong_and_then_right",
+            str(TESTS / "test_notebook_copies.py"),
+        ]
     ignored = [f"--ignore={TESTS / name}" for name in (*PLUMBING, "test_notebook_copies.py")]
     if world.inside:
         ignored += [f"--deselect=tests/{name}" for name in PROCESSES]
-    return [*pytest, "--dist", "worksteal", "-m", "not soak", *ignored, str(TESTS),
-            str(commands.ROOT / "seglib")]
+    return [
+        *pytest,
+        "--dist",
+        "worksteal",
+        "-m",
+        "not soak",
+        *ignored,
+        str(TESTS),
+        str(commands.ROOT / "seglib"),
+    ]
 
 
 def differences(report: Path) -> dict[str, str]:
@@ -146,14 +196,19 @@ def told(text: str) -> str:
     """The lines of a failure that say what differs."""
     plain = re.sub(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m", "", text)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    telling = [line for line in lines if re.match(r"E  |<<<|>>>|[-+?] |AssertionError|disagrees|"
-                                                  r".*Error", line)]
+    telling = [
+        line
+        for line in lines
+        if re.match(
+            r"E  |<<<|>>>|[-+?] |AssertionError|disagrees|"
+            r".*Error",
+            line,
+        )
+    ]
     return " / ".join((telling or lines)[:12])[:700]
 
 
-def run(
-    world: World, parts: list[str], notebooks: list[Path], workers: int = 2
-) -> dict[str, str]:
+def run(world: World, parts: list[str], notebooks: list[Path], workers: int = 2) -> dict[str, str]:
     """What differs in a world; prints as it goes."""
     found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -162,14 +217,18 @@ def run(
             report = Path(folder) / f"{part}.xml"
             start = time.perf_counter()
             line = [*command(world, part, notebooks, workers), f"--junitxml={report}"]
-            done = subprocess.run(line, cwd=commands.ROOT, env=environ, capture_output=True,
-                                  text=True)                                       # fmt: skip
+            done = subprocess.run(
+                line, cwd=commands.ROOT, env=environ, capture_output=True, text=True
+            )
             differ = differences(report)
             if done.returncode not in (0, 5) and not differ:
                 differ = {f"({part})": " / ".join(done.stdout.splitlines()[-5:])}
             found |= differ
-            print(f"{world.name:<10} {part:<9} {time.perf_counter() - start:5.0f} s, "
-                  f"{len(differ) or 'nothing'} differs", flush=True)
+            print(
+                f"{world.name:<10} {part:<9} {time.perf_counter() - start:5.0f} s, "
+                f"{len(differ) or 'nothing'} differs",
+                flush=True,
+            )
             for name, text in differ.items():
                 print(f"    {name}: {text}", flush=True)
     return found
@@ -219,11 +278,14 @@ def main(argv: list[str]) -> int:
     chosen = parser.parse_args(argv)
     unknown = set(chosen.worlds.split(",")) - set(WORLDS)
     if unknown:
-        raise commands.Trouble(f"there is no world {', '.join(sorted(unknown))}; there are: "
-                               f"{', '.join(WORLDS)}")
+        raise commands.Trouble(
+            f"there is no world {', '.join(sorted(unknown))}; there are: {', '.join(WORLDS)}"
+        )
     notebooks = commands.lessons([number for number in chosen.lessons.split(",") if number])
-    found = {name: run(WORLDS[name], chosen.only.split(","), notebooks, chosen.workers)
-             for name in chosen.worlds.split(",")}                                 # fmt: skip
+    found = {
+        name: run(WORLDS[name], chosen.only.split(","), notebooks, chosen.workers)
+        for name in chosen.worlds.split(",")
+    }
     print("\n" + table(found))
     note_verified(found, notebooks, chosen.only.split(","))
     if chosen.table:

@@ -22,31 +22,76 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-VARIABLE = "SEGLIB_WORLD"       # what to install, as JSON: {"seed": 1, "gradient": 1e-3, …}
+VARIABLE = "SEGLIB_WORLD"  # what to install, as JSON: {"seed": 1, "gradient": 1e-3, …}
 
 aten = torch.ops.aten
 # (in inference mode PyTorch hands over the operation that was called, conv2d, and else its parts)
 CONVOLUTIONS = {
-    aten.convolution, aten.convolution_backward, aten.conv1d, aten.conv2d, aten.conv3d,
-    aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d,
-}  # fmt: skip
+    aten.convolution,
+    aten.convolution_backward,
+    aten.conv1d,
+    aten.conv2d,
+    aten.conv3d,
+    aten.conv_transpose1d,
+    aten.conv_transpose2d,
+    aten.conv_transpose3d,
+}
 # Sums and transcendental functions; what IEEE 754 fixes to the last bit (+ − × ÷ √) is not here
 ROUNDED = {
-    aten.matmul, aten.linear, aten.einsum, aten.softmax, aten.log_softmax, aten.batch_norm,
-    aten.group_norm, aten.layer_norm, aten.adaptive_avg_pool2d, aten.cross_entropy_loss,
-    aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.mv, aten.dot,
-    aten.sum, aten.mean, aten.var, aten.std, aten.var_mean, aten.cumsum, aten.linalg_vector_norm,
-    aten.exp, aten.log, aten.log1p, aten.expm1, aten.pow, aten.sigmoid, aten.tanh, aten.logsumexp,
-    aten._softmax, aten._log_softmax, aten._softmax_backward_data, aten._log_softmax_backward_data,
-    aten.nll_loss_forward, aten.nll_loss2d_forward, aten.binary_cross_entropy_with_logits,
-    aten.native_batch_norm, aten.native_batch_norm_backward, aten.native_group_norm,
-    aten.native_group_norm_backward, aten.native_layer_norm, aten.native_layer_norm_backward,
-    aten._native_batch_norm_legit, aten.upsample_bilinear2d, aten.upsample_bilinear2d_backward,
-    aten._adaptive_avg_pool2d, aten.avg_pool2d, aten.avg_pool2d_backward,
-}  # fmt: skip
+    aten.matmul,
+    aten.linear,
+    aten.einsum,
+    aten.softmax,
+    aten.log_softmax,
+    aten.batch_norm,
+    aten.group_norm,
+    aten.layer_norm,
+    aten.adaptive_avg_pool2d,
+    aten.cross_entropy_loss,
+    aten.mm,
+    aten.addmm,
+    aten.bmm,
+    aten.baddbmm,
+    aten.mv,
+    aten.dot,
+    aten.sum,
+    aten.mean,
+    aten.var,
+    aten.std,
+    aten.var_mean,
+    aten.cumsum,
+    aten.linalg_vector_norm,
+    aten.exp,
+    aten.log,
+    aten.log1p,
+    aten.expm1,
+    aten.pow,
+    aten.sigmoid,
+    aten.tanh,
+    aten.logsumexp,
+    aten._softmax,
+    aten._log_softmax,
+    aten._softmax_backward_data,
+    aten._log_softmax_backward_data,
+    aten.nll_loss_forward,
+    aten.nll_loss2d_forward,
+    aten.binary_cross_entropy_with_logits,
+    aten.native_batch_norm,
+    aten.native_batch_norm_backward,
+    aten.native_group_norm,
+    aten.native_group_norm_backward,
+    aten.native_layer_norm,
+    aten.native_layer_norm_backward,
+    aten._native_batch_norm_legit,
+    aten.upsample_bilinear2d,
+    aten.upsample_bilinear2d_backward,
+    aten._adaptive_avg_pool2d,
+    aten.avg_pool2d,
+    aten.avg_pool2d_backward,
+}
 
 
-EXACT = {torch.float32: 0xFFF, torch.float16: 0x7FFFF, torch.bfloat16: 0xFFFFF}   # bits that are 0
+EXACT = {torch.float32: 0xFFF, torch.float16: 0x7FFFF, torch.bfloat16: 0xFFFFF}  # bits that are 0
 
 
 def noisy(tensor: torch.Tensor, strength: float, seed: int) -> torch.Tensor:
@@ -55,7 +100,7 @@ def noisy(tensor: torch.Tensor, strength: float, seed: int) -> torch.Tensor:
         return tensor
     value = tensor.detach().float()
     bits = value.view(torch.int32)
-    mixed = (bits ^ (seed * 7919)).mul_(739_982_445)         # (wraps around, as is meant)
+    mixed = (bits ^ (seed * 7919)).mul_(739_982_445)  # (wraps around, as is meant)
     mixed.bitwise_xor_((mixed >> 16).bitwise_and_(0xFFFF)).mul_(695_872_825)
     if tensor.dtype != torch.float32:
         strength = max(strength, torch.finfo(tensor.dtype).eps)
@@ -88,9 +133,12 @@ class Jitter(TorchDispatchMode):
 
 
 def install(
-    seed: int = 0, gradient: float = 0, convolution: float = 0, rounding: float = 0,
+    seed: int = 0,
+    gradient: float = 0,
+    convolution: float = 0,
+    rounding: float = 0,
     mkldnn: bool = True,
-) -> None:                                                                         # fmt: skip
+) -> None:
     """Make this process another processor, for as long as it lives."""
     torch.backends.mkldnn.enabled = mkldnn  # type: ignore[assignment]
     if convolution or rounding:
@@ -108,4 +156,3 @@ def install(
 
 def from_environment() -> None:
     install(**json.loads(os.environ.get(VARIABLE, "{}")))
-

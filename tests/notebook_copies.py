@@ -37,8 +37,11 @@ def digest(notebook: Path) -> str:
     """What a copy is made from: the code of a lesson, its exercises and their wrong answers."""
     number, root = notebook.name[:2], commands.ROOT
     cells = nbformat.read(notebook, as_version=4).cells
-    said = [(cell.source, tags(cell), [] if IGNORED in tags(cell) else texts(cell))
-            for cell in cells if cell.cell_type == "code"]                         # fmt: skip
+    said = [
+        (cell.source, tags(cell), [] if IGNORED in tags(cell) else texts(cell))
+        for cell in cells
+        if cell.cell_type == "code"
+    ]
     found = hashlib.sha256(json.dumps(said).encode())
     for folder in (root / "seglib" / "exercises", root / "tests" / "exercises"):
         for path in sorted(folder.glob(f"*{number}.py")):
@@ -69,9 +72,10 @@ def filled(page: Page, *attempts: Mapping[str, str]) -> Any:
             cell.outputs, cell.execution_count = [], None
     for asked in exercise_cells(page):
         cell = notebook.cells[asked.place]
-        rest = cell.source[len(asked.placeholder):].rstrip("; \n")
-        cell.source = "\n\n".join(f"{answers[asked.name].rstrip()}\n\n{rest}"
-                                  for answers in attempts)                         # fmt: skip
+        rest = cell.source[len(asked.placeholder) :].rstrip("; \n")
+        cell.source = "\n\n".join(
+            f"{answers[asked.name].rstrip()}\n\n{rest}" for answers in attempts
+        )
     return notebook
 
 
@@ -82,16 +86,24 @@ def run(notebook: Any, kept_as: Path, **environ: str) -> list[str]:
     world = dict(os.environ)
     kernel_env.apply(world, threads=1)
     client = NotebookClient(
-        notebook, timeout=commands.TIMEOUT, kernel_name="python3", allow_errors=True,
-        coalesce_streams=True, resources={"metadata": {"path": str(commands.NOTEBOOKS)}},
-    )                                                                              # fmt: skip
+        notebook,
+        timeout=commands.TIMEOUT,
+        kernel_name="python3",
+        allow_errors=True,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(commands.NOTEBOOKS)}},
+    )
     try:
         client.execute(env={**world, **environ})
     finally:
         nbformat.write(notebook, kept_as)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [f"[{n}] {text}" for n, cell in enumerate(code, 1) for kind, text in texts(cell)
-            if kind == "error" or (kind == "stderr" and LOCKED)]
+    return [
+        f"[{n}] {text}"
+        for n, cell in enumerate(code, 1)
+        for kind, text in texts(cell)
+        if kind == "error" or (kind == "stderr" and LOCKED)
+    ]
 
 
 def verdicts(page: Page, ran: Any) -> dict[str, list[str]]:
@@ -106,9 +118,13 @@ def verdicts(page: Page, ran: Any) -> dict[str, list[str]]:
 
 def differences(page: Page, ran: Any) -> list[str]:
     """Where the text of cells that are compared is not the stored one."""
-    return [f"[{where}] stored {texts(stored)}, found {texts(ran.cells[i])}".replace("[[", "[", 1)
-            .replace("]]", "]", 1) for where, stored, i in page.code
-            if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])]
+    return [
+        f"[{where}] stored {texts(stored)}, found {texts(ran.cells[i])}".replace(
+            "[[", "[", 1
+        ).replace("]]", "]", 1)
+        for where, stored, i in page.code
+        if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])
+    ]
 
 
 def mentions(page: Page) -> list[str]:
@@ -119,19 +135,29 @@ def mentions(page: Page) -> list[str]:
     found = []
     for asked in exercise_cells(page):
         for where, cell, i in page.code:
-            names = [node for node in ast.walk(ast.parse(cell.source))
-                     if isinstance(node, ast.Name) and node.id in loose_names(asked)]
+            names = [
+                node
+                for node in ast.walk(ast.parse(cell.source))
+                if isinstance(node, ast.Name) and node.id in loose_names(asked)
+            ]
             bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            found += [f"{where} reads {node.id} of {asked.name}" for node in names
-                      if i > asked.place and node.id not in bound]
+            found += [
+                f"{where} reads {node.id} of {asked.name}"
+                for node in names
+                if i > asked.place and node.id not in bound
+            ]
     return found
 
 
 def loose_names(asked: ExerciseCell) -> set[str]:
     """The names in the argument of check that no `use` binds afterwards."""
     names = {node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)}
-    used = {node.id for statement in ast.parse(asked.cell.source).body
-            if isinstance(statement, ast.Assign) and ".use(" in ast.unparse(statement.value)
-            for target in statement.targets for node in ast.walk(target)
-            if isinstance(node, ast.Name)}
+    used = {
+        node.id
+        for statement in ast.parse(asked.cell.source).body
+        if isinstance(statement, ast.Assign) and ".use(" in ast.unparse(statement.value)
+        for target in statement.targets
+        for node in ast.walk(target)
+        if isinstance(node, ast.Name)
+    }
     return names - used

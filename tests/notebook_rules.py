@@ -27,8 +27,12 @@ from nbval.plugin import comment_markers, metadata_tags
 ROOT = Path(__file__).resolve().parent.parent
 IGNORED = "nbval-ignore-output"
 MAX_LINES, MAX_WIDTH, MAX_SECTIONS = 30, 100, 6
-IMPORT_NAMES = {"opencv-python-headless": ["cv2"], "pillow": ["PIL"], "scikit-image": ["skimage"],
-                "ipykernel": ["ipykernel", "IPython"]}                             # fmt: skip
+IMPORT_NAMES = {
+    "opencv-python-headless": ["cv2"],
+    "pillow": ["PIL"],
+    "scikit-image": ["skimage"],
+    "ipykernel": ["ipykernel", "IPython"],
+}
 
 
 # ---------------------------------------------------------------- a notebook, read
@@ -53,8 +57,11 @@ class Page:
     @cached_property
     def prose(self) -> list[tuple[str, Any, int]]:
         """The same of the markdown cells; where: how the text begins."""
-        return [(f"“{cell.source.strip()[:40]}”".replace("\n", " "), cell, i)
-                for i, cell in enumerate(self.notebook.cells) if cell.cell_type == "markdown"]
+        return [
+            (f"“{cell.source.strip()[:40]}”".replace("\n", " "), cell, i)
+            for i, cell in enumerate(self.notebook.cells)
+            if cell.cell_type == "markdown"
+        ]
 
     def after(self, i: int, kind: str) -> Any:
         """The cell that follows cell i, if it is of this kind."""
@@ -134,7 +141,7 @@ def tree(source: str) -> ast.Module:
     if is_colab(source):
         source = re.sub(r"^(\s*)%pip .*$", r"\1pass", source, flags=re.M)
     flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    return compile(source, "cell", "exec", flags=flags)                  # type: ignore[return-value]
+    return compile(source, "cell", "exec", flags=flags)  # type: ignore[return-value]
 
 
 def walk(cell: Any) -> Iterator[ast.AST]:
@@ -158,15 +165,22 @@ def texts(cell: Any) -> list[tuple[str, str]]:
         elif output.output_type == "error":
             found.append(("error", f"{output.ename}: {output.evalue}"))
         else:
-            found += [(kind, str(text)) for kind, text in output.data.items()
-                      if not kind.startswith("image/")]
+            found += [
+                (kind, str(text))
+                for kind, text in output.data.items()
+                if not kind.startswith("image/")
+            ]
     return [*streams.items(), *found]
 
 
 def pictures(cell: Any) -> list[str]:
     """The kinds of the pictures that a code cell shows."""
-    return [kind for output in cell.outputs for kind in output.get("data", {})
-            if kind.startswith("image/")]
+    return [
+        kind
+        for output in cell.outputs
+        for kind in output.get("data", {})
+        if kind.startswith("image/")
+    ]
 
 
 @dataclass
@@ -177,8 +191,8 @@ class ExerciseCell:
     place: int
     cell: Any
     name: str
-    answer: str                         # the argument of check, as Python
-    placeholder: str                    # what stands before the first line that begins with ex.
+    answer: str  # the argument of check, as Python
+    placeholder: str  # what stands before the first line that begins with ex.
 
     @property
     def said(self) -> str:
@@ -187,10 +201,16 @@ class ExerciseCell:
 
 def calls_of(cell: Any, *methods: str) -> list[tuple[str, str, ast.Call]]:
     """The calls `ex.NAME.METHOD(…)` in a cell: (NAME, METHOD, call)."""
-    return [(node.func.value.attr, node.func.attr, node) for node in walk(cell)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            and node.func.attr in methods and isinstance(node.func.value, ast.Attribute)
-            and isinstance(node.func.value.value, ast.Name) and node.func.value.value.id == "ex"]
+    return [
+        (node.func.value.attr, node.func.attr, node)
+        for node in walk(cell)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in methods
+        and isinstance(node.func.value, ast.Attribute)
+        and isinstance(node.func.value.value, ast.Name)
+        and node.func.value.value.id == "ex"
+    ]
 
 
 def exercise_cells(page: Page) -> list[ExerciseCell]:
@@ -212,7 +232,7 @@ def is_sound(page: Page) -> list[str]:
     if len(set(identities)) != len(identities):
         return ["two cells have the same id"]
     try:
-        nbformat.validate(copy.deepcopy(page.notebook))        # (it mends while it looks)
+        nbformat.validate(copy.deepcopy(page.notebook))  # (it mends while it looks)
     except nbformat.ValidationError as error:
         return [f"no valid notebook: {str(error).splitlines()[0]}"]
     normal = copy.deepcopy(page.notebook)
@@ -224,18 +244,26 @@ def is_numbered(page: Page) -> list[str]:
     numbers = [cell.execution_count for _, cell, _ in page.code]
     wrong = numbers != list(range(1, len(numbers) + 1))
     return when(wrong, f"code cells are numbered {numbers}, expected 1 to {len(numbers)}") + [
-        f"{where} is empty" for where, cell, _ in page.code if not cell.source.strip()]
+        f"{where} is empty" for where, cell, _ in page.code if not cell.source.strip()
+    ]
 
 
 def ran_without_error(page: Page) -> list[str]:
-    return [f"{where} stored {kind}: {text[:80]!r}" for where, cell, _ in page.code
-            for kind, text in texts(cell) if kind in ("error", "stderr")]
+    return [
+        f"{where} stored {kind}: {text[:80]!r}"
+        for where, cell, _ in page.code
+        for kind, text in texts(cell)
+        if kind in ("error", "stderr")
+    ]
 
 
 def has_its_outputs(page: Page) -> list[str]:
     """A cell that certainly prints or draws has put something out."""
-    return [f"{where} prints or draws, but no output is stored" for where, cell, _ in page.code
-            if not cell.outputs and any(map(_shows, _statements(cell)))]
+    return [
+        f"{where} prints or draws, but no output is stored"
+        for where, cell, _ in page.code
+        if not cell.outputs and any(map(_shows, _statements(cell)))
+    ]
 
 
 def _statements(cell: Any) -> list[ast.stmt]:
@@ -253,8 +281,10 @@ def _shows(statement: ast.stmt) -> bool:
     )
 
 
-FOREIGN = re.compile(r"(?<![\w.])(?:/(?:home|Users|root|tmp|var|mnt|opt|work|private|workspace)/\w"
-                     r"|[A-Z]:\\+\w)")                                             # fmt: skip
+FOREIGN = re.compile(
+    r"(?<![\w.])(?:/(?:home|Users|root|tmp|var|mnt|opt|work|private|workspace)/\w"
+    r"|[A-Z]:\\+\w)"
+)
 
 
 def names_no_machine(page: Page) -> list[str]:
@@ -268,29 +298,40 @@ def names_no_machine(page: Page) -> list[str]:
             paths = [path for path in mine if path in text] or FOREIGN.findall(text)
             found += [f"{where} has the path {path}…" for path in paths[:1]]
         if IGNORED not in tags(cell):
-            found += [f"{where} shows an address of memory" for _, text in shown
-                      if re.search(r"\bat 0x[0-9a-f]{6,}", text)]
+            found += [
+                f"{where} shows an address of memory"
+                for _, text in shown
+                if re.search(r"\bat 0x[0-9a-f]{6,}", text)
+            ]
     return found
 
 
 def is_small(page: Page) -> list[str]:
     """Figures, the pictures that the text shows, and the whole."""
-    shown = {match[3] for _, cell, _ in page.prose for match in LINK.finditer(cell.source)
-             if match[1]}
+    shown = {
+        match[3] for _, cell, _ in page.prose for match in LINK.finditer(cell.source) if match[1]
+    }
     files = [(name, page.path.parent / name) for name in sorted(shown)]
     return commands.too_big(page.notebook) + [
         f"{name}: {path.stat().st_size // 1000} kB (at most {commands.MAX_FIGURE // 1000})"
         for name, path in files
-        if path.is_file() and path.stat().st_size > commands.MAX_FIGURE]
+        if path.is_file() and path.stat().st_size > commands.MAX_FIGURE
+    ]
 
 
 def has_known_tags(page: Page) -> list[str]:
-    found = [f"{where} has the tag {tag!r}, which nbval does not know"
-             for where, cell, _ in [*page.code, *page.prose] for tag in tags(cell)
-             if tag not in metadata_tags or cell.cell_type != "code"]
+    found = [
+        f"{where} has the tag {tag!r}, which nbval does not know"
+        for where, cell, _ in [*page.code, *page.prose]
+        for tag in tags(cell)
+        if tag not in metadata_tags or cell.cell_type != "code"
+    ]
     marks = rf"(?m)^\s*#+\s*({'|'.join(comment_markers)})\s*$"
-    return found + [f"{where} speaks to nbval in a comment; use a tag"
-                    for where, cell, _ in page.code if re.search(marks, cell.source)]
+    return found + [
+        f"{where} speaks to nbval in a comment; use a tag"
+        for where, cell, _ in page.code
+        if re.search(marks, cell.source)
+    ]
 
 
 def asserts_what_it_ignores(page: Page) -> list[str]:
@@ -300,8 +341,11 @@ def asserts_what_it_ignores(page: Page) -> list[str]:
     """
     found = []
     for where, cell, i in page.code:
-        free = calls_of(cell, "check", "hint") or "ex.summary()" in cell.source or re.search(
-            r"\b(interact|interactive|widgets)\b", cell.source)
+        free = (
+            calls_of(cell, "check", "hint")
+            or "ex.summary()" in cell.source
+            or re.search(r"\b(interact|interactive|widgets)\b", cell.source)
+        )
         if IGNORED not in tags(cell) or free:
             continue
         later = (other for _, other, j in page.code if j > i and not calls_of(other, "check"))
@@ -332,10 +376,15 @@ def has_short_cells(page: Page) -> list[str]:
     found = []
     for where, cell, _ in page.code:
         lines = cell.source.strip().splitlines()
-        found += when(len(lines) > MAX_LINES,
-                      f"{where} has {len(lines)} lines (at most {MAX_LINES})")
-        found += [f"{where} has a line of {len(line)} characters (at most {MAX_WIDTH}): "
-                  f"{line.strip()[:40]}…" for line in lines if len(line) > MAX_WIDTH]
+        found += when(
+            len(lines) > MAX_LINES, f"{where} has {len(lines)} lines (at most {MAX_LINES})"
+        )
+        found += [
+            f"{where} has a line of {len(line)} characters (at most {MAX_WIDTH}): "
+            f"{line.strip()[:40]}…"
+            for line in lines
+            if len(line) > MAX_WIDTH
+        ]
     return found
 
 
@@ -356,15 +405,24 @@ def imports_what_is_declared(page: Page) -> list[str]:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module or "."] if not node.level else ["."]
-            found += [f"{where} imports {name}, which pyproject.toml does not declare"
-                      for name in names if name.split(".")[0] not in importable()]
-            found += [f"{where} imports * from {names[0]}" for name in getattr(node, "names", [])
-                      if isinstance(node, ast.ImportFrom) and name.name == "*"]
+            found += [
+                f"{where} imports {name}, which pyproject.toml does not declare"
+                for name in names
+                if name.split(".")[0] not in importable()
+            ]
+            found += [
+                f"{where} imports * from {names[0]}"
+                for name in getattr(node, "names", [])
+                if isinstance(node, ast.ImportFrom) and name.name == "*"
+            ]
     return found
 
 
-REAL = {ast.Name: ("CamVid", "Ultrasound"), ast.Attribute: ("CamVid", "Ultrasound"),
-        ast.Constant: ("camvid", "ultrasound")}                                    # fmt: skip
+REAL = {
+    ast.Name: ("CamVid", "Ultrasound"),
+    ast.Attribute: ("CamVid", "Ultrasound"),
+    ast.Constant: ("camvid", "ultrasound"),
+}
 
 
 def shows_no_real_data(page: Page) -> list[str]:
@@ -374,24 +432,33 @@ def shows_no_real_data(page: Page) -> list[str]:
         reads = list(_reads_real_data(cell))
         if reads and pictures(cell):
             found.append(f"{where} reads {reads[0][0]} and stores a picture")
-        found += [f"{where} reads {name} although the profile may be lite; put it under "
-                  '`if run.profile == "full":`' for name, guarded in reads if not guarded]
+        found += [
+            f"{where} reads {name} although the profile may be lite; put it under "
+            '`if run.profile == "full":`'
+            for name, guarded in reads
+            if not guarded
+        ]
     return found
 
 
 def _reads_real_data(cell: Any) -> Iterator[tuple[str, bool]]:
     """Each mention of a real data set, imports aside, and whether only `full` gets there."""
+
     def visit(node: ast.AST, guarded: bool) -> Iterator[tuple[str, bool]]:
-        name = next((getattr(node, key) for key in ("id", "attr", "value") if hasattr(node, key)),
-                    None)
+        name = next(
+            (getattr(node, key) for key in ("id", "attr", "value") if hasattr(node, key)), None
+        )
         if name in REAL.get(type(node), ()):
             yield name, guarded
         test = ast.unparse(node.test) if isinstance(node, (ast.If, ast.IfExp)) else ""
         full = bool(re.fullmatch(r"(run\.)?profile(\(\))? == 'full'", test))
         lite = bool(re.fullmatch(r"(run\.)?profile(\(\))? == 'lite'", test))
         for part, child in _children(node):
-            inside = (full and part == "body") or (lite and part == "orelse") or (
-                isinstance(node, ast.keyword) and node.arg == "full")
+            inside = (
+                (full and part == "body")
+                or (lite and part == "orelse")
+                or (isinstance(node, ast.keyword) and node.arg == "full")
+            )
             yield from visit(child, guarded or inside)
 
     for statement in _statements(cell):
@@ -410,18 +477,23 @@ def has_captions(page: Page) -> list[str]:
     found = []
     for where, cell, i in page.code:
         kinds = pictures(cell)
-        found += [f"{where} stores {kind}; figures are image/png"
-                  for kind in kinds if kind != "image/png"]
+        found += [
+            f"{where} stores {kind}; figures are image/png" for kind in kinds if kind != "image/png"
+        ]
         below = page.after(i, "markdown")
-        if kinds and not re.match(r"(\*)[^*\s](.|\n(?!\s*\n))*[^*\s]\1(?!\*)",
-                                  below.source.strip() if below else ""):
+        if kinds and not re.match(
+            r"(\*)[^*\s](.|\n(?!\s*\n))*[^*\s]\1(?!\*)", below.source.strip() if below else ""
+        ):
             found.append(f"{where} shows a figure, but no caption in italics (*…*) follows")
     return found
 
 
-LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(<?([^)\s>]*)>?(?:\s+\"[^\"]*\")?\)"
-                  r"|<(img|a)\b[^>]*?(?:src|href)=\"([^\"]*)\"[^>]*>"
-                  r"|^\[[^\]^]+\]:\s*(\S+)", re.M)                                   # fmt: skip
+LINK = re.compile(
+    r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(<?([^)\s>]*)>?(?:\s+\"[^\"]*\")?\)"
+    r"|<(img|a)\b[^>]*?(?:src|href)=\"([^\"]*)\"[^>]*>"
+    r"|^\[[^\]^]+\]:\s*(\S+)",
+    re.M,
+)
 
 
 def has_links_that_resolve(page: Page) -> list[str]:
@@ -465,11 +537,13 @@ def broken(page: Page, target: str) -> str:
 
 def anchors(markdown: str) -> set[str]:
     """What links may call the headings: as JupyterLab does, and as GitHub does."""
-    found = [re.match(r"#+ +(.*?)\s*#*$", line) for line, fenced in lines_of(markdown)
-             if not fenced]
+    found = [
+        re.match(r"#+ +(.*?)\s*#*$", line) for line, fenced in lines_of(markdown) if not fenced
+    ]
     titles = [re.sub(r"[`*]", "", match[1]) for match in found if match]
     return {title.replace(" ", "-") for title in titles} | {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+    }
 
 
 EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2757\u2764\ufe0f]")
@@ -497,13 +571,21 @@ def opens_with_title_and_picture(page: Page) -> list[str]:
     shape = rf"# {int(number)} · [^\n]+\n\n(.+?)\n\n!\[[^\]]+\]\(pictures/{number}\.png\)"
     match = re.fullmatch(shape, source, re.S)
     if not match:
-        return [f"the first cell is not `# {int(number)} · Title`, one or two sentences, "
-                f"`![alternative text](pictures/{number}.png)`"]
+        return [
+            f"the first cell is not `# {int(number)} · Title`, one or two sentences, "
+            f"`![alternative text](pictures/{number}.png)`"
+        ]
     sentences = len(re.findall(r"[.?](?=\s+[A-Z*`“]|\s*$)", plain(match[1])))
-    titles = [line for cell in page.notebook.cells[1:] if cell.cell_type == "markdown"
-              for line, fenced in lines_of(cell.source) if re.match("# ", line) and not fenced]
-    found = when(sentences not in (1, 2),
-                 f"{sentences} sentences under the title, expected one or two")
+    titles = [
+        line
+        for cell in page.notebook.cells[1:]
+        if cell.cell_type == "markdown"
+        for line, fenced in lines_of(cell.source)
+        if re.match("# ", line) and not fenced
+    ]
+    found = when(
+        sentences not in (1, 2), f"{sentences} sentences under the title, expected one or two"
+    )
     return found + [f"a second title: {line}" for line in titles]
 
 
@@ -521,31 +603,49 @@ def states_outcomes_time_and_needs(page: Page) -> list[str]:
         found.append(f"there is no seglib/exercises/lesson{page.path.name[:2]}.py")
     else:
         outcomes = [" ".join(text.split()).rstrip(".;,") for text in page.lesson.outcomes]
-        found += [f"outcome {n}: {text!r} is not what LESSON says"
-                  for n, text in enumerate(listed, 1) if text not in outcomes]
-        found += [f"LESSON's outcome {text!r} is missing, or in another place"
-                  for n, text in enumerate(outcomes) if text not in listed[n:n + 1]]
+        found += [
+            f"outcome {n}: {text!r} is not what LESSON says"
+            for n, text in enumerate(listed, 1)
+            if text not in outcomes
+        ]
+        found += [
+            f"LESSON's outcome {text!r} is missing, or in another place"
+            for n, text in enumerate(outcomes)
+            if text not in listed[n : n + 1]
+        ]
     found += when(len(listed) not in (3, 4, 5), f"{len(listed)} outcomes, expected three to five")
     numbers = re.findall(r"^\d+(?=\. )", after, re.M)
-    found += when(numbers != [str(n) for n in range(1, len(numbers) + 1)],
-                  "the outcomes are not numbered 1, 2, …")
+    found += when(
+        numbers != [str(n) for n in range(1, len(numbers) + 1)],
+        "the outcomes are not numbered 1, 2, …",
+    )
     time = re.search(r"^\*\*Time\*\* · (.+)$", after, re.M)
-    found += when(not time or not re.search(r"\d+.*\bminutes?\b", time[1]),
-                  "no line `**Time** · …` in minutes")
+    found += when(
+        not time or not re.search(r"\d+.*\bminutes?\b", time[1]),
+        "no line `**Time** · …` in minutes",
+    )
     needs = re.search(r"^\*\*Needs\*\* · \S.+$", after, re.M)
     found += when(not needs, "no line `**Needs** · …`")
-    rest = after[needs.end():] if needs else ""
+    rest = after[needs.end() :] if needs else ""
     return found + when("xercise" not in rest, "no line after it says how exercises work")
 
 
 def sets_up_in_its_third_cell(page: Page) -> list[str]:
     """Imports and `run = setup(lite=dict(…), full=dict(…))`, once; Colab may come before."""
-    cells = [cell for cell in page.notebook.cells
-             if cell.cell_type == "markdown" or not is_colab(cell.source)]
+    cells = [
+        cell
+        for cell in page.notebook.cells
+        if cell.cell_type == "markdown" or not is_colab(cell.source)
+    ]
     third = cells[2] if len(cells) > 2 and cells[2].cell_type == "code" else None
-    calls = [(cell, node) for _, cell, _ in page.code for node in walk(cell)
-             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
-             and ast.unparse(node.value.func) == "setup"]
+    calls = [
+        (cell, node)
+        for _, cell, _ in page.code
+        for node in walk(cell)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and ast.unparse(node.value.func) == "setup"
+    ]
     if len(calls) != 1 or calls[0][0] is not third:
         return ["`run = setup(…)` does not stand in the third cell, and only there"]
     node = calls[0][1]
@@ -554,35 +654,54 @@ def sets_up_in_its_third_cell(page: Page) -> list[str]:
     number = page.path.name[:2]
     found = when(ast.unparse(node.targets[0]) != "run", "setup's result is not called run")
     found += when(not shown, "setup does not show lite=dict(…) and full=dict(…) side by side")
-    return found + when(f"from seglib.exercises import lesson{number} as ex" not in third.source,
-                        f"the third cell does not import lesson{number} as ex")
+    return found + when(
+        f"from seglib.exercises import lesson{number} as ex" not in third.source,
+        f"the third cell does not import lesson{number} as ex",
+    )
 
 
 def has_its_sections_in_order(page: Page) -> list[str]:
     """`## 1 · A question?` …, Check yourself, Deep dives, and the three that end a lesson."""
     found, step, count = [], 0, 0
-    frame = [r"(\d+) · .+\?", r"Check yourself", r"Deep dive · .+", r"In this lesson you\b.*",
-             r"Mistakes to remember", r"Further reading"]                          # fmt: skip
+    frame = [
+        r"(\d+) · .+\?",
+        r"Check yourself",
+        r"Deep dive · .+",
+        r"In this lesson you\b.*",
+        r"Mistakes to remember",
+        r"Further reading",
+    ]
     for part in page.sections[1:]:
         fits = [n for n, shape in enumerate(frame) if re.fullmatch(shape, part.title)]
         if not fits:
-            found.append(f"`## {part.title}` is none of: numbered question, {frame[1]}, Deep dive "
-                         "· …, In this lesson you, Mistakes to remember, Further reading")
+            found.append(
+                f"`## {part.title}` is none of: numbered question, {frame[1]}, Deep dive "
+                "· …, In this lesson you, Mistakes to remember, Further reading"
+            )
             continue
         if fits[0] < step or (fits[0] == step and step not in (0, 2)):
             found.append(f"`## {part.title}` comes too late")
         step = max(step, fits[0])
         if fits[0] == 0:
             count += 1
-            found += when(int(part.title.split()[0]) != count,
-                          f"`## {part.title}` is section {count}")
+            found += when(
+                int(part.title.split()[0]) != count, f"`## {part.title}` is section {count}"
+            )
         if not part.text.strip() and not part.code:
             found.append(f"`## {part.title}` is empty")
-    found += when(not 1 <= count <= MAX_SECTIONS,
-                  f"{count} core sections, expected one to {MAX_SECTIONS}")
-    return found + [f"there is no `## {title}`" for title in (
-        "Check yourself", "In this lesson you", "Mistakes to remember", "Further reading")
-        if page.section(title) is None]
+    found += when(
+        not 1 <= count <= MAX_SECTIONS, f"{count} core sections, expected one to {MAX_SECTIONS}"
+    )
+    return found + [
+        f"there is no `## {title}`"
+        for title in (
+            "Check yourself",
+            "In this lesson you",
+            "Mistakes to remember",
+            "Further reading",
+        )
+        if page.section(title) is None
+    ]
 
 
 def predicts_and_runs_in_each_section(page: Page) -> list[str]:
@@ -608,8 +727,9 @@ def prompts_each_exercise(page: Page) -> list[str]:
         prompts = PROMPT.findall(cell.source)
         mentions = len(re.findall(r"\*\*Exercise \d", cell.source))
         if mentions != len(prompts) or len(prompts) > 1:
-            found.append(f"{where}: a prompt is `> **Exercise 3 · debug · outcome 2.** …`, one in "
-                         "a cell")
+            found.append(
+                f"{where}: a prompt is `> **Exercise 3 · debug · outcome 2.** …`, one in a cell"
+            )
         for number, kind, outcome in prompts[:1]:
             seen.append(int(number))
             asked = cells.pop(i + 1, None)
@@ -618,10 +738,13 @@ def prompts_each_exercise(page: Page) -> list[str]:
                 continue
             exercise = known.get(asked.name)
             if exercise and (kind, int(outcome)) != (exercise.kind, exercise.outcome + 1):
-                found.append(f"exercise {number} (ex.{asked.name}) says {kind}, outcome {outcome}; "
-                             f"LESSON says {exercise.kind}, outcome {exercise.outcome + 1}")
-    found += [f"{cell.where} checks ex.{cell.name} without a prompt before it"
-              for cell in cells.values()]
+                found.append(
+                    f"exercise {number} (ex.{asked.name}) says {kind}, outcome {outcome}; "
+                    f"LESSON says {exercise.kind}, outcome {exercise.outcome + 1}"
+                )
+    found += [
+        f"{cell.where} checks ex.{cell.name} without a prompt before it" for cell in cells.values()
+    ]
     return found + when(seen != list(range(1, len(seen) + 1)), f"exercises are numbered {seen}")
 
 
@@ -631,26 +754,44 @@ def has_placeholders(page: Page) -> list[str]:
     for asked in exercise_cells(page):
         where, cell = f"{asked.where} (ex.{asked.name})", asked.cell
         statements = tree(cell.source).body
-        first = next((n for n, statement in enumerate(statements)
-                      if f"ex.{asked.name}.check" in ast.unparse(statement)), 0)
+        first = next(
+            (
+                n
+                for n, statement in enumerate(statements)
+                if f"ex.{asked.name}.check" in ast.unparse(statement)
+            ),
+            0,
+        )
         tail = [ast.unparse(statement) for statement in statements[first:]]
         names = asked.answer.strip("()")
-        use = {f"{target} = ex.{asked.name}.use({asked.answer})"
-               for target in (names, f"({names})")}
+        use = {
+            f"{target} = ex.{asked.name}.use({asked.answer})" for target in (names, f"({names})")
+        }
         if tail[0] != f"ex.{asked.name}.check({asked.answer})" or not set(tail[1:]) <= use:
-            found.append(f"{where} does not end with `ex.{asked.name}.check(answer)` and, at most, "
-                         f"`answer = ex.{asked.name}.use(answer)`")
-        holes = [node for statement in statements[:first] for node in ast.walk(statement)
-                 if isinstance(node, ast.Constant) and node.value is ...]
+            found.append(
+                f"{where} does not end with `ex.{asked.name}.check(answer)` and, at most, "
+                f"`answer = ex.{asked.name}.use(answer)`"
+            )
+        holes = [
+            node
+            for statement in statements[:first]
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Constant) and node.value is ...
+        ]
         found += when(not holes, f"{where} has no placeholder `...`")
-        found += when(not asked.placeholder.endswith("\n\n"),
-                      f"{where}: no empty line before the check")
+        found += when(
+            not asked.placeholder.endswith("\n\n"), f"{where}: no empty line before the check"
+        )
         found += when(IGNORED not in tags(cell), f"{where} lacks the tag {IGNORED}")
-        found += when(not asked.said.startswith("not attempted yet"),
-                      f"{where} is stored with an answer: {asked.said[:40]!r}, expected `not "
-                      "attempted yet`")
-    return found + [f"{where} gives away ex.{call[0]}" for where, cell, _ in page.code
-                    for call in calls_of(cell, "solution", "source")]
+        found += when(
+            not asked.said.startswith("not attempted yet"),
+            f"{where} is stored with an answer: {asked.said[:40]!r}, expected `not attempted yet`",
+        )
+    return found + [
+        f"{where} gives away ex.{call[0]}"
+        for where, cell, _ in page.code
+        for call in calls_of(cell, "solution", "source")
+    ]
 
 
 def tests_every_outcome(page: Page) -> list[str]:
@@ -659,38 +800,59 @@ def tests_every_outcome(page: Page) -> list[str]:
         return []
     known, cells = page.lesson.exercises, [cell.name for cell in exercise_cells(page)]
     found = [f"ex.{name} has no cell" for name in known if name not in cells]
-    found += [f"ex.{name} is checked, but LESSON has no such exercise"
-              for name in dict.fromkeys(cells) if name not in known]
-    found += [f"ex.{name} is checked in {cells.count(name)} cells" for name in dict.fromkeys(cells)
-              if cells.count(name) > 1]
+    found += [
+        f"ex.{name} is checked, but LESSON has no such exercise"
+        for name in dict.fromkeys(cells)
+        if name not in known
+    ]
+    found += [
+        f"ex.{name} is checked in {cells.count(name)} cells"
+        for name in dict.fromkeys(cells)
+        if cells.count(name) > 1
+    ]
     asked = [known[name] for name in cells if name in known]
-    found += [f"no exercise tests outcome {n}: {text}" for n, text in enumerate(
-        page.lesson.outcomes, 1) if n not in {exercise.outcome + 1 for exercise in asked}]
+    found += [
+        f"no exercise tests outcome {n}: {text}"
+        for n, text in enumerate(page.lesson.outcomes, 1)
+        if n not in {exercise.outcome + 1 for exercise in asked}
+    ]
     kinds = {exercise.kind for exercise in asked}
-    return found + when(len(kinds) < 3, f"{len(asked)} exercises of {len(kinds)} kinds, expected "
-                                        "at least three of different kinds")       # fmt: skip
+    return found + when(
+        len(kinds) < 3,
+        f"{len(asked)} exercises of {len(kinds)} kinds, expected at least three of different kinds",
+    )
 
 
 def has_a_quiz(page: Page) -> list[str]:
     """Three or four questions with options a, b, c …; one fold each, which weighs every option."""
     quiz = page.section("Check yourself")
     if quiz is None:
-        return []                                   # (its absence is another rule's fault)
+        return []  # (its absence is another rule's fault)
     *asked, rest = re.split(r"(<details>.*?</details>)", quiz.text, flags=re.S)
-    found = when(len(asked) // 2 not in (3, 4),
-                 f"{len(asked) // 2} questions with a fold, expected three or four")
+    found = when(
+        len(asked) // 2 not in (3, 4),
+        f"{len(asked) // 2} questions with a fold, expected three or four",
+    )
     found += when(rest.strip(), "after the last fold comes more: a question without one?")
     for n, (question, fold) in enumerate(zip(asked[::2], asked[1::2], strict=True), 1):
         options = _options(question)
         if "?" not in question or len(options) < 3:
-            found.append(f"question {n} needs a question mark and three options or more, `a) …`, "
-                         f"`b) …`; found {len(options)}")
+            found.append(
+                f"question {n} needs a question mark and three options or more, `a) …`, "
+                f"`b) …`; found {len(options)}"
+            )
         if not re.match(r"<details>\s*<summary>Answer</summary>\s*\n\s*\n", fold):
-            found.append(f"fold {n} does not begin with <details><summary>Answer</summary> and an "
-                         "empty line")
+            found.append(
+                f"fold {n} does not begin with <details><summary>Answer</summary> and an empty line"
+            )
         answer = fold.split("</summary>")[-1]
-        missing = [letter for letter in options if not re.search(
-            rf"(?<![\w’']){letter}(?:[).:,;*`]| and | or {WORD_AFTER[letter in 'aA']})", answer)]
+        missing = [
+            letter
+            for letter in options
+            if not re.search(
+                rf"(?<![\w’']){letter}(?:[).:,;*`]| and | or {WORD_AFTER[letter in 'aA']})", answer
+            )
+        ]
         found += when(missing, f"fold {n} says nothing of option {', '.join(missing)}")
     return found
 
@@ -719,31 +881,54 @@ def ends_as_a_lesson(page: Page) -> list[str]:
     last = page.code[-1][1] if page.code else None
     if len(sums) != 1 or sums[0][0] is not last or last.source.strip() != "ex.summary()":
         found.append("the last code cell is not `ex.summary()` alone, and only there")
-    found += [f"ex.summary() lacks the tag {IGNORED}" for cell, _ in sums
-              if IGNORED not in tags(cell)]
+    found += [
+        f"ex.summary() lacks the tag {IGNORED}" for cell, _ in sums if IGNORED not in tags(cell)
+    ]
     for title in ("In this lesson you", "Mistakes to remember", "Further reading"):
         part = page.section(title)
         items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", part.text if part else "", re.M)
         found += when(not items, f"`## {title}` has no list")
         if title == "Further reading":
-            found += [f"a reference needs a year and arXiv, DOI, link, volume or pages: {item[:60]}"
-                      for item in items if not re.search(PLACE, item)
-                      or not re.search(r"\b(19|20)\d\d\b", re.sub(PLACE, "", item))]
+            found += [
+                f"a reference needs a year and arXiv, DOI, link, volume or pages: {item[:60]}"
+                for item in items
+                if not re.search(PLACE, item)
+                or not re.search(r"\b(19|20)\d\d\b", re.sub(PLACE, "", item))
+            ]
             found += when("arXiv:" not in "".join(items), "no reference has an arXiv number")
     return found
 
 
 Rule = Callable[[Page], list[str]]
 TECHNICAL: tuple[Rule, ...] = (
-    is_sound, is_numbered, ran_without_error, has_its_outputs, names_no_machine, is_small,
-    has_known_tags, asserts_what_it_ignores, is_plain_python, has_short_cells,
-    imports_what_is_declared, shows_no_real_data, has_captions, has_links_that_resolve, is_sober,
-)                                                                                  # fmt: skip
+    is_sound,
+    is_numbered,
+    ran_without_error,
+    has_its_outputs,
+    names_no_machine,
+    is_small,
+    has_known_tags,
+    asserts_what_it_ignores,
+    is_plain_python,
+    has_short_cells,
+    imports_what_is_declared,
+    shows_no_real_data,
+    has_captions,
+    has_links_that_resolve,
+    is_sober,
+)
 FRAME: tuple[Rule, ...] = (
-    opens_with_title_and_picture, states_outcomes_time_and_needs, sets_up_in_its_third_cell,
-    has_its_sections_in_order, predicts_and_runs_in_each_section, prompts_each_exercise,
-    has_placeholders, tests_every_outcome, has_a_quiz, ends_as_a_lesson,
-)                                                                                  # fmt: skip
+    opens_with_title_and_picture,
+    states_outcomes_time_and_needs,
+    sets_up_in_its_third_cell,
+    has_its_sections_in_order,
+    predicts_and_runs_in_each_section,
+    prompts_each_exercise,
+    has_placeholders,
+    tests_every_outcome,
+    has_a_quiz,
+    ends_as_a_lesson,
+)
 
 
 if __name__ == "__main__":

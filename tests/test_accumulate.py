@@ -22,7 +22,7 @@ class Uneven(Toy):
 
     def read(self, index):
         image, mask = super().read(index)
-        mask[(3 + 3 * index):] = 255
+        mask[(3 + 3 * index) :] = 255
         if index in self.void:
             mask[:] = 255
         return image, mask
@@ -38,8 +38,9 @@ class Double(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(),
-                                 nn.Conv2d(4, 3, 1)).double()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 3, 1)
+        ).double()
 
     def forward(self, images):
         return self.net(images.double())
@@ -51,8 +52,10 @@ def trained(batch_size, accumulate, loss=None, data=Uneven, length=6, shuffle=Tr
     model = Double()
     loader = make_loader(data(length, eval_transform(24, 32)), batch_size, shuffle=shuffle)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    losses = [train_epoch(model, loader, loss or CrossEntropyLoss(), optimizer,
-                          accumulate=accumulate)[0] for _ in range(epochs)]
+    losses = [
+        train_epoch(model, loader, loss or CrossEntropyLoss(), optimizer, accumulate=accumulate)[0]
+        for _ in range(epochs)
+    ]
     return torch.cat([p.detach().flatten() for p in model.parameters()]), losses
 
 
@@ -60,8 +63,16 @@ def distance(a, b):
     return float((a[0] - b[0]).abs().max())
 
 
-@pytest.mark.parametrize("loss", [CrossEntropyLoss(), CrossEntropyLoss(WEIGHT), FocalLoss(),
-                                  CrossEntropyLoss(WEIGHT, label_smoothing=0.1)], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropyLoss(),
+        CrossEntropyLoss(WEIGHT),
+        FocalLoss(),
+        CrossEntropyLoss(WEIGHT, label_smoothing=0.1),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_equals_one_big_batch(loss, batch_size):
     big, parts = trained(6, 1, loss), trained(batch_size, 6 // batch_size, loss)
@@ -88,12 +99,14 @@ def test_batches_without_a_valid_pixel():
 
 def test_the_last_step_of_an_epoch_may_have_fewer_batches():
     """7 images by 3 are steps of 3, 3 and 1; by single images, 3 to a step, the same three."""
-    assert distance(trained(3, 1, length=7, shuffle=False),
-                    trained(1, 3, length=7, shuffle=False)) < 1e-6
+    assert (
+        distance(trained(3, 1, length=7, shuffle=False), trained(1, 3, length=7, shuffle=False))
+        < 1e-6
+    )
 
 
 def test_the_schedule_moves_once_a_step(tmp_path):
-    tiny_run(tmp_path, epochs=2, accumulate=2)         # 3 batches: a step of 2 and one of 1
+    tiny_run(tmp_path, epochs=2, accumulate=2)  # 3 batches: a step of 2 and one of 1
     training = torch.load(tmp_path / "last.pt", weights_only=True)["training"]
     assert training["scheduler"]["total_steps"] == training["scheduler"]["last_epoch"] == 4
     assert training["settings"]["accumulate"] == 2
@@ -101,9 +114,11 @@ def test_the_schedule_moves_once_a_step(tmp_path):
         tiny_run(tmp_path, epochs=2, resume=True)
 
 
-@pytest.mark.parametrize("loss", [DiceLoss(), LovaszSoftmaxLoss(),
-                                  CombinedLoss({CrossEntropyLoss(): 1.0, DiceLoss(): 1.0})],
-                         ids=["dice", "lovasz", "sum"])
+@pytest.mark.parametrize(
+    "loss",
+    [DiceLoss(), LovaszSoftmaxLoss(), CombinedLoss({CrossEntropyLoss(): 1.0, DiceLoss(): 1.0})],
+    ids=["dice", "lovasz", "sum"],
+)
 def test_ratios_over_a_batch_do_not_decompose(loss):
     """As documented: Dice and Lovász of parts are other losses; they train all the same."""
     big, parts = trained(6, 1, loss), trained(2, 3, loss)

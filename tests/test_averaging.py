@@ -36,8 +36,11 @@ def averaged_by_hand(decay, epochs=2):
                 optimizer.step()
                 schedule.step()
                 now = {k: v.detach().double() for k, v in model.state_dict().items()}
-                average = now if average is None else {
-                    k: decay * average[k] + (1 - decay) * v for k, v in now.items()}
+                average = (
+                    now
+                    if average is None
+                    else {k: decay * average[k] + (1 - decay) * v for k, v in now.items()}
+                )
     return average
 
 
@@ -61,20 +64,20 @@ def test_the_average_is_evaluated_and_saved_and_the_model_ends_with_it(tmp_path)
     assert same_weights(last.model.state_dict(), model.state_dict())
     best = load_checkpoint(tmp_path / "best.pt", tiny_model()).model
     assert evaluate(best, val).miou == history.best["val_miou"]
-    plain, _ = tiny_run(None)                                  # averaging does not disturb training
+    plain, _ = tiny_run(None)  # averaging does not disturb training
     assert same_weights(last.training["trained"], plain.state_dict())
 
 
 def test_the_average_resumes_exactly(tmp_path):
     whole, _ = tiny_run(None, epochs=4, ema=0.9)
     loss = MortalLoss()
-    loss.life = Mortal(14)                                     # in the third epoch
+    loss.life = Mortal(14)  # in the third epoch
     with pytest.raises(Killed):
         tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss)
     loss.life = None
     resumed, _ = tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss, resume=True)
     assert same_weights(whole.state_dict(), resumed.state_dict())
-    again, _ = tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss, resume=True)      # a finished run
+    again, _ = tiny_run(tmp_path, epochs=4, ema=0.9, loss=loss, resume=True)  # a finished run
     assert same_weights(whole.state_dict(), again.state_dict())
 
 
@@ -83,8 +86,14 @@ def test_a_frozen_backbone_is_averaged_as_it_is():
     model = create_model("fcn32s", 3, backbone="mobilenet_v3_small")
     before = model.backbone.state_dict()
     before = {k: v.clone() for k, v in before.items()}
-    fit(model, make_loader(Toy(4, eval_transform(32, 48)), 2, shuffle=True), epochs=1, lr=0.01,
-        freeze_epochs=1, ema=0.5)
+    fit(
+        model,
+        make_loader(Toy(4, eval_transform(32, 48)), 2, shuffle=True),
+        epochs=1,
+        lr=0.01,
+        freeze_epochs=1,
+        ema=0.5,
+    )
     for name, value in model.backbone.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=1e-6, atol=1e-7)
 
@@ -105,9 +114,10 @@ def test_channels_last_computes_the_same_in_another_layout():
     assert all(seen) and len(seen) == 2 * 3 + 2 * 2
     assert other[0].weight.is_contiguous(memory_format=torch.channels_last)
     _, plain = tiny_run(None)
-    for key in ("train_loss", "val_loss"):         # (digits of weights: AdamW enlarges rounding)
-        assert [row[key] for row in history.rows] == pytest.approx([r[key] for r in plain.rows],
-                                                                   rel=1e-2)
+    for key in ("train_loss", "val_loss"):  # (digits of weights: AdamW enlarges rounding)
+        assert [row[key] for row in history.rows] == pytest.approx(
+            [r[key] for r in plain.rows], rel=1e-2
+        )
 
 
 def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
@@ -126,8 +136,8 @@ def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
     made = []
     monkeypatch.setattr(torch, "compile", Compiled)
     model, _ = tiny_run(tmp_path, compile=True, ema=0.9)
-    assert made[0]._orig_mod is model and made[0].calls == 2 * 3       # steps, not evaluations
-    load_checkpoint(tmp_path / "last.pt", tiny_model())                # names as without
+    assert made[0]._orig_mod is model and made[0].calls == 2 * 3  # steps, not evaluations
+    load_checkpoint(tmp_path / "last.pt", tiny_model())  # names as without
     plain, _ = tiny_run(None, ema=0.9)
     assert same_weights(model.state_dict(), plain.state_dict())
 
@@ -142,8 +152,11 @@ def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("options", [{}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0},
-                                     {"channels_last": True, "ema": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0}, {"channels_last": True, "ema": 0.9}],
+    ids=str,
+)
 def test_on_a_gpu(tmp_path, options):
     model, history = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, **options)
     assert history.rows[-1]["peak_gb"] > 0 and "peak_gb" in history.table()
@@ -171,8 +184,9 @@ def test_a_gpu_goes_on_where_another_kind_of_run_stopped(tmp_path, options, befo
         for state in optimizer["state"].values():
             state["step"] = state["step"].cpu()
         torch.save(content, tmp_path / "last.pt")
-    model, history = tiny_run(tmp_path, model=tiny_model().cuda(), loss=Alarm(), resume=True,
-                              **options)
+    model, history = tiny_run(
+        tmp_path, model=tiny_model().cuda(), loss=Alarm(), resume=True, **options
+    )
     assert len(history.rows) == 2 and torch.isfinite(next(model.parameters())).all()
 
 

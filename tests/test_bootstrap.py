@@ -89,8 +89,12 @@ class Tree:
         for tool in ("sh", "mkdir", "ln", "sleep", "cp", "touch", "kill"):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
         python = self.script("python", PYTHON, folder=folder / "venv")
-        self.env = {"PATH": str(self.bin), "CALLS": str(self.calls), "HOME": str(folder),
-                    "PYTHON": str(python)}
+        self.env = {
+            "PATH": str(self.bin),
+            "CALLS": str(self.calls),
+            "HOME": str(folder),
+            "PYTHON": str(python),
+        }
 
     def script(self, name: str, body: str, folder: Path | None = None) -> Path:
         path = (folder or self.bin) / name
@@ -123,19 +127,31 @@ class Tree:
                 module.guarded(module.main, list(args))
         code = end.value.code
         out, err = self.capfd.readouterr()
-        if isinstance(code, str):                      # as Python does when it ends
+        if isinstance(code, str):  # as Python does when it ends
             code, err = 1, err + code + "\n"
         return subprocess.CompletedProcess(args, code or 0, out, err)
 
     def start(self, *args: str, **how: Any) -> subprocess.Popen[str]:
         """Run it as a reader would: as a program."""
-        return subprocess.Popen([sys.executable, "bootstrap.py", *args], cwd=self.root,
-                                env=self.env, text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, **how)
+        return subprocess.Popen(
+            [sys.executable, "bootstrap.py", *args],
+            cwd=self.root,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **how,
+        )
 
     def run_program(self, *args: str, python: str = sys.executable) -> Result:
-        return subprocess.run([python, "bootstrap.py", *args], cwd=self.root, env=self.env,
-                              capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [python, "bootstrap.py", *args],
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     def called(self) -> list[str]:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
@@ -182,10 +198,10 @@ def test_first_call_installs_and_the_second_calls_nobody(tree: Tree) -> None:
     venv, install = tree.called()
     assert venv.startswith("venv --no-project")
     assert install.endswith("-c requirements.lock -e .[lab,test]")
-    tree.script("uv", "exit 1")                        # a call would now fail
+    tree.script("uv", "exit 1")  # a call would now fail
     start = time.perf_counter()
     second = tree.run_program("test-fast", "-k", "some")
-    assert time.perf_counter() - start < 2             # 0.1 s; the bound allows for a busy machine
+    assert time.perf_counter() - start < 2  # 0.1 s; the bound allows for a busy machine
     assert second.stdout == "ran test-fast -k some\n"
     assert second.stderr == ""
     assert len(tree.called()) == 2
@@ -193,7 +209,7 @@ def test_first_call_installs_and_the_second_calls_nobody(tree: Tree) -> None:
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "requirements.lock"])
 def test_changed_packages_install_again_into_the_same_environment(tree: Tree, change: str) -> None:
-    tree.script("python", RUNS, folder=Path(tree.env["PYTHON"]).parent)     # a real one, for once
+    tree.script("python", RUNS, folder=Path(tree.env["PYTHON"]).parent)  # a real one, for once
     tree.uv()
     tree.run("setup")
     with open(tree.root / change, "a") as handle:
@@ -206,7 +222,7 @@ def test_torch_for_cpu_is_asked_for_and_remembered(tree: Tree) -> None:
     tree.uv()
     assert tree.run("setup", SEGLIB_TORCH="cpu").returncode == 0
     assert "--torch-backend cpu" in tree.called()[1]
-    assert tree.run("setup").returncode == 0           # not named again: no other torch
+    assert tree.run("setup").returncode == 0  # not named again: no other torch
     assert tree.run("setup", "--torch", "cpu").returncode == 0
     assert len(tree.called()) == 2
     # another torch satisfies the same version: an installer would keep it, so .venv is made anew
@@ -220,7 +236,7 @@ def test_oldest_versions_are_asked_for(tree: Tree) -> None:
     assert tree.run("setup", SEGLIB_VERSIONS="oldest").returncode == 0
     assert "--resolution lowest-direct" in tree.called()[1]
     assert "requirements.lock" not in tree.called()[1]
-    assert tree.run("setup").returncode == 0           # the locked ones again: nothing old stays
+    assert tree.run("setup").returncode == 0  # the locked ones again: nothing old stays
     assert tree.kinds() == ["venv", "pip", "venv", "pip"]
 
 
@@ -245,14 +261,28 @@ def test_status_of_a_command_is_handed_on(tree: Tree) -> None:
 # ---------------------------------------------------------------- what each command needs
 
 
-@pytest.mark.parametrize(("line", "extras"), [
-    ("lab", "lab"), ("lab --no-browser", "lab"), ("setup", "lab"), ("reset LESSON=03", "lab"),
-    ("full", "lab"), ("pretrain", "lab"), ("setup full", "lab"),
-    ("test", "lab,test"), ("test-fast", "lab,test"), ("test-everywhere", "bench,lab,test"),
-    ("soak", "lab,test"), ("notebooks LESSON=03", "lab,test"), ("experiments", "lab,test"),
-    ("setup test", "lab,test"), ("setup lab soak", "lab,test"),
-    ("bench", "bench,lab,test"), ("setup bench", "bench,lab,test"),
-])
+@pytest.mark.parametrize(
+    ("line", "extras"),
+    [
+        ("lab", "lab"),
+        ("lab --no-browser", "lab"),
+        ("setup", "lab"),
+        ("reset LESSON=03", "lab"),
+        ("full", "lab"),
+        ("pretrain", "lab"),
+        ("setup full", "lab"),
+        ("test", "lab,test"),
+        ("test-fast", "lab,test"),
+        ("test-everywhere", "bench,lab,test"),
+        ("soak", "lab,test"),
+        ("notebooks LESSON=03", "lab,test"),
+        ("experiments", "lab,test"),
+        ("setup test", "lab,test"),
+        ("setup lab soak", "lab,test"),
+        ("bench", "bench,lab,test"),
+        ("setup bench", "bench,lab,test"),
+    ],
+)
 def test_a_command_installs_what_it_needs_and_no_more(tree: Tree, line: str, extras: str) -> None:
     tree.uv()
     assert tree.run(*line.split()).returncode == 0
@@ -276,7 +306,7 @@ def test_extras_add_up_in_one_environment(tree: Tree) -> None:
         assert tree.run(command).returncode == 0
         assert tree.extras() == extras.split(",")
     assert tree.kinds() == ["venv", "pip", "pip", "pip"]
-    tree.script("uv", "exit 1")                        # a call would now fail
+    tree.script("uv", "exit 1")  # a call would now fail
     for command in ("lab", "test", "bench", "setup", "full"):
         result = tree.run(command)
         assert (result.returncode, result.stderr) == (0, "")
@@ -284,9 +314,7 @@ def test_extras_add_up_in_one_environment(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("change", ["pyproject.toml", "requirements.lock"])
-def test_changed_packages_are_installed_for_all_installed_extras(
-    tree: Tree, change: str
-) -> None:
+def test_changed_packages_are_installed_for_all_installed_extras(tree: Tree, change: str) -> None:
     tree.uv()
     tree.run("test")
     with open(tree.root / change, "a") as handle:
@@ -313,7 +341,7 @@ def test_a_stamp_without_extras_is_stale(tree: Tree) -> None:
     del stamp["extras"]
     tree.stamp.write_text(json.dumps(stamp))
     assert tree.run("lab").stdout.endswith("ran lab\n")
-    assert tree.kinds() == ["venv", "pip", "pip"]      # into the same environment
+    assert tree.kinds() == ["venv", "pip", "pip"]  # into the same environment
     assert "--torch-backend cpu" in tree.called()[-1]
     assert tree.extras() == ["lab"]
 
@@ -332,15 +360,15 @@ def test_failing_to_add_test_tools_does_not_stop_the_lab(tree: Tree) -> None:
     tree.run("lab")
     tree.uv(f"printf '{NETWORK}\\n'; exit 1")
     line_of(tree.run("test"))
-    assert tree.run("lab").stdout == "ran lab\n"   # at once
+    assert tree.run("lab").stdout == "ran lab\n"  # at once
     assert len(tree.called()) == 3
 
 
 def test_what_could_not_be_installed_is_not_asked_for_again(tree: Tree) -> None:
-    tree.uv(f"printf '{FULL}\\n'; exit 1")             # too little space for `test` …
+    tree.uv(f"printf '{FULL}\\n'; exit 1")  # too little space for `test` …
     line_of(tree.run("test"))
     tree.uv()
-    assert tree.run("lab").returncode == 0             # … may be enough for `lab`
+    assert tree.run("lab").returncode == 0  # … may be enough for `lab`
     assert tree.extras() == ["lab"]
 
 
@@ -357,8 +385,11 @@ def test_what_lab_reset_and_full_run_comes_with_jupyterlab() -> None:
     while todo - seen:
         name = (todo - seen).pop()
         seen.add(name)
-        for wanted in imports(next(path for folder in ("tests", ".")
-                                   if (path := ROOT / folder / f"{name}.py").exists())):
+        for wanted in imports(
+            next(
+                path for folder in ("tests", ".") if (path := ROOT / folder / f"{name}.py").exists()
+            )
+        ):
             local = any((ROOT / folder / f"{wanted}.py").exists() for folder in ("tests", "."))
             if local:
                 todo.add(wanted)
@@ -389,7 +420,7 @@ def older() -> dict[str, Any]:
 
 def test_older_python_finds_a_fit_one_and_runs_again_with_it(tree: Tree) -> None:
     tree.uv()
-    tree.script("python3.13", "echo 'shim: command not found'; exit 127")   # a dead shim
+    tree.script("python3.13", "echo 'shim: command not found'; exit 127")  # a dead shim
     tree.script("python3.12", f'echo again >> "$CALLS"\n{RUNS}')
     tree.script("python3", OLD)
     result = tree.run("setup", change=older())
@@ -449,14 +480,17 @@ def test_a_really_older_python(tree: Tree) -> None:
 
 def python_with(tree: Tree, pip: str, venv: str = "exit 1") -> dict[str, Any]:
     """Makes a stand-in the Python of the set-up; `pip`, `venv` are shell scripts."""
-    script = tree.script("python3", f"""
+    script = tree.script(
+        "python3",
+        f"""
 case "$1 $2 $3" in
     "-m pip --version") {"exit 1" if pip == "none" else "echo pip 23"} ;;
     "-m pip install") {pip} ;;
     "-m venv --clear") {venv} ;;
     *) {RUNS} ;;
 esac
-""")
+""",
+    )
     return {"find_python": lambda: str(script)}
 
 
@@ -471,11 +505,11 @@ def test_without_uv_and_venv_pip_brings_uv(tree: Tree) -> None:
     assert result.returncode == 0, result.stderr
     pip, venv, install = tree.called()
     assert f"--target {tree.root}/.venv.uv uv>=" in pip
-    assert venv.startswith("venv --no-project")        # uv's own: needs no ensurepip
+    assert venv.startswith("venv --no-project")  # uv's own: needs no ensurepip
     assert install.startswith("pip install --python")
     shutil.rmtree(tree.root / ".venv")
     assert tree.run("setup", change=python_with(tree, pip="exit 1")).returncode == 0
-    assert len(tree.called()) == 5                     # the uv brought before serves again
+    assert len(tree.called()) == 5  # the uv brought before serves again
 
 
 def test_without_uv_and_pip_a_venv_brings_pip(tree: Tree) -> None:
@@ -518,19 +552,22 @@ UNFIT = "  x No solution found when resolving dependencies:\\n  because torch==9
 RIGHTS = "error: failed to remove file .venv/x: Permission denied (os error 13)"
 
 
-@pytest.mark.parametrize(("said", "what", "remedy"), [
-    (NETWORK, "the package index cannot be reached", "check the network"),
-    (FULL, "the disk is full", "2 GB with SEGLIB_TORCH=cpu"),
-    (UNFIT, "do not fit together", "unchanged requirements.lock"),
-    (RIGHTS, "a file cannot be written", "check the folder's rights"),
-    ("error: something new", "the installer failed", "fix what its last lines (above) report"),
-])
+@pytest.mark.parametrize(
+    ("said", "what", "remedy"),
+    [
+        (NETWORK, "the package index cannot be reached", "check the network"),
+        (FULL, "the disk is full", "2 GB with SEGLIB_TORCH=cpu"),
+        (UNFIT, "do not fit together", "unchanged requirements.lock"),
+        (RIGHTS, "a file cannot be written", "check the folder's rights"),
+        ("error: something new", "the installer failed", "fix what its last lines (above) report"),
+    ],
+)
 def test_failing_install(tree: Tree, said: str, what: str, remedy: str) -> None:
     tree.uv(f"printf '{said}\\n'; exit 1")
     result = tree.run("lab")
     line = line_of(result)
     assert what in line and remedy in line and "then run this again" in line
-    assert said.split("\\n")[0] in result.stdout        # the installer's own words stand above
+    assert said.split("\\n")[0] in result.stdout  # the installer's own words stand above
     assert not tree.stamp.exists()
     tree.uv()
     assert tree.run("lab").stdout.endswith("ran lab\n")
@@ -563,11 +600,14 @@ def test_little_space_is_noticed_before(tree: Tree) -> None:
     assert tree.called() == []
 
 
-@pytest.mark.parametrize(("number", "what"), [
-    (errno.EACCES, "copy the course to a folder of your own"),
-    (errno.EROFS, "copy the course to a folder of your own"),
-    (errno.ENOSPC, "the disk is full; free some space"),
-])
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.EACCES, "copy the course to a folder of your own"),
+        (errno.EROFS, "copy the course to a folder of your own"),
+        (errno.ENOSPC, "the disk is full; free some space"),
+    ],
+)
 def test_folder_that_takes_no_files(tree: Tree, number: int, what: str) -> None:
     """Root may write anywhere, so the refusal is a stand-in."""
 
@@ -602,9 +642,19 @@ def test_unknown_words(tree: Tree) -> None:
 # ---------------------------------------------------------------- .venv and its stamp
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b'{"digest": 3}', b'{"extras": "lab"}',
-    b'{"extras": [null, ["lab"], {}, "gone"]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"digest": 3}',
+        b'{"extras": "lab"}',
+        b'{"extras": [null, ["lab"], {}, "gone"]}',
+    ],
+)
 def test_broken_stamp_installs_again(tree: Tree, content: bytes) -> None:
     tree.uv()
     tree.run("setup")
@@ -681,19 +731,21 @@ def test_two_at_the_same_time_install_once(tree: Tree) -> None:
         out, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, "")
         assert out.endswith("ran lab\n")
-    assert len(tree.called()) == 2                     # one venv, one install
+    assert len(tree.called()) == 2  # one venv, one install
 
 
 def test_ctrl_c_is_quiet_and_the_next_call_goes_on(tree: Tree) -> None:
     # (no shell: one that is just starting a program can miss the signal)
-    waiting = ("import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
-               "open(os.environ['CALLS'], 'a').write('ready\\n'); time.sleep(60)")
+    waiting = (
+        "import os, signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "open(os.environ['CALLS'], 'a').write('ready\\n'); time.sleep(60)"
+    )
     tree.uv(f'exec "{sys.executable}" -c "{waiting}"')
     process = tree.start("lab", start_new_session=True)
     while "ready" not in tree.called():
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)              # as a terminal does: to everyone
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (130, "")
     tree.uv()
@@ -707,5 +759,11 @@ def test_clean_takes_environment_and_caches_only(tree: Tree) -> None:
     (tree.root / "data" / "camvid").mkdir(parents=True)
     assert tree.run("clean").returncode == 0
     left = {path.name for path in tree.root.iterdir()} - {"__pycache__"}
-    assert left == {"bootstrap.py", "pyproject.toml", "requirements.lock", "Makefile", "tests",
-                    "data"}
+    assert left == {
+        "bootstrap.py",
+        "pyproject.toml",
+        "requirements.lock",
+        "Makefile",
+        "tests",
+        "data",
+    }

@@ -15,8 +15,11 @@ def by_all_pairs(mask, void=255):
     found = np.full(mask.shape, np.nan)
     for y, x in pixels:
         if mask[y, x] != void:
-            others = [math.dist((y, x), other) for other in pixels
-                      if mask[other] not in (void, mask[y, x])]
+            others = [
+                math.dist((y, x), other)
+                for other in pixels
+                if mask[other] not in (void, mask[y, x])
+            ]
             found[y, x] = min(others, default=math.inf)
     return found
 
@@ -58,7 +61,7 @@ def test_a_large_distance_is_exact():
 
 def test_distances_by_hand():
     mask = np.array([[0, 0, 0, 255, 1], [0, 0, 0, 255, 1]], np.uint8)
-    nan = np.nan                                        # void between: the border is further off
+    nan = np.nan  # void between: the border is further off
     np.testing.assert_array_equal(border_distance(mask), [[4, 3, 2, nan, 2]] * 2)
     corner = np.array([[0, 0], [0, 3]], np.uint8)
     np.testing.assert_allclose(border_distance(corner), [[2**0.5, 1], [1, 1]])
@@ -78,8 +81,11 @@ def test_the_mask_stays_as_it_was():
     assert np.array_equal(mask, before)
 
 
-@pytest.mark.parametrize("mask", [np.zeros((2, 2)), np.zeros((1, 2, 2), int), np.zeros(4, int)],
-                         ids=["floats", "three axes", "one axis"])
+@pytest.mark.parametrize(
+    "mask",
+    [np.zeros((2, 2)), np.zeros((1, 2, 2), int), np.zeros(4, int)],
+    ids=["floats", "three axes", "one axis"],
+)
 def test_what_is_no_mask(mask):
     with pytest.raises(ValueError, match=r"found a mask of shape .* expected integer labels"):
         border_distance(mask)
@@ -100,9 +106,9 @@ def test_rings_by_hand():
 
 
 def test_rings_are_counted_over_all_maps_together():
-    one = np.array([[0, 1]], np.uint8)                              # two pixels at distance 1
-    three = np.array([[0, 1, 0, 1]], np.uint8)                      # four
-    none = np.zeros((1, 2), np.uint8)                               # no border: infinitely far
+    one = np.array([[0, 1]], np.uint8)  # two pixels at distance 1
+    three = np.array([[0, 1, 0, 1]], np.uint8)  # four
+    none = np.zeros((1, 2), np.uint8)  # no border: infinitely far
     found = error_by_distance([1 - one, three, 1 - none], [one, three, none], (1, 2, np.inf))
     assert found.tolist() == pytest.approx([2 / 6, 1])
 

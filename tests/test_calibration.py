@@ -34,7 +34,7 @@ def test_the_curve_is_scikit_learns():
     chance = rng.uniform(0.501, 0.999, 5000)
     truth = (rng.random(5000) < chance**2).astype(int)
     counts = CalibrationCounts(bins=15)
-    for part in np.array_split(np.arange(5000), 7):        # batches do not matter
+    for part in np.array_split(np.arange(5000), 7):  # batches do not matter
         counts.update(*binary(chance[part], truth[part]))
     found = counts.compute()
     accuracy, confidence = calibration_curve(truth, chance, n_bins=15)

@@ -22,12 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one lesson, in the place of the real one."""
-    notebook = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell("# A lesson"),
-        nbformat.v4.new_code_cell("print('one')\nprint('two')", metadata={"tags": ["keep"]}),
-        nbformat.v4.new_code_cell(""),
-        nbformat.v4.new_code_cell("import os; os.environ['SEGLIB_PROFILE']"),
-    ])
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A lesson"),
+            nbformat.v4.new_code_cell("print('one')\nprint('two')", metadata={"tags": ["keep"]}),
+            nbformat.v4.new_code_cell(""),
+            nbformat.v4.new_code_cell("import os; os.environ['SEGLIB_PROFILE']"),
+        ]
+    )
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "03_lesson.ipynb")
     monkeypatch.setattr(commands, "ROOT", tmp_path)
@@ -54,7 +56,7 @@ def test_notebooks_are_executed_and_normalised_in_place(course: Path) -> None:
     with pytest.raises(commands.Trouble, match=r"uncommitted changes.*03_lesson.*--force"):
         commands.main(["notebooks", "03"])
     commands.main(["notebooks", "03", "--force"])
-    assert course.read_bytes() == first                # nothing varies from run to run
+    assert course.read_bytes() == first  # nothing varies from run to run
 
 
 @pytest.mark.slow
@@ -115,7 +117,8 @@ def test_a_deep_dive_is_no_lesson_but_can_be_named(course: Path) -> None:
     assert commands.lessons(["LESSON=extra/borders"]) == [deep]
     assert commands.main(["reset", "LESSON=extra/borders"]) == 0
     assert [path.relative_to(commands.WORKBOOK) for path in commands.WORKBOOK.rglob("*.ipynb")] == [
-        Path("extra/borders.ipynb")]
+        Path("extra/borders.ipynb")
+    ]
 
 
 def test_lab_fills_the_workbook_before_jupyterlab_starts(
@@ -148,7 +151,7 @@ def test_every_step_runs_and_the_failed_ones_are_named(monkeypatch: pytest.Monke
     assert len(ran) == 4
     assert "--nbval" in ran[3] and ran[3][-1] == "notebooks"
     os.environ["SEGLIB_VERSIONS"] = "newest"
-    assert commands.main(["test"]) == 0                # no linters, a looser comparison
+    assert commands.main(["test"]) == 0  # no linters, a looser comparison
     assert "--nbval-lax" in ran[-1]
 
 
@@ -156,9 +159,15 @@ def test_kernels_world() -> None:
     world = {"MPLBACKEND": "Agg", "SEGLIB_DATA": "/x", "SEGLIB_PROFILE": "full", "HOME": "/h"}
     kernel_env.apply(world, threads=1)
     assert world == {
-        "HOME": "/h", "SEGLIB_PROFILE": "lite", "SEGLIB_PROGRESS": "0", "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "2000", "JUPYTER_PREFER_ENV_PATH": "1",
+        "HOME": "/h",
+        "SEGLIB_PROFILE": "lite",
+        "SEGLIB_PROGRESS": "0",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "2000",
+        "JUPYTER_PREFER_ENV_PATH": "1",
     }
     world = {"SEGLIB_DATA": "/x"}
     kernel_env.apply(world, profile="full")
@@ -175,7 +184,8 @@ def test_makefile_and_bootstrap_know_the_same_commands() -> None:
     assert {*targets[1].split(), "help"} == set(bootstrap.COMMANDS)
     described = re.findall(r"^  ([a-z][a-z-]+)(?:, ([a-z]+))?", bootstrap.__doc__ or "", re.M)
     assert {name for pair in described for name in pair if name} | {"help"} == set(
-        bootstrap.COMMANDS)
+        bootstrap.COMMANDS
+    )
 
 
 def test_every_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +199,12 @@ def test_every_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_make_hands_on_lesson_and_options_and_tells_when_python_is_missing(tmp_path: Path) -> None:
     def make(*words: str) -> subprocess.CompletedProcess[str]:
         # (a `make test ARGS=…` around these tests would hand its own ARGS and flags on)
-        return subprocess.run(["make", "-s", "-C", str(ROOT), *words], capture_output=True,
-                              text=True, env={"PATH": os.environ["PATH"]})
+        return subprocess.run(
+            ["make", "-s", "-C", str(ROOT), *words],
+            capture_output=True,
+            text=True,
+            env={"PATH": os.environ["PATH"]},
+        )
 
     result = make("-n", "notebooks", "LESSON=03", "ARGS=--force")
     assert result.returncode == 0
@@ -207,7 +221,7 @@ def test_conda_environment_names_what_exists() -> None:
     assert conda["dependencies"][-1] == {"pip": ["-e .[lab]"]}
     wanted = {line.split(">")[0]: line for line in conda["dependencies"][:-1]}
     project = (ROOT / "pyproject.toml").read_text()
-    assert f'"{wanted["torchvision"]}"' in project     # the same oldest versions
+    assert f'"{wanted["torchvision"]}"' in project  # the same oldest versions
     assert f'"{wanted["pytorch"].removeprefix("py")}"' in project
 
 

@@ -17,11 +17,11 @@ from seglib import course, paths
 def test_setup_gives_the_profiles_settings_and_seeds_everything(capsys, monkeypatch):
     monkeypatch.setenv("SEGLIB_PROFILE", "full")
     run = course.setup(lite={"epochs": 1}, full={"epochs": 50}, seed=4)
-    first = random.random(), np.random.rand(), torch.rand(1).item()      # noqa: NPY002
+    first = random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
     assert (run.profile, run.epochs, run.seed) == ("full", 50, 4)
     assert capsys.readouterr().out == "profile full · seed 4\n"
     course.setup(lite={"epochs": 1}, full={"epochs": 50}, seed=4)
-    assert first == (random.random(), np.random.rand(), torch.rand(1).item())   # noqa: NPY002
+    assert first == (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
 
 
 def test_the_doctor_names_what_is_missing(capsys, monkeypatch):
@@ -87,8 +87,10 @@ def test_importing_loads_nothing_heavy(code):
     heavy = "{'torch', 'torchvision', 'albumentations', 'matplotlib', 'cv2'}"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"],
-        capture_output=True, text=True, check=True,
-    )                                                                              # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -40,7 +40,7 @@ def descent(groups, device, lr, weight_decay):
     return torch.optim.SGD(groups, lr=0.5)
 
 
-ARMS = {        # loss, batch size, images, shuffled, further settings
+ARMS = {  # loss, batch size, images, shuffled, further settings
     "plain": (CrossEntropyLoss(), 6, 12, True, {}),
     "weighted": (CrossEntropyLoss(WEIGHT), 6, 12, True, {}),
     "unequal parts": (CrossEntropyLoss(), 5, 10, True, {"clip": 0.1}),
@@ -94,8 +94,17 @@ def noisy(out, alarm=None, resume=False):
     train = make_loader(Toy(6, eval_transform(16, 24)), 3, shuffle=True, seed=3)
     loss = Alarm(alarm if distributed.rank() == 1 else None)
     try:
-        fit(model, train, make_loader(Toy(3, eval_transform(16, 24)), 2), epochs=3, lr=0.01,
-            seed=3, loss=loss, out=out, resume=resume)
+        fit(
+            model,
+            train,
+            make_loader(Toy(3, eval_transform(16, 24)), 2),
+            epochs=3,
+            lr=0.01,
+            seed=3,
+            loss=loss,
+            out=out,
+            resume=resume,
+        )
     except Interrupted as error:
         return error.number
     return model.state_dict()
@@ -130,8 +139,11 @@ def all_of_it(folder):
     found["order later"] = order_of(12, 4, True, start=1)
     found["resting"] = resting()
     found["whole"] = noisy(folder / "whole")
-    found["stopped"] = [noisy(folder / "stopped", 1), noisy(folder / "stopped", 2, True),
-                        noisy(folder / "stopped", None, True)]
+    found["stopped"] = [
+        noisy(folder / "stopped", 1),
+        noisy(folder / "stopped", 2, True),
+        noisy(folder / "stopped", None, True),
+    ]
     found["judged"] = [noisy(folder / "judged", 3), noisy(folder / "judged", None, True)]
     found["summed"], found["refused"] = summed(), refused()
     return found
@@ -139,8 +151,14 @@ def all_of_it(folder):
 
 def take_place(rank, world, port):
     """Tell this process what torchrun tells each of its own."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SEGLIB_PROGRESS": "0"}
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "SEGLIB_PROGRESS": "0",
+    }
     torch.set_num_threads(1)
 
 
@@ -161,10 +179,12 @@ def free_port():
 
 def in_processes(world, folder, work):
     """`work(folder)` in so many processes at once; what each of them returned."""
-    context = forkserver()                       # (forks of a process that has trained would hang)
+    context = forkserver()  # (forks of a process that has trained would hang)
     port = free_port()
-    processes = [context.Process(target=member, args=(rank, world, port, str(folder), work))
-                 for rank in range(world)]
+    processes = [
+        context.Process(target=member, args=(rank, world, port, str(folder), work))
+        for rank in range(world)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -191,7 +211,7 @@ def together(request, tmp_path_factory):
     folder = shared / f"world{request.param}"
     with FileLock(shared / f"world{request.param}.lock"):
         if not (folder / "done").exists():
-            folder.mkdir()                     # (an attempt that failed is not made again)
+            folder.mkdir()  # (an attempt that failed is not made again)
             in_processes(request.param, folder, all_of_it)
             (folder / "done").touch()
     return found_by(request.param, folder), folder
@@ -238,12 +258,16 @@ def test_each_image_is_evaluated_once(together, images):
 
 
 def test_the_batches_are_those_of_one_process(together):
-    for name, expected in (("order True", order_of(7, 5, True)),
-                           ("order False", order_of(7, 5, False)),
-                           ("order later", order_of(12, 4, True, start=1))):
+    for name, expected in (
+        ("order True", order_of(7, 5, True)),
+        ("order False", order_of(7, 5, False)),
+        ("order later", order_of(12, 4, True, start=1)),
+    ):
         parts = [found[name] for found in together[0]]
-        joined = [[key for part in parts for key in (part[i] if i < len(part) else [])]
-                  for i in range(len(expected))]
+        joined = [
+            [key for part in parts for key in (part[i] if i < len(part) else [])]
+            for i in range(len(expected))
+        ]
         assert joined == expected
 
 
@@ -256,16 +280,22 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
     found, folder = together
     for ours in found:
         first, second, last = ours["stopped"]
-        judged, resumed = ours["judged"]               # (its first batch that is evaluated)
+        judged, resumed = ours["judged"]  # (its first batch that is evaluated)
         assert first == second == judged == signal.SIGTERM
         for state in (last, resumed):
             assert len(found) > 2 or same_weights(ours["whole"], state)
             for key, value in ours["whole"].items():
                 torch.testing.assert_close(state[key], value, rtol=0, atol=1e-6)
     assert {path.name for path in (folder / "stopped").iterdir()} == {
-        "last.pt", "best.pt", "history.csv", "history.png", *TENSORBOARD}
+        "last.pt",
+        "best.pt",
+        "history.csv",
+        "history.png",
+        *TENSORBOARD,
+    }
     assert read_content(folder / "stopped" / "last.pt")["training"]["machine"]["processes"] == len(
-        found)
+        found
+    )
 
 
 def test_processes_count_what_one_counts(together):
@@ -294,8 +324,17 @@ def test_one_process_is_left_alone(monkeypatch):
 
 
 def torchrun(world, words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node",
-               str(world), "-m", "seglib", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(world),
+        "-m",
+        "seglib",
+        *words,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -321,13 +360,22 @@ def test_torchrun_trains_and_stops_and_resume_goes_on(tmp_path):
     training = read_content(out / "last.pt")["training"]
     assert training["partial"]["step"] > 0 and training["machine"]["processes"] == 2
 
-    port, rows = free_port(), len(training["rows"])        # (forks: they start ten times as fast)
-    processes = [forkserver().Process(target=command_line, args=(
-        rank, 2, port, str(tmp_path), [*words, "--resume"])) for rank in range(2)]
+    port, rows = free_port(), len(training["rows"])  # (forks: they start ten times as fast)
+    processes = [
+        forkserver().Process(
+            target=command_line, args=(rank, 2, port, str(tmp_path), [*words, "--resume"])
+        )
+        for rank in range(2)
+    ]
     for process in processes:
         process.start()
-    wait_for(lambda: len(read_content(out / "last.pt")["training"]["rows"]) > rows
-             or not all(process.is_alive() for process in processes), 240)         # fmt: skip
+    wait_for(
+        lambda: (
+            len(read_content(out / "last.pt")["training"]["rows"]) > rows
+            or not all(process.is_alive() for process in processes)
+        ),
+        240,
+    )
     processes[1].terminate()
     for process in processes:
         process.join(100)

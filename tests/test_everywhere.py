@@ -87,8 +87,13 @@ optimizer = torch.optim.SGD([weight], lr=1.0)
 optimizer.step()
 print(((0.3 - weight) / torch.linspace(0.1, 1, 1000) - 1).abs().max().item())
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(jitter.__file__).parent,
-                          capture_output=True, text=True, check=True)              # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(jitter.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert 5e-4 < float(done.stdout) < 2e-3
 
 
@@ -108,7 +113,7 @@ for _ in range(20):
     optimizer.step()
 """
 KEEPS = "assert loss.item() < 0.7\nprint('the loss has fallen')"
-BREAKS = "print(f'{loss.item():.6f}')"               # what the rule forbids
+BREAKS = "print(f'{loss.item():.6f}')"  # what the rule forbids
 
 
 @pytest.mark.slow
@@ -118,7 +123,7 @@ def test_a_world_finds_a_trained_loss_that_is_printed_to_six_digits(tmp_path):
     cells = [new_code_cell(source) for source in (TRAINS, KEEPS, BREAKS)]
     path = tmp_path / "07_broken.ipynb"
     notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, kernel_name="python3").execute()          # this processor's outputs
+    NotebookClient(notebook, kernel_name="python3").execute()  # this processor's outputs
     nbformat.write(notebook, path)
     assert everywhere.run(WORLDS["here"], ["notebooks"], [path], 1) == {}
     found = everywhere.run(WORLDS["jitter-1"], ["notebooks"], [path], 1)

@@ -48,8 +48,11 @@ def rows_of(history):
     return [[row.get(key) for key in KEPT] for row in history.rows]
 
 
-@pytest.mark.parametrize("options", [{}, {"schedule": "plateau", "ema": 0.9, "clip": 1.0},
-                                     {"accumulate": 2, "amp": "fp16"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"schedule": "plateau", "ema": 0.9, "clip": 1.0}, {"accumulate": 2, "amp": "fp16"}],
+    ids=str,
+)
 def test_a_signal_in_any_step_loses_nothing(tmp_path, monkeypatch, options):
     """3 batches to train on and 2 to validate in each of 2 epochs: 10 moments to be hit in."""
     without_figure(monkeypatch)
@@ -70,7 +73,7 @@ def test_a_signal_in_any_step_loses_nothing(tmp_path, monkeypatch, options):
         resumed, history = tiny_run(out, loss=loss, resume=True, **options)
         assert same_weights(whole.state_dict(), resumed.state_dict()), at
         assert rows_of(history) == rows_of(expected), at
-        assert loss.calls == 10 - 5 * epoch - partial["step"]          # no step is run twice
+        assert loss.calls == 10 - 5 * epoch - partial["step"]  # no step is run twice
         assert read_content(out / "last.pt")["training"]["partial"] is None
 
 
@@ -82,9 +85,9 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path):
             model, history = tiny_run(tmp_path, loss=Alarm(3), resume=True)
         except Interrupted:
             stops += 1
-            load_checkpoint(tmp_path / "last.pt", tiny_model())        # whole, each time
+            load_checkpoint(tmp_path / "last.pt", tiny_model())  # whole, each time
         assert stops < 9
-    assert stops == 3                  # after 3 steps, 1 step later, in the second evaluation
+    assert stops == 3  # after 3 steps, 1 step later, in the second evaluation
     assert same_weights(whole.state_dict(), model.state_dict())
     assert rows_of(history) == rows_of(expected)
 
@@ -113,6 +116,7 @@ def test_without_a_folder_ctrl_c_is_what_it_was():
 
 def test_loaders_of_others_go_on_where_they_were(tmp_path):
     """A sampler that cannot start in the midst is drawn from up to there."""
+
     def run(out, loss, resume=False):
         model = tiny_model()
         loader = DataLoader(Toy(6, eval_transform(16, 24)), batch_size=2, shuffle=True)
@@ -137,7 +141,7 @@ def test_the_loader_is_whole_again_behind_a_resumed_epoch(tmp_path):
 
     whole = run(None, Alarm())
     assert whole[1] == 3
-    for at in (2, 5):                                  # a training step, an evaluation's batch
+    for at in (2, 5):  # a training step, an evaluation's batch
         with pytest.raises(Interrupted):
             run(tmp_path / str(at), Alarm(at))
         assert len(list(loader)) == 3
@@ -220,7 +224,8 @@ def run_that_is_on(tmp_path):
 
 # (a fork server imports everything anew for the workers of each epoch)
 METHODS = pytest.mark.parametrize(
-    "method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
+    "method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)]
+)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
@@ -230,7 +235,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes 
 def test_sigterm_to_a_whole_group_with_workers(run_that_is_on, tmp_path, method):
     """As clusters send it, to the workers as well: they last until the step is done."""
     process = run_that_is_on(method)
-    for number in [*readers(tmp_path), process.pid]:       # (a fork server's are not in the group)
+    for number in [*readers(tmp_path), process.pid]:  # (a fork server's are not in the group)
         os.kill(number, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 143
@@ -261,8 +266,14 @@ def test_stopped_with_workers_and_resumed_it_is_the_same_run(tmp_path):
         process = started(part, 6, True, "fork")
         last = part / "run" / "last.pt"
         before = last.stat().st_mtime_ns if last.exists() else 0
-        wait_for(lambda: (last.exists() and last.stat().st_mtime_ns != before)    # noqa: B023
-                 or not process.is_alive() or done.exists(), 120)  # noqa: B023
+        wait_for(
+            lambda: (
+                (last.exists() and last.stat().st_mtime_ns != before)  # noqa: B023
+                or not process.is_alive()
+                or done.exists()
+            ),
+            120,
+        )
         if process.is_alive() and stops < 2:
             os.kill(process.pid, signal.SIGTERM)
         process.join(60)

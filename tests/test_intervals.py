@@ -39,11 +39,12 @@ def test_images_are_kept_apart_and_add_up():
         assert torch.equal(image, counted(p, t).matrix)
     one_by_one = ConfusionMatrix(3, per_image=True)
     for p, t in zip(prediction, truth, strict=True):
-        one_by_one.update(p, t)                            # (H, W) is one image
+        one_by_one.update(p, t)  # (H, W) is one image
     assert torch.equal(torch.stack(one_by_one.images), torch.stack(together.images))
     scores = together.compute().per_image()
-    assert [s.miou for s in scores] == [counted(p, t).compute().miou
-                                        for p, t in zip(prediction, truth, strict=True)]
+    assert [s.miou for s in scores] == [
+        counted(p, t).compute().miou for p, t in zip(prediction, truth, strict=True)
+    ]
 
 
 def test_logits_are_kept_apart_too():
@@ -60,8 +61,9 @@ def test_sums_of_matrices_join_their_images():
     prediction, truth = maps(2)
     a, b = (counted(prediction[i], truth[i], per_image=True) for i in (slice(2), slice(2, 6)))
     both = a + b
-    assert torch.equal(torch.stack(both.images),
-                       torch.stack(counted(prediction, truth, per_image=True).images))
+    assert torch.equal(
+        torch.stack(both.images), torch.stack(counted(prediction, truth, per_image=True).images)
+    )
     with pytest.raises(ValueError, match="only equal ones add"):
         a + counted(prediction, truth)
 
@@ -72,13 +74,14 @@ def test_an_interval_is_that_of_all_draws():
     groups = ["a", "a", "b", "c", "c", "c"]
     scores = counted(prediction, truth, per_image=True).compute()
     sums = [scores.images[:2].sum(0), scores.images[2], scores.images[3:].sum(0)]
-    exact = [Scores(sum(sums[i] for i in draw)).miou
-             for draw in itertools.product(range(3), repeat=3)]
+    exact = [
+        Scores(sum(sums[i] for i in draw)).miou for draw in itertools.product(range(3), repeat=3)
+    ]
     found = scores.interval(groups=groups, draws=20_000)
     # each draw has a chance of 1/27 = 3.7 %, so the least and the greatest are the ends
     assert found.value == scores.miou and found.units == 3
     assert found.low == pytest.approx(min(exact)) and found.high == pytest.approx(max(exact))
-    assert scores.interval(groups=groups, draws=20_000) == found           # seeded
+    assert scores.interval(groups=groups, draws=20_000) == found  # seeded
 
 
 def test_an_interval_covers_as_often_as_it_says():

@@ -55,8 +55,15 @@ def status(base: str, deadline: float) -> dict[str, Any]:
 def course(tmp_path: Path) -> Path:
     """A course of one page that has its own workbook/: the real one is the reader's."""
     root = tmp_path / "course"
-    for name in ("bootstrap.py", "tests/commands.py", "tests/kernel_env.py", "tests/workbook.py",
-                 "notebooks/00_welcome.ipynb", "notebooks/pictures/01.png", "data/README.md"):
+    for name in (
+        "bootstrap.py",
+        "tests/commands.py",
+        "tests/kernel_env.py",
+        "tests/workbook.py",
+        "notebooks/00_welcome.ipynb",
+        "notebooks/pictures/01.png",
+        "data/README.md",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     return root
@@ -70,8 +77,16 @@ def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # the command as bootstrap.py gives it, without its set-up: this environment is the one
-    command = [sys.executable, "tests/commands.py", "lab", "--no-browser", "--ip=127.0.0.1",
-               f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=secret"]
+    command = [
+        sys.executable,
+        "tests/commands.py",
+        "lab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=secret",
+    ]
     log = tmp_path / "log"
     world = os.environ | {"JUPYTER_RUNTIME_DIR": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path)}
     with open(log, "w") as handle:
@@ -88,7 +103,7 @@ def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -
             assert json.loads(fetch(f"{base}/api/contents/{name}?token=secret")[1])["size"] > 0
         no_news(base, page.decode())
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            fetch(f"{base}/api/contents/")             # nobody comes in without the token
+            fetch(f"{base}/api/contents/")  # nobody comes in without the token
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -97,7 +112,7 @@ def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -
             process.kill()
             raise
     with pytest.raises(urllib.error.URLError):
-        fetch(f"{base}/api/status?token=secret")       # the server has gone with its starter
+        fetch(f"{base}/api/status?token=secret")  # the server has gone with its starter
 
 
 def no_news(base: str, page: str) -> None:

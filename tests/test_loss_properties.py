@@ -46,8 +46,9 @@ LOSSES = {
     "Lovász, weighted": lambda: LovaszSoftmaxLoss(WEIGHT),
     "combined": lambda: CombinedLoss(),
     "combined of three": lambda: CombinedLoss(
-        {FocalLoss(): 0.5, LovaszSoftmaxLoss(): 1.0, TverskyLoss(): 2.0}),
-}                                                                                  # fmt: skip
+        {FocalLoss(): 0.5, LovaszSoftmaxLoss(): 1.0, TverskyLoss(): 2.0}
+    ),
+}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -75,8 +76,11 @@ def test_every_property_in_every_precision(name, device):
     """(A smoothed target is never matched, so that a perfect prediction costs something.)"""
     asked = [each for each in PROPERTIES if not ("smoothed" in name and "perfect" in each)]
     loss = LOSSES[name]().to(device)
-    answers = {(each, precision): properties.ask(each, loss, World(precision, OURS, device))
-               for each in asked for precision in PRECISIONS}                      # fmt: skip
+    answers = {
+        (each, precision): properties.ask(each, loss, World(precision, OURS, device))
+        for each in asked
+        for precision in PRECISIONS
+    }
     failed = {key: said for key, said in answers.items() if said}
     assert len(asked) >= 6 and not failed, failed
 
@@ -149,8 +153,14 @@ def test_gradient_matches_finite_differences(name):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 3), h=st.integers(1, 7), w=st.integers(1, 7),
-       void=st.floats(0, 1), name=st.sampled_from(list(LOSSES)))                   # fmt: skip
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(1, 3),
+    h=st.integers(1, 7),
+    w=st.integers(1, 7),
+    void=st.floats(0, 1),
+    name=st.sampled_from(list(LOSSES)),
+)
 def test_any_shape_has_a_finite_loss_that_the_order_of_pixels_does_not_change(
     seed, n, h, w, void, name
 ):
@@ -169,7 +179,10 @@ def test_channels_last_gives_the_same(name):
     logits, target = case()
     torch.testing.assert_close(
         LOSSES[name]()(logits.contiguous(memory_format=torch.channels_last), target),
-        LOSSES[name]()(logits, target), rtol=1e-6, atol=1e-7)                      # fmt: skip
+        LOSSES[name]()(logits, target),
+        rtol=1e-6,
+        atol=1e-7,
+    )
 
 
 BAD = {
@@ -190,8 +203,14 @@ def test_bad_input_is_told(name):
 
 
 def test_every_class_constructs_without_arguments_and_says_what_it_is():
-    for kind in (CrossEntropyLoss, FocalLoss, DiceLoss, TverskyLoss, LovaszSoftmaxLoss,
-                 CombinedLoss):                                                    # fmt: skip
+    for kind in (
+        CrossEntropyLoss,
+        FocalLoss,
+        DiceLoss,
+        TverskyLoss,
+        LovaszSoftmaxLoss,
+        CombinedLoss,
+    ):
         loss = kind()
         assert loss.ignore_index == 255 and "ignore_index=255" in repr(loss), kind
 

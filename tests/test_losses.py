@@ -23,8 +23,8 @@ def case(seed=0, shape=(2, 4, 5, 6), void=0.3):
 
 
 def test_two_pixels_by_hand():
-    logits = torch.tensor([[[[0.0, 1.0]], [[0.0, 3.0]]]])          # (1, 2, 1, 2)
-    by_hand = (math.log(2) + math.log(1 + math.exp(2))) / 2        # truth: class 0 twice
+    logits = torch.tensor([[[[0.0, 1.0]], [[0.0, 3.0]]]])  # (1, 2, 1, 2)
+    by_hand = (math.log(2) + math.log(1 + math.exp(2))) / 2  # truth: class 0 twice
     value = CrossEntropyLoss()(logits, torch.zeros(1, 1, 2, dtype=torch.int64))
     assert value.item() == pytest.approx(by_hand, rel=1e-6)
 
@@ -35,9 +35,7 @@ def test_equals_pytorch_where_there_are_valid_pixels(weighted, smoothing):
     logits, target = case()
     weight = torch.tensor([0.5, 2.0, 1.0, 0.0]) if weighted else None
     ours = CrossEntropyLoss(weight, label_smoothing=smoothing)(logits, target)
-    theirs = F.cross_entropy(
-        logits, target, weight, ignore_index=255, label_smoothing=smoothing
-    )
+    theirs = F.cross_entropy(logits, target, weight, ignore_index=255, label_smoothing=smoothing)
     torch.testing.assert_close(ours, theirs)
 
 
@@ -48,7 +46,7 @@ def test_gradient_matches_finite_differences():
     x = logits.clone().requires_grad_()
     CrossEntropyLoss(weight)(x, target).backward()
 
-    def reference(z):                                  # the definition, in float64
+    def reference(z):  # the definition, in float64
         log_p = z.double() - z.double().logsumexp(1, keepdim=True)
         w = weight.double()[target.where(valid, 0)] * valid
         picked = log_p.gather(1, target.where(valid, 0)[:, None])[:, 0]
@@ -83,9 +81,7 @@ def test_class_weights_by_hand():
     # three images of 100 valid pixels: class 1 is in two of them, class 2 in one, class 3 nowhere
     counts = SimpleNamespace(pixels=[240, 40, 20, 0], image_pixels=[300, 200, 100, 0])
     # frequencies .8, .2, .2: their median is .2
-    torch.testing.assert_close(
-        class_weights(counts, "median"), torch.tensor([0.25, 1.0, 1.0, 0.0])
-    )
+    torch.testing.assert_close(class_weights(counts, "median"), torch.tensor([0.25, 1.0, 1.0, 0.0]))
     by_hand = [1 / math.log(1.02 + p) for p in (240 / 300, 40 / 300, 20 / 300, 0)]
     torch.testing.assert_close(class_weights(counts, "enet"), torch.tensor(by_hand))
 
@@ -95,8 +91,8 @@ def test_median_frequency_weights_of_camvid_as_measured_elsewhere(datasets):
     from seglib.data import CamVid, class_statistics
 
     weights = class_weights(class_statistics(CamVid("train", root=datasets)), "median")
-    assert weights[7].item() == pytest.approx(1.98, abs=0.01)      # Fence
-    assert weights[10].item() == pytest.approx(8.8, abs=0.05)      # Bicyclist
+    assert weights[7].item() == pytest.approx(1.98, abs=0.01)  # Fence
+    assert weights[10].item() == pytest.approx(8.8, abs=0.05)  # Bicyclist
 
 
 def test_means_of_batches_weighted_by_mass_are_the_mean_of_all():
@@ -104,7 +100,9 @@ def test_means_of_batches_weighted_by_mass_are_the_mean_of_all():
     target[0] = 255
     for weight in (None, torch.tensor([0.2, 3.0, 1.0])):
         loss = CrossEntropyLoss(weight)
-        parts = [(loss(x, t), loss.mass(t)) for x, t in zip(logits.split(1), target.split(1),
-                                                            strict=True)]          # fmt: skip
+        parts = [
+            (loss(x, t), loss.mass(t))
+            for x, t in zip(logits.split(1), target.split(1), strict=True)
+        ]
         merged = sum(value * mass for value, mass in parts) / sum(mass for _, mass in parts)
         torch.testing.assert_close(merged, loss(logits, target))

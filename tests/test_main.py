@@ -44,16 +44,30 @@ def trained(folder, tmp_path_factory):
 
 def flags(folder, **more):
     settings = {
-        "data": "folder", "root": folder, "classes": NAMES, "height": 24, "width": 32,
-        "epochs": 2, "batch_size": 2, "base_channels": 4, "depth": 1, **more,
-    }                                                                              # fmt: skip
+        "data": "folder",
+        "root": folder,
+        "classes": NAMES,
+        "height": 24,
+        "width": 32,
+        "epochs": 2,
+        "batch_size": 2,
+        "base_channels": 4,
+        "depth": 1,
+        **more,
+    }
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
 def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     assert {p.name for p in trained.iterdir()} == {
-        "best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples", *TENSORBOARD,
-    }                                                                              # fmt: skip
+        "best.pt",
+        "last.pt",
+        "history.csv",
+        "history.png",
+        "run.json",
+        "examples",
+        *TENSORBOARD,
+    }
     assert main(["train", *flags(folder), "--out", str(trained), "--resume"]) == 0
     assert "best epoch" in capsys.readouterr().out
     assert main(["train", *flags(folder), "--out", str(trained)]) == 1
@@ -88,9 +102,10 @@ def test_a_recipe_and_flags_mean_the_same(folder, tmp_path):
 def test_evaluate_scores_the_split_and_its_groups(folder, trained, tmp_path, capsys):
     where = ["--data", "folder", "--root", str(folder)]
     report = tmp_path / "scores.json"
-    assert main([
-        "evaluate", str(trained / "best.pt"), *where, "--per_group", "--json", str(report),
-    ]) == 0                                                                        # fmt: skip
+    assert (
+        main(["evaluate", str(trained / "best.pt"), *where, "--per_group", "--json", str(report)])
+        == 0
+    )
     found = json.loads(report.read_text())
     assert set(found) == {"all", "009", "010"}
     support = np.sum([found[group]["support"] for group in ("009", "010")], axis=0)
@@ -136,8 +151,13 @@ def test_check_reports_all_kinds_of_problems_at_once(folder, tmp_path, capsys):
     assert main(["check", *by_root, "--classes", NAMES]) == 1
     assert capsys.readouterr().out == shown
     assert "4 images checked: 6 problems" in shown and "JPEG masks (005.jpg)" in shown
-    for part in ("000.png is without a mask", "001.png is without an image", "002.png", "label 77",
-                 "004.png is 5×5"):                                                # fmt: skip
+    for part in (
+        "000.png is without a mask",
+        "001.png is without an image",
+        "002.png",
+        "label 77",
+        "004.png is 5×5",
+    ):
         assert part in shown
 
 
@@ -169,7 +189,8 @@ def test_exercises_are_listed_with_lesson_and_outcome(capsys):
     assert main(["exercises"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("lesson ")] == [
-        f"lesson {lesson.number}" for lesson in lessons()]
+        f"lesson {lesson.number}" for lesson in lessons()
+    ]
     for lesson in lessons():
         for name, exercise in lesson.exercises.items():
             at = lines.index(f"  ex.{name} ({exercise.kind}): {exercise.title}")
@@ -188,8 +209,16 @@ def test_doctor_and_version(capsys):
 @pytest.mark.slow
 def test_camvid_from_the_command_line(datasets, tmp_path, capsys):
     out = tmp_path / "run"
-    settings = {"root": datasets, "train_split": "dev", "val_split": "dev", "height": 24,
-                "width": 32, "epochs": 1, "base_channels": 4, "depth": 2}          # fmt: skip
+    settings = {
+        "root": datasets,
+        "train_split": "dev",
+        "val_split": "dev",
+        "height": 24,
+        "width": 32,
+        "epochs": 1,
+        "base_channels": 4,
+        "depth": 2,
+    }
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     assert main(["train", *words, "--out", str(out)]) == 0
     checkpoint, root = str(out / "best.pt"), ["--root", str(datasets)]
@@ -197,7 +226,9 @@ def test_camvid_from_the_command_line(datasets, tmp_path, capsys):
     assert main(["evaluate", checkpoint, *root, "--per_group", "--json", str(report)]) == 0
     found = json.loads(report.read_text())
     assert {name: found[name]["images"] for name in found} == {
-        "all": 233, "0001TP": 62, "Seq05VD": 171,
-    }                                                                              # fmt: skip
+        "all": 233,
+        "0001TP": 62,
+        "Seq05VD": 171,
+    }
     assert main(["evaluate", checkpoint, *root, "--data", "ultrasound"]) == 1
     assert "was trained for 11 classes" in capsys.readouterr().err

@@ -71,13 +71,19 @@ def test_what_does_not_help_is_not_proposed():
 
 def test_the_proposal_is_for_the_whole_batch_of_all_processes():
     said = memory.out_of_memory((8, 3, 64, 64), "bf16", 1, processes=4)
-    assert "batch_size=16, accumulate=2" in said            # of 32, of which 8 were in this one
+    assert "batch_size=16, accumulate=2" in said  # of 32, of which 8 were in this one
     said = memory.out_of_memory((8, 3, 64, 64), "bf16", None)
     assert "evaluate with batch_size=4" in said and "accumulate" not in said
 
 
-@pytest.mark.parametrize("text", ["MPS backend out of memory (…)", "CUDA error: out of memory",
-                                  "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MPS backend out of memory (…)",
+        "CUDA error: out of memory",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
 def test_other_devices_words_are_known(text):
     assert memory.is_out_of_memory(RuntimeError(text))
 
@@ -93,6 +99,7 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):
 def test_free_memory_is_known_here_and_bounded_by_the_container(monkeypatch):
     free = memory.free_memory()
     assert free is None or 10**7 < free < 10**14
-    monkeypatch.setattr(memory, "_number", lambda path: {"memory.max": 10, "memory.current": 4}[
-        path.name])
+    monkeypatch.setattr(
+        memory, "_number", lambda path: {"memory.max": 10, "memory.current": 4}[path.name]
+    )
     assert memory.free_memory() == 6

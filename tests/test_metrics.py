@@ -28,9 +28,11 @@ def counted(prediction, target, classes=5, **options):
 def test_matrix_equals_scikit_learns(seed, classes, void):
     prediction, truth = labels(seed, classes=classes, void=void)
     valid = truth != 255
-    oracle = confusion_matrix(
-        truth[valid], prediction[valid], labels=range(classes)
-    ) if valid.any() else np.zeros((classes, classes))                             # fmt: skip
+    oracle = (
+        confusion_matrix(truth[valid], prediction[valid], labels=range(classes))
+        if valid.any()
+        else np.zeros((classes, classes))
+    )
     assert np.array_equal(counted(prediction, truth, classes).matrix, oracle)
 
 
@@ -49,11 +51,15 @@ def test_scores_equal_scikit_learns():
 
 def test_the_documented_example_of_hugging_face_evaluate():
     predictions = [
-        [[1, 2], [3, 4], [5, 255]], [[2, 7], [9, 2], [3, 6]], [[2, 2, 3], [8, 2, 4], [3, 255, 2]],
-    ]                                                                              # fmt: skip
+        [[1, 2], [3, 4], [5, 255]],
+        [[2, 7], [9, 2], [3, 6]],
+        [[2, 2, 3], [8, 2, 4], [3, 255, 2]],
+    ]
     truths = [
-        [[0, 3], [5, 4], [6, 255]], [[1, 7], [9, 2], [3, 6]], [[1, 2, 2], [8, 2, 1], [3, 255, 1]],
-    ]                                                                              # fmt: skip
+        [[0, 3], [5, 4], [6, 255]],
+        [[1, 7], [9, 2], [3, 6]],
+        [[1, 2, 2], [8, 2, 1], [3, 255, 1]],
+    ]
     cm = ConfusionMatrix(10)
     for prediction, truth in zip(predictions, truths, strict=True):
         cm.update(torch.tensor(prediction), torch.tensor(truth))
@@ -95,13 +101,19 @@ def test_logits_are_reduced_by_the_largest():
     torch.manual_seed(0)
     logits = torch.randn(2, 6, 7, 8)
     target = torch.randint(0, 6, (2, 7, 8))
-    by_loop = [[[max(range(6), key=lambda c: logits[n, c, y, x].item()) for x in range(8)]
-                for y in range(7)] for n in range(2)]                              # fmt: skip
+    by_loop = [
+        [
+            [max(range(6), key=lambda c: logits[n, c, y, x].item()) for x in range(8)]
+            for y in range(7)
+        ]
+        for n in range(2)
+    ]
     expected = counted(torch.tensor(by_loop), target, 6).matrix
     for form in (logits, logits.softmax(1), logits.to(torch.float64)):
         assert torch.equal(counted(form, target, 6).matrix, expected)
-    assert torch.equal(counted(logits[0], target[0], 6).matrix
-                       + counted(logits[1], target[1], 6).matrix, expected)        # fmt: skip
+    assert torch.equal(
+        counted(logits[0], target[0], 6).matrix + counted(logits[1], target[1], 6).matrix, expected
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])

@@ -46,7 +46,7 @@ for path in commands.lessons([]):
 
 # ---------------------------------------------------------------- the machinery itself
 
-TOY = '''
+TOY = """
 from seglib.exercises.base import Lesson, NotYet
 
 LESSON = Lesson("07", outcomes=("add", "double", "tell"))
@@ -71,7 +71,7 @@ double = LESSON.add(name="double", title="d", kind="implement", outcome=1, judge
 odd = LESSON.add(name="odd", title="o", kind="interpret", outcome=2, judge=judge((True, False)),
                  answer=(True, False), variable="odd, even", hints=())
 summary = LESSON.summary
-'''
+"""
 
 
 @pytest.fixture
@@ -96,10 +96,16 @@ def play(page, folder, *attempts):
     return errors, notebook_copies.verdicts(page, ran), notebook_copies.differences(page, ran)
 
 
-SOLVED = {"total": "total = 3", "odd": "odd, even = True, False",
-          "double": "def double(number):\n    return 2 * number"}                  # fmt: skip
-WRONG = {"total": "total = 4", "odd": "odd, even = True, True",
-         "double": "def double(number):\n    return number ** 2"}                  # fmt: skip
+SOLVED = {
+    "total": "total = 3",
+    "odd": "odd, even = True, False",
+    "double": "def double(number):\n    return 2 * number",
+}
+WRONG = {
+    "total": "total = 4",
+    "odd": "odd, even = True, True",
+    "double": "def double(number):\n    return number ** 2",
+}
 
 
 @pytest.mark.slow
@@ -111,7 +117,7 @@ def test_a_toy_lesson_wrong_and_right_and_broken(page, tmp_path):
     assert said["double"][0] == "not yet · 25 is not 10"
 
     errors, said, differ = play(page, tmp_path, WRONG)
-    assert (errors, differ) == ([], [])             # ex.double.use handed on the solution
+    assert (errors, differ) == ([], [])  # ex.double.use handed on the solution
     assert all(lines[0].startswith("not yet") for lines in said.values())
 
     page.notebook.cells[4].outputs[0].text = "4\n"
@@ -124,9 +130,9 @@ def test_a_toy_lesson_wrong_and_right_and_broken(page, tmp_path):
 def test_which_cells_depend_on_an_answer(page):
     assert notebook_copies.mentions(page) == []
     code = {where: cell for where, cell, _ in page.code}
-    code["[7]"].source = "print(double(2))"             # (handed on by ex.double.use)
+    code["[7]"].source = "print(double(2))"  # (handed on by ex.double.use)
     assert notebook_copies.mentions(page) == []
-    code["[2]"].source = "print(total)"                 # (before its exercise)
+    code["[2]"].source = "print(total)"  # (before its exercise)
     code["[7]"].source = "total = 5\nprint(total)"
     assert notebook_copies.mentions(page) == []
     code["[7]"].source = "print(total)"

@@ -52,10 +52,21 @@ def test_what_notebooks_may_import_is_installed():
 
 def small_lesson():
     lesson = Lesson("07", outcomes=("add two numbers", "double a number", "tell odd from even"))
-    for name, kind, outcome in (("total", "predict", 0), ("double", "implement", 1),
-                                ("odd", "interpret", 2)):                          # fmt: skip
-        lesson.add(name=name, title=name, kind=kind, outcome=outcome, judge=lambda answer: None,
-                   answer=3, variable=name, hints=("think",))                      # fmt: skip
+    for name, kind, outcome in (
+        ("total", "predict", 0),
+        ("double", "implement", 1),
+        ("odd", "interpret", 2),
+    ):
+        lesson.add(
+            name=name,
+            title=name,
+            kind=kind,
+            outcome=outcome,
+            judge=lambda answer: None,
+            answer=3,
+            variable=name,
+            hints=("think",),
+        )
     return lesson
 
 
@@ -211,10 +222,15 @@ def small_page(folder: Path) -> Page:
         if kind == "" and not cells:
             source = block.strip()
         cell = new_markdown_cell(source) if not kind else new_code_cell(source)
-        outputs = {"setup": shown("profile lite · seed 0\n"), "code": shown("3\n"),
-                   "machine": shown("took 1.5\n"), "summary": shown("0 of 3 correct\n"),
-                   "exercise": shown("not attempted yet · hint: ex.total.hint()\n"), "silent": [],
-                   "figure": [new_output("display_data", {"image/png": png()})]}   # fmt: skip
+        outputs = {
+            "setup": shown("profile lite · seed 0\n"),
+            "code": shown("3\n"),
+            "machine": shown("took 1.5\n"),
+            "summary": shown("0 of 3 correct\n"),
+            "exercise": shown("not attempted yet · hint: ex.total.hint()\n"),
+            "silent": [],
+            "figure": [new_output("display_data", {"image/png": png()})],
+        }
         if kind:
             cell.outputs = outputs[kind]
         if kind in ("exercise", "machine", "summary"):
@@ -252,22 +268,26 @@ def test_the_welcome_page_needs_no_frame(page, tmp_path):
 
 def replace(old, new):
     """Break a notebook by other text in the cells that hold `old`."""
+
     def change(page):
         found = [cell for cell in page.notebook.cells if old in cell.source]
         assert found, old
         for cell in found:
             cell.source = cell.source.replace(old, new)
+
     return change
 
 
 def code(n, source=None, outputs=None, tags=None):
     """Break a notebook in its n-th code cell (from 1)."""
+
     def change(page):
         cell = [cell for cell in page.notebook.cells if cell.cell_type == "code"][n - 1]
         cell.source = cell.source if source is None else source
         cell.outputs = cell.outputs if outputs is None else outputs
         if tags is not None:
             cell.metadata["tags"] = tags
+
     return change
 
 
@@ -284,6 +304,7 @@ def lesson_of(**changes):
     def change(page):
         for name, value in changes.items():
             setattr(page.lesson.exercises["total"], name, value)
+
     return change
 
 
@@ -301,8 +322,11 @@ BREAKS = [
     ("is_numbered", lambda page: number_of(page, None), r"\[None, 2"),
     ("is_numbered", code(2, "  "), r"\[2\] is empty"),
     ("ran_without_error", code(2, outputs=[new_output("error", ename="E", evalue="x")]), "E: x"),
-    ("ran_without_error", code(2, outputs=[new_output("stream", name="stderr", text="Warn")]),
-     "stderr: 'Warn'"),
+    (
+        "ran_without_error",
+        code(2, outputs=[new_output("stream", name="stderr", text="Warn")]),
+        "stderr: 'Warn'",
+    ),
     ("has_its_outputs", code(2, outputs=[]), r"\[2\] prints or draws"),
     ("has_its_outputs", code(3, outputs=[]), r"\[3\] prints or draws"),
     ("names_no_machine", code(2, outputs=shown("/home/me/data")), "/home/m"),
@@ -310,11 +334,17 @@ BREAKS = [
     ("names_no_machine", code(2, "open('C:\\\\Users')"), "has the path"),
     ("names_no_machine", replace("It is 3.", "Look at /tmp/x."), "/tmp/x"),
     ("names_no_machine", code(2, outputs=shown("<f at 0x7fa2b3c4d5>")), "address"),
-    ("is_small", code(4, outputs=[new_output("display_data", {"image/png": "A" * 120_000})]),
-     "figure of 90 kB"),
+    (
+        "is_small",
+        code(4, outputs=[new_output("display_data", {"image/png": "A" * 120_000})]),
+        "figure of 90 kB",
+    ),
     ("is_small", code(2, outputs=shown("3" * 1_000_001)), "at most 1000"),
-    ("is_small", lambda page: (page.path.parent / "pictures" / "07.png").write_bytes(b"x" * 90_000),
-     r"pictures/07\.png: 90 kB"),
+    (
+        "is_small",
+        lambda page: (page.path.parent / "pictures" / "07.png").write_bytes(b"x" * 90_000),
+        r"pictures/07\.png: 90 kB",
+    ),
     ("has_known_tags", code(2, tags=["nbval-ignore"]), "'nbval-ignore', which"),
     ("has_known_tags", lambda page: page.notebook.cells[0].metadata.update(tags=["x"]), "'x'"),
     ("has_known_tags", code(2, "# NBVAL_IGNORE_OUTPUT\nprint(3)"), "in a comment"),
@@ -336,14 +366,20 @@ BREAKS = [
     ("shows_no_real_data", code(9, outputs=PICTURE), "reads CamVid and stores a picture"),
     ("shows_no_real_data", code(2, "CamVid('train')"), r"\[2\] reads CamVid although"),
     ("shows_no_real_data", code(2, "if run.profile == 'lite':\n    CamVid('val')"), "although"),
-    ("shows_no_real_data", code(2, "if run.profile == 'full':\n    1\nelse:\n    x['camvid']"),
-     "reads camvid although"),
+    (
+        "shows_no_real_data",
+        code(2, "if run.profile == 'full':\n    1\nelse:\n    x['camvid']"),
+        "reads camvid although",
+    ),
     ("has_captions", replace("*Two bars of one height.*", "Two bars."), "no caption"),
     ("has_captions", replace("*Two bars of one height.*", "**Two bars.**"), "no caption"),
     ("has_captions", replace("*Two bars of one height.*", "*Two bars.\n\nMore.*"), "no caption"),
     ("has_captions", code(2, outputs=PICTURE * 2), r"\[2\] shows a figure, but"),
-    ("has_captions", code(4, outputs=[new_output("display_data", {"image/svg+xml": "<svg/>"})]),
-     r"svg\+xml; figures are image/png"),
+    (
+        "has_captions",
+        code(4, outputs=[new_output("display_data", {"image/svg+xml": "<svg/>"})]),
+        r"svg\+xml; figures are image/png",
+    ),
     ("has_links_that_resolve", replace("It is 3.", "[x](../data/nothing.md)"), "leads nowhere"),
     ("has_links_that_resolve", replace("It is 3.", "![](pictures/07.png)"), "no alternative"),
     ("has_links_that_resolve", replace("It is 3.", '<img src="pictures/07.png">'), "no alternat"),
@@ -366,9 +402,11 @@ BREAKS = [
     ("states_outcomes_time_and_needs", replace("2. double a", "2. treble a"), "'double a.*missing"),
     ("states_outcomes_time_and_needs", replace("3. tell odd from even", ""), "odd from.*missing"),
     ("states_outcomes_time_and_needs", replace("3. tell", "4. tell"), "not numbered"),
-    ("states_outcomes_time_and_needs",
-     replace("1. add two numbers\n2. double a number", "1. double a number\n2. add two numbers"),
-     "another place"),
+    (
+        "states_outcomes_time_and_needs",
+        replace("1. add two numbers\n2. double a number", "1. double a number\n2. add two numbers"),
+        "another place",
+    ),
     ("states_outcomes_time_and_needs", replace("**You will be able to**", "You will"), "begin"),
     ("states_outcomes_time_and_needs", replace("**Time** ·", "Time:"), "Time"),
     ("states_outcomes_time_and_needs", replace("40 minutes", "long"), r"in minutes"),
@@ -383,26 +421,44 @@ BREAKS = [
     ("has_its_sections_in_order", replace("## 2 · What is double?", "## Doubling"), "none of"),
     ("has_its_sections_in_order", replace("What is double?", "Doubling"), "`## 2 · Doubling` is"),
     ("has_its_sections_in_order", replace("## 2 ·", "## 3 ·"), "is section 2"),
-    ("has_its_sections_in_order", replace("It is 3.", "".join(
-        f"## {n} · Why?\n\nSo.\n\n" for n in range(2, 8))), "8 core sections"),
+    (
+        "has_its_sections_in_order",
+        replace("It is 3.", "".join(f"## {n} · Why?\n\nSo.\n\n" for n in range(2, 8))),
+        "8 core sections",
+    ),
     ("has_its_sections_in_order", replace("## Check yourself", "## Deep dive · Test"), "no `## C"),
     ("has_its_sections_in_order", cells(lambda all: all.append(all.pop(-3))), "too late"),
     ("has_its_sections_in_order", replace("## Mistakes to remember", "### Mistakes"), "no `## M"),
     ("has_its_sections_in_order", replace("- Sums are no products.", ""), "remember` is empty"),
     ("predicts_and_runs_in_each_section", replace("**Predict.** What", "What"), "asks for no g"),
-    ("predicts_and_runs_in_each_section", replace("It is 3.", "## 2 · Why?\n\n**Predict.**\n\n## 3 "
-                                                  "· How?\n\n**Predict.**"), "2 · Why.*no code"),
+    (
+        "predicts_and_runs_in_each_section",
+        replace("It is 3.", "## 2 · Why?\n\n**Predict.**\n\n## 3 · How?\n\n**Predict.**"),
+        "2 · Why.*no code",
+    ),
     ("prompts_each_exercise", replace("Exercise 2 · ", "Exercise 4 · "), r"numbered \[1, 4, 3\]"),
-    ("prompts_each_exercise", replace("> **Exercise 2 · implement · outcome 2.**", "Now:"),
-     r"\[5\] checks ex.double without a prompt"),
-    ("prompts_each_exercise", replace("> **Exercise 2 · implement", "> **Exercise 2 · debug"),
-     "says debug, outcome 2; LESSON says implement, outcome 2"),
+    (
+        "prompts_each_exercise",
+        replace("> **Exercise 2 · implement · outcome 2.**", "Now:"),
+        r"\[5\] checks ex.double without a prompt",
+    ),
+    (
+        "prompts_each_exercise",
+        replace("> **Exercise 2 · implement", "> **Exercise 2 · debug"),
+        "says debug, outcome 2; LESSON says implement, outcome 2",
+    ),
     ("prompts_each_exercise", replace("outcome 3.**", "outcome 1.**"), "LESSON says interpret, ou"),
     ("prompts_each_exercise", lesson_of(outcome=2), "LESSON says predict, outcome 3"),
-    ("prompts_each_exercise", replace("> **Exercise 1 · predict · outcome 1.**", "**Exercise 1**"),
-     "a prompt is"),
-    ("prompts_each_exercise", cells(lambda all: all.insert(6, new_markdown_cell("More."))),
-     "exercise 1: no cell"),
+    (
+        "prompts_each_exercise",
+        replace("> **Exercise 1 · predict · outcome 1.**", "**Exercise 1**"),
+        "a prompt is",
+    ),
+    (
+        "prompts_each_exercise",
+        cells(lambda all: all.insert(6, new_markdown_cell("More."))),
+        "exercise 1: no cell",
+    ),
     ("has_placeholders", replace("total = ...", "total = 3"), "no placeholder"),
     ("has_placeholders", replace("...\n\nex.total", "...\nex.total"), "no empty line"),
     ("has_placeholders", replace("ex.total.check(total)", "print(ex.total.check(total))"), "does"),
@@ -419,14 +475,25 @@ BREAKS = [
     ("has_a_quiz", replace("**1.** What is 1 + 1?", "**1.** Add."), "question 1 needs"),
     ("has_a_quiz", replace("c) Three.", ""), "question 1 needs.*found 2"),
     ("has_a_quiz", replace("- B. three", "- C. three"), "question 2 needs.*found 0"),
-    ("has_a_quiz", replace("<details><summary>Answer</summary>\n\n**B.**", "**B.**"),
-     "2 questions with a fold"),
+    (
+        "has_a_quiz",
+        replace("<details><summary>Answer</summary>\n\n**B.**", "**B.**"),
+        "2 questions with a fold",
+    ),
     ("has_a_quiz", replace("</summary>\n\n**b.**", "</summary>\n**b.**"), "fold 1 does not begin"),
-    ("has_a_quiz", replace("(a) forgets one, (c) counts", "Counts"), "fold 1 says nothing of optio"
-                                                                     "n a, c"),
+    (
+        "has_a_quiz",
+        replace("(a) forgets one, (c) counts", "Counts"),
+        "fold 1 says nothing of option a, c",
+    ),
     ("has_a_quiz", replace("three an odd one (so B is wrong)", "three an odd"), "option B"),
-    ("has_a_quiz", lambda page: page.notebook.cells.insert(-3, new_markdown_cell(
-        "**4.** And now?\n\na) x b) y c) z\n\n**a.**")), "after the last fold"),
+    (
+        "has_a_quiz",
+        lambda page: page.notebook.cells.insert(
+            -3, new_markdown_cell("**4.** And now?\n\na) x b) y c) z\n\n**a.**")
+        ),
+        "after the last fold",
+    ),
     ("ends_as_a_lesson", code(10, "print(ex.summary())"), r"not `ex.summary\(\)` alone"),
     ("ends_as_a_lesson", cells(lambda all: all.append(new_code_cell("1"))), "last code cell"),
     ("ends_as_a_lesson", code(10, tags=[]), "lacks the tag"),
@@ -434,7 +501,7 @@ BREAKS = [
     ("ends_as_a_lesson", replace("(2020), ", ""), "a reference needs a year"),
     ("ends_as_a_lesson", replace("24–66", ""), "a reference needs.*Noether"),
     ("ends_as_a_lesson", replace("arXiv:2001.01234", "doi:10.1/x"), "no reference has an arXiv"),
-]                                                                                  # fmt: skip
+]
 
 
 @contextmanager
@@ -457,7 +524,7 @@ def test_a_rule_finds_what_breaks_it(name, tmp_path):
             before = RULES[name](page)
             change(page)
             found = RULES[name](fresh(page))
-            notebook_rules.faults(fresh(page))          # the other rules bear it, too
+            notebook_rules.faults(fresh(page))  # the other rules bear it, too
         if before or not notebook_rules.re.search(said, "\n".join(found)):
             missed.append(f"{n}, {said!r}: {before} before, then {found}")
     assert not missed, "\n".join(missed)
@@ -484,9 +551,13 @@ ALLOWED = [
     replace("It is 3.", "[title](#7-·-Sums), [again](#7--sums), [x](pictures/07.png)"),
     replace("*Two bars of one height.* More", "*Two bars\nof `x*y` height.*\n\nMore"),
     replace("- Sums are no products.", "- Sums are\n  no products."),
-    lambda page: page.notebook.cells.insert(2, new_code_cell(
-        "try:\n    import seglib  # on Colab\nexcept ModuleNotFoundError:\n    %pip install x")),
-]                                                                                  # fmt: skip
+    lambda page: page.notebook.cells.insert(
+        2,
+        new_code_cell(
+            "try:\n    import seglib  # on Colab\nexcept ModuleNotFoundError:\n    %pip install x"
+        ),
+    ),
+]
 
 
 def test_no_rule_minds(tmp_path):
@@ -510,5 +581,5 @@ def test_reading_the_rules_changes_no_notebook(page):
 def test_a_path_reads_as_a_page(page):
     nbformat.write(page.notebook, page.path)
     found = notebook_rules.read(page.path)
-    assert found.lesson is None                         # there is no lesson07
+    assert found.lesson is None  # there is no lesson07
     assert found.notebook == page.notebook

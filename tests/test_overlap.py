@@ -65,8 +65,14 @@ def tversky_by_loops(logits, target, alpha, beta, smooth, images_apart, weight):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), alpha=st.floats(0.05, 2), beta=st.floats(0.05, 2),
-       smooth=st.sampled_from([0.0, 1.0]), apart=st.booleans(), void=st.floats(0, 1))
+@given(
+    seed=st.integers(0, 10_000),
+    alpha=st.floats(0.05, 2),
+    beta=st.floats(0.05, 2),
+    smooth=st.sampled_from([0.0, 1.0]),
+    apart=st.booleans(),
+    void=st.floats(0, 1),
+)
 def test_tversky_is_its_definition(seed, alpha, beta, smooth, apart, void):
     logits, target = case(seed, void=void)
     weight = torch.tensor([1.0, 0.5, 2.0])
@@ -78,7 +84,7 @@ def test_tversky_is_its_definition(seed, alpha, beta, smooth, apart, void):
 def test_dice_of_four_pixels_by_hand():
     """p of class 1 is 0.8, 0.6, 0.2, 0.4; truth 1, 1, 0, void."""
     chance = torch.tensor([0.8, 0.6, 0.2, 0.4])
-    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]        # (1, 2, 1, 4)
+    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]  # (1, 2, 1, 4)
     target = torch.tensor([[[1, 1, 0, 255]]])
     one, zero = 2 * 1.4 / (1.6 + 2), 2 * 0.8 / (1.4 + 1)
     assert DiceLoss()(logits, target).item() == pytest.approx(1 - (one + zero) / 2, abs=1e-6)
@@ -103,16 +109,23 @@ def test_beta_punishes_what_is_missed():
     assert high > low
 
 
-@pytest.mark.parametrize("logits, target, published", [
-    ([[[[1.0, -1.0], [-1.0, 1.0]]]], [[[[1, 0], [1, 1]]]], 0.307576),
-    ([[[[1.0, -1.0], [-1.0, 1.0]]], [[[1.0, -1.0], [-1.0, 1.0]]]],
-     [[[[1, 1], [1, 1]]], [[[1, 0], [1, 0]]]], 0.416657),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    "logits, target, published",
+    [
+        ([[[[1.0, -1.0], [-1.0, 1.0]]]], [[[[1, 0], [1, 1]]]], 0.307576),
+        (
+            [[[[1.0, -1.0], [-1.0, 1.0]]], [[[1.0, -1.0], [-1.0, 1.0]]]],
+            [[[[1, 1], [1, 1]]], [[[1, 0], [1, 0]]]],
+            0.416657,
+        ),
+    ],
+)
 def test_monais_published_cases_with_a_sigmoid(logits, target, published):
     """Its smooth 1e-4 in 2·I / (…) is 5e-5 here; one channel, images apart."""
     loss = DiceLoss(over="image", smooth=0.5e-4, multilabel=True)
-    assert loss(torch.tensor(logits), torch.tensor(target)).item() == pytest.approx(published,
-                                                                                    abs=1e-5)
+    assert loss(torch.tensor(logits), torch.tensor(target)).item() == pytest.approx(
+        published, abs=1e-5
+    )
 
 
 def test_monais_published_case_with_a_softmax():
@@ -129,8 +142,9 @@ def test_one_sigmoid_channel_is_two_softmax_channels():
     target = (torch.rand(2, 6, 7, generator=generator) < 0.3).long()
     target[0, 0] = 255
     two = torch.cat([torch.zeros_like(x), x], dim=1)
-    torch.testing.assert_close(DiceLoss(multilabel=True)(x, target),
-                               DiceLoss(torch.tensor([0.0, 1.0]))(two, target))
+    torch.testing.assert_close(
+        DiceLoss(multilabel=True)(x, target), DiceLoss(torch.tensor([0.0, 1.0]))(two, target)
+    )
     torch.testing.assert_close(SigmoidFocalLoss(0)(x, target), CrossEntropyLoss()(two, target))
     torch.testing.assert_close(SigmoidFocalLoss(2)(x, target), FocalLoss(2)(two, target))
 
@@ -145,8 +159,8 @@ def lovasz_by_permutation(errors, truth):
     members = set(np.flatnonzero(truth))
     for i in order:
         wrong.add(i)
-        union = members | wrong                        # what is wrong joins the union …
-        loss = 1 - len(members - wrong) / len(union)   # … and leaves the intersection
+        union = members | wrong  # what is wrong joins the union …
+        loss = 1 - len(members - wrong) / len(union)  # … and leaves the intersection
         total, before = total + errors[i] * (loss - before), loss
     return total
 
@@ -160,8 +174,10 @@ def test_lovasz_is_its_definition(seed, apart, void):
     found = []
     for chance, truth in parts:
         chance, truth = chance[truth != 255], truth[truth != 255]
-        classes = [lovasz_by_permutation(np.abs((truth == k) - chance[:, k]), truth == k)
-                   for k in np.unique(truth)]
+        classes = [
+            lovasz_by_permutation(np.abs((truth == k) - chance[:, k]), truth == k)
+            for k in np.unique(truth)
+        ]
         if classes:
             found.append(np.mean(classes))
     by_hand = np.mean(found) if found else 0.0
@@ -207,8 +223,9 @@ def test_focal_by_hand():
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 1.0])])
 def test_focal_without_focus_is_cross_entropy(weight):
     logits, target = case(4)
-    torch.testing.assert_close(FocalLoss(0, weight)(logits, target),
-                               CrossEntropyLoss(weight)(logits, target))
+    torch.testing.assert_close(
+        FocalLoss(0, weight)(logits, target), CrossEntropyLoss(weight)(logits, target)
+    )
 
 
 def test_sigmoid_focal_by_hand_and_alpha():
@@ -226,19 +243,22 @@ def test_combined_is_the_weighted_sum():
     loss = CombinedLoss({CrossEntropyLoss(): 0.5, LovaszSoftmaxLoss(): 2.0})
     ce, lovasz = CrossEntropyLoss()(logits, target), LovaszSoftmaxLoss()(logits, target)
     torch.testing.assert_close(loss(logits, target), 0.5 * ce + 2 * lovasz)
-    torch.testing.assert_close(torch.stack(loss.parts(logits, target)),
-                               torch.stack([0.5 * ce, 2 * lovasz]))
+    torch.testing.assert_close(
+        torch.stack(loss.parts(logits, target)), torch.stack([0.5 * ce, 2 * lovasz])
+    )
 
 
 def test_settings_that_make_no_loss():
-    for make, message in ((lambda: FocalLoss(-1), "gamma"), (lambda: TverskyLoss(0, 0), "alpha"),
-                          (lambda: DiceLoss(over="images"), "'batch' or 'image'"),
-                          (lambda: LovaszSoftmaxLoss(over="x"), "'batch' or 'image'"),
-                          (lambda: DiceLoss(torch.tensor([1.0, -1])), "≥ 0 a class"),
-                          (lambda: SigmoidFocalLoss(alpha=2), "from 0 to 1"),
-                          (lambda: CombinedLoss({}), "no loss"),
-                          (lambda: CombinedLoss({DiceLoss(): 1, FocalLoss(ignore_index=0): 1}),
-                           "different labels")):
+    for make, message in (
+        (lambda: FocalLoss(-1), "gamma"),
+        (lambda: TverskyLoss(0, 0), "alpha"),
+        (lambda: DiceLoss(over="images"), "'batch' or 'image'"),
+        (lambda: LovaszSoftmaxLoss(over="x"), "'batch' or 'image'"),
+        (lambda: DiceLoss(torch.tensor([1.0, -1])), "≥ 0 a class"),
+        (lambda: SigmoidFocalLoss(alpha=2), "from 0 to 1"),
+        (lambda: CombinedLoss({}), "no loss"),
+        (lambda: CombinedLoss({DiceLoss(): 1, FocalLoss(ignore_index=0): 1}), "different labels"),
+    ):
         with pytest.raises(ValueError, match=message):
             make()
     logits, target = case(0)
@@ -249,17 +269,26 @@ def test_settings_that_make_no_loss():
 
 def test_multilabel_targets_that_do_not_fit():
     x = torch.zeros(1, 2, 3, 3)
-    for target, message in ((torch.zeros(1, 3, 3, dtype=torch.int64), "two times"),
-                            (torch.zeros(1, 2, 3, 3), "target.long"),
-                            (torch.full((1, 2, 3, 3), 2), "label 2")):
+    for target, message in (
+        (torch.zeros(1, 3, 3, dtype=torch.int64), "two times"),
+        (torch.zeros(1, 2, 3, 3), "target.long"),
+        (torch.full((1, 2, 3, 3), 2), "label 2"),
+    ):
         for loss in (DiceLoss(multilabel=True), SigmoidFocalLoss()):
             with pytest.raises(ValueError, match=message):
                 loss(x, target)
 
 
-@pytest.mark.parametrize("name, kind", [
-    ("cross-entropy", CrossEntropyLoss), ("focal", FocalLoss), ("dice", DiceLoss),
-    ("tversky", TverskyLoss), ("lovasz", LovaszSoftmaxLoss)])                      # fmt: skip
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("cross-entropy", CrossEntropyLoss),
+        ("focal", FocalLoss),
+        ("dice", DiceLoss),
+        ("tversky", TverskyLoss),
+        ("lovasz", LovaszSoftmaxLoss),
+    ],
+)
 def test_a_loss_by_name(name, kind):
     weight = torch.tensor([1.0, 2.0, 3.0])
     loss = create_loss(name, weight)

@@ -111,8 +111,11 @@ def test_a_mask_by_hand():
 
 def test_centres_on_an_outline_belong_to_the_left_and_upper_side():
     assert polygon_mask([(1, SQUARE)], 4, 4).tolist() == [
-        [0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]
-    ]  # fmt: skip
+        [0, 0, 0, 0],
+        [0, 1, 1, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 0],
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -229,26 +232,64 @@ def test_masks_are_the_same_on_every_machine(name, classes, shares, digest):
 # (x, y) as read off the photo, and what is there
 PIXELS = {
     "cat": {
-        (10, 60): "background", (449, 1): "background", (430, 250): "background",
-        (265, 240): "nose", (254, 243): "nose", (258, 262): "nose",
-        (170, 110): "eye", (145, 110): "eye", (315, 130): "eye", (335, 130): "eye",
-        (136, 105): "cat", (205, 130): "cat", (250, 10): "cat", (365, 50): "cat",
-        (38, 60): "cat", (60, 30): "cat", (100, 280): "cat", (2, 200): "cat", (230, 295): "cat",
-        (2, 140): "void", (350, 280): "void",
+        (10, 60): "background",
+        (449, 1): "background",
+        (430, 250): "background",
+        (265, 240): "nose",
+        (254, 243): "nose",
+        (258, 262): "nose",
+        (170, 110): "eye",
+        (145, 110): "eye",
+        (315, 130): "eye",
+        (335, 130): "eye",
+        (136, 105): "cat",
+        (205, 130): "cat",
+        (250, 10): "cat",
+        (365, 50): "cat",
+        (38, 60): "cat",
+        (60, 30): "cat",
+        (100, 280): "cat",
+        (2, 200): "cat",
+        (230, 295): "cat",
+        (2, 140): "void",
+        (350, 280): "void",
     },
     "coffee": {
-        (20, 20): "background", (0, 399): "background", (599, 0): "background",
-        (150, 60): "background", (60, 200): "background", (300, 395): "background",
-        (120, 200): "saucer", (440, 220): "saucer", (300, 360): "saucer", (250, 300): "saucer",
-        (420, 118): "saucer", (365, 235): "saucer", (90, 250): "saucer",
-        (280, 150): "coffee", (280, 100): "coffee", (220, 150): "coffee", (360, 150): "coffee",
-        (250, 60): "cup", (183, 120): "cup", (290, 200): "cup", (280, 230): "cup",
-        (215, 270): "cup", (240, 290): "cup", (335, 245): "cup", (300, 275): "cup",
-        (410, 80): "spoon", (422, 76): "spoon", (384, 210): "spoon", (378, 228): "spoon",
-        (350, 275): "spoon", (400, 280): "spoon", (330, 290): "spoon",
+        (20, 20): "background",
+        (0, 399): "background",
+        (599, 0): "background",
+        (150, 60): "background",
+        (60, 200): "background",
+        (300, 395): "background",
+        (120, 200): "saucer",
+        (440, 220): "saucer",
+        (300, 360): "saucer",
+        (250, 300): "saucer",
+        (420, 118): "saucer",
+        (365, 235): "saucer",
+        (90, 250): "saucer",
+        (280, 150): "coffee",
+        (280, 100): "coffee",
+        (220, 150): "coffee",
+        (360, 150): "coffee",
+        (250, 60): "cup",
+        (183, 120): "cup",
+        (290, 200): "cup",
+        (280, 230): "cup",
+        (215, 270): "cup",
+        (240, 290): "cup",
+        (335, 245): "cup",
+        (300, 275): "cup",
+        (410, 80): "spoon",
+        (422, 76): "spoon",
+        (384, 210): "spoon",
+        (378, 228): "spoon",
+        (350, 275): "spoon",
+        (400, 280): "spoon",
+        (330, 290): "spoon",
         (253, 262): "void",
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PIXELS)
@@ -258,10 +299,7 @@ def test_hand_picked_pixels(name):
     assert found == PIXELS[name]
 
 
-@pytest.mark.parametrize(
-    ("name", "pieces"),
-    [("cat", (2, 1, 2, 1)), ("coffee", (1, 2, 1, 1, 2))],
-)
+@pytest.mark.parametrize(("name", "pieces"), [("cat", (2, 1, 2, 1)), ("coffee", (1, 2, 1, 1, 2))])
 def test_classes_are_in_as_many_pieces_as_one_sees(name, pieces):
     # the cat parts the background; a bit of saucer shows between cup and spoon; cup before spoon
     whole = photo_mask(name, border=0).mask

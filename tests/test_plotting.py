@@ -6,13 +6,7 @@ import torch
 from toys import LANDSCAPE_CLASSES, LANDSCAPE_PALETTE, landscape
 
 from seglib import plotting
-from seglib.plotting import (
-    as_image,
-    colorize,
-    error_map,
-    overlay,
-    place_labels,
-)
+from seglib.plotting import as_image, colorize, error_map, overlay, place_labels
 
 CLASSES, PALETTE = LANDSCAPE_CLASSES, LANDSCAPE_PALETTE
 

@@ -74,8 +74,11 @@ def test_predictions_show_their_errors(landscape):
     share = 120 * 4 / (120 * 160 - 15 * 25)  # the path, of everything but void
     assert len(figure.axes) == 8
     assert [axis.get_title() for axis in figure.axes[:4]] == [
-        "photo", "truth", "prediction", f"errors: {100 * share:.1f} % of pixels",
-    ]  # fmt: skip
+        "photo",
+        "truth",
+        "prediction",
+        f"errors: {100 * share:.1f} % of pixels",
+    ]
     assert figure.axes[7].get_title() == "errors: 0.0 % of pixels"
     assert figure.axes[4].get_ylabel() == "B"
     assert figure.get_suptitle() == "0.0 to 2.5 % of the labelled pixels are wrong"

@@ -99,7 +99,7 @@ def test_a_skipped_step_moves_neither_weights_nor_schedule():
     compute = Compute(CPU, "fp16")
     scaler = compute.scaler()
     train_epoch(model, loader, loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
-    assert scaler.get_scale() == 65536 / 2**3                  # halved after each of three steps
+    assert scaler.get_scale() == 65536 / 2**3  # halved after each of three steps
     assert schedule.last_epoch == 0 and not optimizer.state
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
@@ -120,7 +120,7 @@ def test_half_precision_resumes_exactly(tmp_path, amp):
     """The scale that was found is kept: from 65536 the first steps would be skipped anew."""
     whole, expected = tiny_run(None, epochs=4, amp=amp, loss=MortalLoss(), clip=1.0)
     loss = MortalLoss()
-    loss.life = Mortal(14)                                     # in the third epoch
+    loss.life = Mortal(14)  # in the third epoch
     with pytest.raises(Killed):
         tiny_run(tmp_path, epochs=4, amp=amp, loss=loss, clip=1.0)
     loss.life = None
@@ -137,7 +137,7 @@ def test_clipping_bounds_the_true_gradient_not_the_scaled_one():
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(3 * weight.sum()).backward()
     assert optimizer_step(holder, optimizer, 0.5, scaler)
-    assert weight.item() == pytest.approx(0.5)                 # 1 − 0.5; unclipped it were −2
+    assert weight.item() == pytest.approx(0.5)  # 1 − 0.5; unclipped it were −2
 
 
 def test_another_precision_is_named_on_resume_and_an_unknown_one_at_once(tmp_path):

@@ -21,11 +21,25 @@ from seglib.settings import read_settings
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "recipes").glob("*.toml"))
 # What would take long here, or is not here: the data, the size, pretrained weights, workers
-TINY = {"data": "folder", "classes": ",".join(CLASSES), "train_split": "train", "val_split": "val",
-        "height": 32, "width": 48, "epochs": 1, "batch_size": 2, "workers": 0, "device": "cpu",
-        "pretrained": "none", "class_weights": "none", "amp": "none"}
-NETS = {"unet": {"base_channels": 4, "depth": 2},
-        "deeplabv3plus": {"backbone": "mobilenet_v3_small", "channels": 16}}
+TINY = {
+    "data": "folder",
+    "classes": ",".join(CLASSES),
+    "train_split": "train",
+    "val_split": "val",
+    "height": 32,
+    "width": 48,
+    "epochs": 1,
+    "batch_size": 2,
+    "workers": 0,
+    "device": "cpu",
+    "pretrained": "none",
+    "class_weights": "none",
+    "amp": "none",
+}
+NETS = {
+    "unet": {"base_channels": 4, "depth": 2},
+    "deeplabv3plus": {"backbone": "mobilenet_v3_small", "channels": 16},
+}
 
 
 def test_the_full_runs_are_there():
@@ -55,15 +69,21 @@ def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
     assert main(["train", str(path), *words, "--out", str(out)]) == 0, capsys.readouterr().err
     content = torch.load(out / "last.pt", weights_only=True)["training"]
     assert int(next(iter(content["optimizer"]["state"].values()))["step"]) == 2
-    assert {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples",
-            *TENSORBOARD} == {
-        found.name for found in out.iterdir()}
+    assert {
+        "best.pt",
+        "last.pt",
+        "history.csv",
+        "history.png",
+        "run.json",
+        "examples",
+        *TENSORBOARD,
+    } == {found.name for found in out.iterdir()}
     said = json.loads((out / "run.json").read_text())
     assert said["settings"]["batch_size"] == 2 and said["settings"]["lr"] > 0
     assert said["machine"]["versions"]["torch"] and said["revision"]
     pictures = sorted((out / "examples").iterdir())
     assert [picture.name for picture in pictures] == ["004.png", "005.png"]
-    assert Image.open(pictures[0]).size == (2 * 32, 24)        # truth and prediction
+    assert Image.open(pictures[0]).size == (2 * 32, 24)  # truth and prediction
     assert np.asarray(Image.open(pictures[0])).std() > 0
 
 

@@ -33,8 +33,9 @@ def test_an_interval_has_the_t_value_of_the_tables(freedom):
     deviation = math.sqrt((n - n % 2) / freedom)
     found = interval(numbers)
     assert found.value == pytest.approx(0.7) and found.units == n
-    assert found.high - found.value == pytest.approx(TABLE[freedom] * deviation / math.sqrt(n),
-                                                    rel=2e-4)                      # fmt: skip
+    assert found.high - found.value == pytest.approx(
+        TABLE[freedom] * deviation / math.sqrt(n), rel=2e-4
+    )
     assert found.value - found.low == pytest.approx(found.high - found.value)
 
 
@@ -42,8 +43,9 @@ def test_an_interval_by_hand():
     # mean 3, squared deviations 4 + 1 + 0 + 1 + 4 = 10, s² = 10/4, s/√5 = √0.5 = 0.70711,
     # t(0.975, 4) = 2.77645: 3 ± 1.96324
     found = interval([1, 2, 3, 4, 5])
-    assert found == Interval(3, pytest.approx(1.03676, abs=1e-5), pytest.approx(4.96324, abs=1e-5),
-                             5)                                                    # fmt: skip
+    assert found == Interval(
+        3, pytest.approx(1.03676, abs=1e-5), pytest.approx(4.96324, abs=1e-5), 5
+    )
     assert str(found) == "3.000 [1.037, 4.963]"
     assert all(type(value) is float for value in found[:3])
 
@@ -68,7 +70,7 @@ def test_a_prediction_holds_one_more_run_as_often_as_it_says():
     runs = np.random.default_rng(0).normal(0.5, 0.1, (4000, 6))
     found = [prediction(row[:5], coverage=0.9) for row in runs]
     held = np.mean([one.low <= row[5] <= one.high for one, row in zip(found, runs, strict=True)])
-    assert 0.885 < held < 0.915                     # 0.9 ± three standard errors
+    assert 0.885 < held < 0.915  # 0.9 ± three standard errors
 
 
 def test_equal_values_have_no_width():
@@ -85,7 +87,7 @@ def test_a_paired_difference_by_hand():
     # differences by seed: 0.01, 0.02, 0.03, 0.02: mean 0.02, squared deviations 2e-4, s² = 2e-4/3,
     # s/√4 = 0.0040825, t(0.975, 3) = 3.18245: ± 0.012992
     second = {0: 0.40, 1: 0.50, 2: 0.30, 3: 0.45}
-    first = {3: 0.47, 2: 0.33, 1: 0.52, 0: 0.41}                # in whatever order
+    first = {3: 0.47, 2: 0.33, 1: 0.52, 0: 0.41}  # in whatever order
     found = paired_difference(first, second)
     assert found.value == pytest.approx(0.02) and found.units == 4
     assert found.low == pytest.approx(0.007008, abs=1e-6)
@@ -108,11 +110,17 @@ def test_a_paired_difference_needs_the_same_seeds():
 # ---------------------------------------------------------------- records
 
 
-RECORD = {"parts": {"arms": {"runs": [
-    {"arm": "U-Net", "seed": 2, "test": {"miou": 0.5}},
-    {"arm": "U-Net", "seed": 0, "test": {"miou": 0.4}},
-    {"arm": "encoder only", "seed": 0, "test": {"miou": 0.3}},
-]}}}                                                                               # fmt: skip
+RECORD = {
+    "parts": {
+        "arms": {
+            "runs": [
+                {"arm": "U-Net", "seed": 2, "test": {"miou": 0.5}},
+                {"arm": "U-Net", "seed": 0, "test": {"miou": 0.4}},
+                {"arm": "encoder only", "seed": 0, "test": {"miou": 0.3}},
+            ]
+        }
+    }
+}
 
 
 @pytest.fixture

@@ -52,8 +52,16 @@ def test_the_readme_shows_the_recorded_runs():
 
 @pytest.mark.slow
 def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
-    words = {"data": "streets", "model": "segnet", "base_channels": "4", "height": "32",
-             "width": "48", "epochs": "1", "batch_size": "48", "device": "cpu"}    # fmt: skip
+    words = {
+        "data": "streets",
+        "model": "segnet",
+        "base_channels": "4",
+        "height": "32",
+        "width": "48",
+        "epochs": "1",
+        "batch_size": "48",
+        "device": "cpu",
+    }
     flags = [f"--{key}={value}" for key, value in words.items()]
     assert main(["train", *flags, "--out", str(tmp_path)]) == 0
     found = load(ROOT / "results" / "runs.py").record(tmp_path, "small", None)

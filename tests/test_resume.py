@@ -123,7 +123,7 @@ def check_resumed(out, expected, where):
     """The files of a run that was killed are whole, and it ends as one that was not."""
     for name in ("last.pt", "best.pt"):
         if (out / name).exists():
-            load_checkpoint(out / name, tiny_model())              # whole, whenever the kill came
+            load_checkpoint(out / name, tiny_model())  # whole, whenever the kill came
     model, history = mortal_run(out, None, resume=True)
     assert same_weights(model.state_dict(), expected[0].state_dict()), where
     kept = {"epoch", "lr", "train_loss", "val_loss", "val_miou"}
@@ -144,17 +144,20 @@ def test_a_kill_at_every_step_and_every_file_operation(tmp_path, monkeypatch):
     running, left = tmp_path / "running", {}
 
     def watch():
-        folder = {path.name.replace(str(os.getpid()), "99999"): path.read_bytes()
-                  for path in running.glob("*")}                   # (another process resumes)
-        whole = {name: b"" if name.endswith(".part") else content
-                 for name, content in folder.items()}                              # fmt: skip
+        folder = {
+            path.name.replace(str(os.getpid()), "99999"): path.read_bytes()
+            for path in running.glob("*")
+        }  # (another process resumes)
+        whole = {
+            name: b"" if name.endswith(".part") else content for name, content in folder.items()
+        }
         left[tuple(sorted(whole.items()))] = folder, f"{life.kinds[-1]}, operation {life.count}"
 
     life = Mortal(watch=watch)
     with monkeypatch.context() as patch:
         life.patch(patch, tmp_path)
         mortal_run(running, life)
-    watch()                                                        # a kill after the end
+    watch()  # a kill after the end
     assert {"step", "open wb", "write", "fsync", "replace"} <= set(life.kinds)
     assert len(left) > 12, len(left)
     for n, (folder, where) in enumerate(left.values()):
@@ -188,8 +191,9 @@ def forkserver():
     """
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
-        context.set_forkserver_preload(["test_resume", "albumentations", "torch._dynamo",
-                                        "matplotlib.pyplot"])                      # fmt: skip
+        context.set_forkserver_preload(
+            ["test_resume", "albumentations", "torch._dynamo", "matplotlib.pyplot"]
+        )
     return context
 
 
@@ -219,7 +223,7 @@ def killed_until_done(
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.is_alive():
                 if last.exists() and last.stat().st_mtime_ns != saved:
-                    time.sleep(rng.uniform(0, 0.15))       # it has got somewhere: kill it soon
+                    time.sleep(rng.uniform(0, 0.15))  # it has got somewhere: kill it soon
                     break
                 time.sleep(0.002)
             process.kill()
@@ -264,9 +268,15 @@ def test_twenty_true_kills(tmp_path, kills, workers, one_thread):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("kills", "options"), [
-    (7, {"amp": "bf16"}), (7, {"amp": "fp16", "clip": 1.0, "accumulate": 2}),
-    (6, {"ema": 0.9, "accumulate": 2, "schedule": "plateau"})], ids=str)
+@pytest.mark.parametrize(
+    ("kills", "options"),
+    [
+        (7, {"amp": "bf16"}),
+        (7, {"amp": "fp16", "clip": 1.0, "accumulate": 2}),
+        (6, {"ema": 0.9, "accumulate": 2, "schedule": "plateau"}),
+    ],
+    ids=str,
+)
 def test_twenty_true_kills_with_options(tmp_path, kills, options, one_thread):
     check_kills(tmp_path, kills, 0, epochs=200, seed=kills, **options)
 
@@ -317,7 +327,7 @@ def test_another_thread_count_is_said(tmp_path, one_thread):
 def test_every_schedule_resumes_exactly(tmp_path, schedule, monkeypatch):
     whole, _ = tiny_run(None, epochs=4, schedule=schedule)
     loss = MortalLoss()
-    loss.life = Mortal(14)                                       # in the third epoch
+    loss.life = Mortal(14)  # in the third epoch
     with pytest.raises(Killed):
         tiny_run(tmp_path, epochs=4, schedule=schedule, loss=loss)
     loss.life = None
@@ -346,7 +356,7 @@ def test_best_and_last_are_usable_alone(tmp_path):
 
 def test_the_best_weights_of_an_earlier_run_are_not_overwritten(tmp_path):
     tiny_run(tmp_path)
-    (tmp_path / "last.pt").unlink()                    # to save space, say
+    (tmp_path / "last.pt").unlink()  # to save space, say
     before = (tmp_path / "best.pt").read_bytes()
     with pytest.raises(FileExistsError, match=r"best\.pt of an earlier run"):
         tiny_run(tmp_path)
@@ -367,14 +377,17 @@ def test_another_size_or_order_of_the_data_is_named(tmp_path):
         fit(tiny_model(), train, train if val else None, epochs=1, out=tmp_path, resume=resume)
 
     run(resume=False)
-    for changed, key in (({"size": (12, 16)}, "size"), ({"seed": 1}, "order"),
-                         ({"val": False}, "validation")):                          # fmt: skip
+    for changed, key in (
+        ({"size": (12, 16)}, "size"),
+        ({"seed": 1}, "order"),
+        ({"val": False}, "validation"),
+    ):
         with pytest.raises(ValueError, match=f"cannot resume .*: {key} was"):
             run(**changed)
 
 
 def test_a_locked_history_file_does_not_end_the_run(tmp_path):
-    (tmp_path / "history.csv").mkdir()                 # cannot be replaced by a file
+    (tmp_path / "history.csv").mkdir()  # cannot be replaced by a file
     with pytest.warns(UserWarning, match="history was not written"):
         _, history = tiny_run(tmp_path)
     assert len(history.rows) == 2 and (tmp_path / "last.pt").exists()

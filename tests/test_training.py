@@ -90,16 +90,20 @@ def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
     class Uneven(Toy):
         def read(self, index):
             image, mask = super().read(index)
-            mask[index:] = 255                     # image i has i valid rows
+            mask[index:] = 255  # image i has i valid rows
             return image, mask
 
     torch.manual_seed(0)
     model = tiny_model()
     data = Uneven(5, plain())
     history = fit(
-        model, make_loader(data, 2, shuffle=True), make_loader(data, 2), epochs=1, lr=1e-12,
+        model,
+        make_loader(data, 2, shuffle=True),
+        make_loader(data, 2),
+        epochs=1,
+        lr=1e-12,
         loss=CrossEntropyLoss(weight),
-    )                                                                              # fmt: skip
+    )
     model.eval()
     with torch.no_grad():
         logits = model(torch.stack([image for image, _ in data]))
@@ -117,10 +121,15 @@ def test_early_stopping_keeps_the_best():
 
     torch.manual_seed(0)
     history = fit(
-        UNet(3, base_channels=4, depth=1), make_loader(Toy(8, plain()), 2, shuffle=True),
-        make_loader(Toy(4, plain()), 2), epochs=20, lr=1e-3, loss=Worse(), patience=3,
+        UNet(3, base_channels=4, depth=1),
+        make_loader(Toy(8, plain()), 2, shuffle=True),
+        make_loader(Toy(4, plain()), 2),
+        epochs=20,
+        lr=1e-3,
+        loss=Worse(),
+        patience=3,
         schedule="constant",
-    )                                                                              # fmt: skip
+    )
     assert len(history.rows) < 20
     assert len(history.rows) == history.best["epoch"] + 3
 
@@ -159,9 +168,13 @@ def test_plateau_lowers_the_rate_after_five_epochs_without_progress():
             return logits.sum() * 0 + 1
 
     _, history = tiny_run(
-        None, epochs=9, schedule="plateau", loss=Nothing(), weight_decay=0.0,
+        None,
+        epochs=9,
+        schedule="plateau",
+        loss=Nothing(),
+        weight_decay=0.0,
         model=nn.Conv2d(3, 3, 1),
-    )                                                                              # fmt: skip
+    )
     rates = [row["lr"] for row in history.rows]
     assert rates[0] == 0.01 and rates[-1] == pytest.approx(0.01 / 3)
 

@@ -65,7 +65,7 @@ def test_200_draws_keep_image_and_mask_aligned():
             centre = rng.uniform((70, 90), (110, 150))
             out, labels = transform(*disc(180, 240, centre, rng.uniform(30, 60)), seed=seed)
             shown = (labels == 1).numpy()
-            if shown.sum() > 400:    # where the window cuts a disc, image and mask are cut alike
+            if shown.sum() > 400:  # where the window cuts a disc, image and mask are cut alike
                 offsets.append(centroid(shown) - centroid(brightness(out).clip(0, 1)))
         if len(offsets) >= 4:
             measured.append(np.abs(np.mean(offsets, axis=0)).max())
@@ -89,13 +89,13 @@ def test_reductions_are_aligned_and_plain_nearest_is_not(height, width, flip):
             offsets.append((centroid((small[:, ::-1] if flip else small) == 1) - middle) * sign)
     ours, plain, exact = (np.mean(o, axis=0) for o in (ours, plain, exact))
     assert np.abs(ours).max() < 0.05
-    assert plain.min() > 0.2                            # half a source cell less half a pixel
+    assert plain.min() > 0.2  # half a source cell less half a pixel
     if 360 // height * height == 360 and 360 // height % 2 == 0:
-        assert (exact < -0.1).all()                     # why resize_mask is not OpenCV's
+        assert (exact < -0.1).all()  # why resize_mask is not OpenCV's
 
 
 def test_masks_take_the_pixel_at_the_centre():
-    mask = np.arange(7 * 10, dtype=np.uint8).reshape(7, 10)    # no centre on a border here
+    mask = np.arange(7 * 10, dtype=np.uint8).reshape(7, 10)  # no centre on a border here
     rows = [int((i + 0.5) * 7 / 3) for i in range(3)]
     columns = [int((j + 0.5) * 10 / 4) for j in range(4)]
     assert np.array_equal(resize_mask(mask, 3, 4), mask[np.ix_(rows, columns)])
@@ -113,7 +113,7 @@ def test_images_are_reduced_by_area():
 
 def test_an_axis_that_shrinks_is_averaged_though_the_other_grows():
     stripes = np.zeros((4, 12, 3), np.uint8)
-    stripes[:, ::3] = 240                              # one column in three
+    stripes[:, ::3] = 240  # one column in three
     assert np.abs(resize_image(stripes, 8, 4).astype(int) - 80).max() <= 1
 
 
@@ -122,8 +122,7 @@ def test_normalise_by_hand():
     image[0, 1] = 255, 51, 0
     out = normalise(image)
     torch.testing.assert_close(
-        out[:, 0, 1],
-        torch.tensor([(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225]),
+        out[:, 0, 1], torch.tensor([(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225])
     )
 
 
@@ -146,7 +145,7 @@ def test_the_seed_decides_and_nothing_else():
     mask = rng.integers(0, 4, (60, 80), dtype=np.uint8)
     transform = train_transform(30, 40)
     first = transform(image, mask, seed=5)
-    np.random.seed(1), torch.manual_seed(1)            # noqa: NPY002
+    np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     transform(image, mask, seed=6)
     again, other = transform(image, mask, seed=5), transform(image, mask, seed=6)
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])

@@ -55,10 +55,13 @@ def test_no_seed_of_the_course_was_seen():
     first = CARD["scenes"]["first_seed"]
     scripts = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "seglib").rglob("*.py")]
     nodes = [node for path in scripts for node in ast.walk(ast.parse(path.read_text("utf-8")))]
-    numbers = [argument.value for node in nodes
-               if isinstance(node, ast.Call) and ast.unparse(node.func) == "range"
-               for argument in node.args
-               if isinstance(argument, ast.Constant) and isinstance(argument.value, int)]
+    numbers = [
+        argument.value
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "range"
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, int)
+    ]
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text("utf-8"))["cells"]
         text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -70,7 +73,9 @@ def test_the_manifest_is_what_the_script_does(pretrain):
     training = CARD["training"]
     assert CARD["options"] == json.loads(json.dumps(pretrain.OPTIONS))
     assert (CARD["scenes"]["first_seed"], CARD["scenes"]["light"]) == (
-        pretrain.FIRST_SEED, pretrain.LIGHT)                                       # fmt: skip
+        pretrain.FIRST_SEED,
+        pretrain.LIGHT,
+    )
     for key, value in {**pretrain.TRAINING, **pretrain.AUGMENTATION}.items():
         assert training[key] == (list(value) if isinstance(value, tuple) else value), key
     assert training["steps"] * training["batch_size"] <= CARD["scenes"]["count"]
@@ -105,8 +110,9 @@ def test_it_scores_what_its_card_says():
 def test_stride_and_rates_may_be_others(stride, rates):
     """No weight depends on them: at stride 8 each meets the same pixels as at 16."""
     plain = create_model("deeplabv3plus", 11, pretrained="streets")
-    other = create_model("deeplabv3plus", 11, pretrained="streets", output_stride=stride,
-                         atrous_rates=rates)                                       # fmt: skip
+    other = create_model(
+        "deeplabv3plus", 11, pretrained="streets", output_stride=stride, atrous_rates=rates
+    )
     assert other.options["output_stride"] == stride
     for key, value in plain.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
@@ -127,7 +133,7 @@ def test_every_epoch_has_other_scenes(pretrain):
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert [key.epoch for key in keys] == [epoch] * 11
-        assert sorted(keys) != keys                        # shuffled
+        assert sorted(keys) != keys  # shuffled
         seen += keys
     assert sorted(seen) == list(range(44))
 
@@ -143,8 +149,21 @@ def test_a_small_run_writes_all_and_resumes(tmp_path, monkeypatch, pretrain):
     monkeypatch.setattr(pretrain, "RenderedStreets", few)
     monkeypatch.setattr(pretrain, "SCORED_AT", ((64, 96),))
     monkeypatch.setattr(pretrain, "EPOCHS", 2)
-    monkeypatch.setattr(sys, "argv", ["pretrain.py", "--scenes", "64", "--workers", "0", "--out",
-                                      str(tmp_path / "out"), "--run", str(tmp_path / "run")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "pretrain.py",
+            "--scenes",
+            "64",
+            "--workers",
+            "0",
+            "--out",
+            str(tmp_path / "out"),
+            "--run",
+            str(tmp_path / "run"),
+        ],
+    )
     pretrain.main()
     card = json.loads((tmp_path / "out" / "streets_deeplabv3plus.json").read_text("utf-8"))
     assert card["scenes"]["count"] == 64 and card["training"]["steps"] == 4
@@ -153,7 +172,7 @@ def test_a_small_run_writes_all_and_resumes(tmp_path, monkeypatch, pretrain):
     assert sum(p.numel() for p in model.parameters()) == card["parameters"]
     assert "4 steps of 16" in (tmp_path / "out" / "README.md").read_text("utf-8")
 
-    again = pretrain.train(64, 0, tmp_path / "run")       # nothing is left to train
+    again = pretrain.train(64, 0, tmp_path / "run")  # nothing is left to train
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)

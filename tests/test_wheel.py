@@ -56,7 +56,7 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
     for name in ("data/streets", "data/scans", "data/weights", "results/experiments"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns(".*"))
 
-    unpacked = tmp_path / "unpacked"                   # the wheel that others build, of the sdist
+    unpacked = tmp_path / "unpacked"  # the wheel that others build, of the sdist
     with tarfile.open(build(tree, "sdist")) as archive:
         archive.extractall(unpacked, filter="data")
     wheel = build(next(unpacked.iterdir()), "wheel")
@@ -69,18 +69,22 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
         files = (path for path in (ROOT / "data" / name).rglob("*") if path.is_file())
         expected = {f"seglib/_data/{path.relative_to(ROOT / 'data').as_posix()}" for path in files}
         assert expected == {file for file in names if file.startswith(f"seglib/_data/{name}/")}
-    records = {f"seglib/_data/experiments/{path.name}"
-               for path in (tree / "results" / "experiments").glob("*.json")}
+    records = {
+        f"seglib/_data/experiments/{path.name}"
+        for path in (tree / "results" / "experiments").glob("*.json")
+    }
     assert "seglib/_data/experiments/00_data.json" in records
     assert records == {file for file in names if file.startswith("seglib/_data/experiments/")}
 
     empty.mkdir()
     world = os.environ | {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run([sys.executable, "-c", USE], cwd=empty, env=world, text=True,
-                          capture_output=True)                                     # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", USE], cwd=empty, env=world, text=True, capture_output=True
+    )
     assert done.returncode == 0 and "download camvid" in done.stdout, done.stdout + done.stderr
-    where, checkout, shape, streets, a_scene, scans, a_scan, record, weights = \
+    where, checkout, shape, streets, a_scene, scans, a_scan, record, weights = (
         done.stdout.splitlines()[:9]
+    )
     assert Path(where).is_relative_to(site) and checkout == "None"
     assert shape == "torch.Size([2, 3, 16, 16])"
     assert Path(streets) == site / "seglib" / "_data" / "streets" and a_scene == "144 192 3 True"

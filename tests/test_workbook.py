@@ -32,11 +32,16 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A course with two pages, a deep dive and pictures, in the place of the real one."""
     notebooks = tmp_path / "notebooks"
     for name in ("00_welcome", "03_losses", "extra/borders"):
-        lesson = nbformat.v4.new_notebook(cells=[
-            nbformat.v4.new_markdown_cell(f"# {name}\n![A street](pictures/01.png)"),
-            nbformat.v4.new_code_cell("print(1)\nprint(2)", execution_count=1, outputs=[
-                nbformat.v4.new_output("stream", text="1\n2\n")]),
-        ])                                                                         # fmt: skip
+        lesson = nbformat.v4.new_notebook(
+            cells=[
+                nbformat.v4.new_markdown_cell(f"# {name}\n![A street](pictures/01.png)"),
+                nbformat.v4.new_code_cell(
+                    "print(1)\nprint(2)",
+                    execution_count=1,
+                    outputs=[nbformat.v4.new_output("stream", text="1\n2\n")],
+                ),
+            ]
+        )
         for folder in (notebooks / name).parent, (notebooks / name).parent / "pictures":
             folder.mkdir(exist_ok=True, parents=True)
             (folder / "01.png").write_bytes(b"a picture")
@@ -71,8 +76,11 @@ def answer(notebook: Any) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes()
-            for path in folder.rglob("*") if path.is_file()}                       # fmt: skip
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 # ---------------------------------------------------------------- the copies of the real lessons
@@ -122,9 +130,14 @@ def test_copies_pictures_and_settings_are_made(
 ) -> None:
     fill()
     made = set(files(course / "workbook"))
-    assert made == {"00_welcome.ipynb", "03_losses.ipynb", "extra/borders.ipynb",
-                    "pictures/01.png", "extra/pictures/01.png",
-                    ".jupyter/labconfig/default_setting_overrides.json"}           # fmt: skip
+    assert made == {
+        "00_welcome.ipynb",
+        "03_losses.ipynb",
+        "extra/borders.ipynb",
+        "pictures/01.png",
+        "extra/pictures/01.png",
+        ".jupyter/labconfig/default_setting_overrides.json",
+    }
     assert capsys.readouterr().out == "new in workbook/: 00_welcome, 03_losses, borders\n"
 
 
@@ -159,7 +172,8 @@ def test_a_new_version_is_offered_and_not_forced(
     assert said == [
         f"{name} has a new version; yours in workbook/ is unchanged. "
         f"`make reset LESSON={handle}` fetches it and keeps yours"
-        for name, handle in (("03_losses", "03"), ("borders", "extra/borders"))]   # fmt: skip
+        for name, handle in (("03_losses", "03"), ("borders", "extra/borders"))
+    ]
     commands.main(["reset", "LESSON=03"])
     assert (copies / f"{TODAY}.ipynb").read_bytes() == before["03_losses.ipynb"]
     assert nbformat.read(copies / "03_losses.ipynb", as_version=4).cells[0].source == "new"
@@ -186,7 +200,7 @@ def test_outputs_counts_and_metadata_are_no_new_version(
 def test_a_copy_without_a_version_is_left_alone(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(course / "notebooks", course / "workbook")     # made by hand, say
+    shutil.copytree(course / "notebooks", course / "workbook")  # made by hand, say
     edit(course / "notebooks" / "03_losses.ipynb", answer)
     before = files(course / "workbook")
     fill()
@@ -204,7 +218,8 @@ def test_a_broken_copy_is_the_readers(
     fill()
     assert broken.read_bytes() == content
     assert "03_losses in workbook/ is not a readable notebook and is left as it is" in (
-        capsys.readouterr().out)
+        capsys.readouterr().out
+    )
     commands.main(["reset", "LESSON=03"])
     assert broken.with_stem(TODAY).read_bytes() == content
     nbformat.validate(nbformat.read(broken, as_version=4))
@@ -216,7 +231,9 @@ def test_pictures_follow_the_course(course: Path) -> None:
     (course / "workbook" / "pictures" / "mine.png").write_bytes(b"mine")
     fill()
     assert files(course / "workbook" / "pictures") == {
-        "01.png": b"a new picture", "mine.png": b"mine"}                           # fmt: skip
+        "01.png": b"a new picture",
+        "mine.png": b"mine",
+    }
 
 
 # ---------------------------------------------------------------- resetting
@@ -248,7 +265,8 @@ def test_reset_keeps_every_old_copy_with_its_date(
 def test_reset_without_a_copy_makes_one(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands.main(["reset", "LESSON=03"])
     assert capsys.readouterr().out == (
-        "there was no copy of 03_losses; a fresh one is in workbook/\n")
+        "there was no copy of 03_losses; a fresh one is in workbook/\n"
+    )
     assert list(files(course / "workbook")) == ["03_losses.ipynb"]
 
 
@@ -268,7 +286,7 @@ def test_an_interruption_loses_nothing_and_leaves_nothing_half(
     assert mine in files(copies).values()
     assert not [path for path in files(copies) if path.endswith(".part")]
     (copies / "00_welcome.ipynb").unlink()
-    if name != "rename":                               # (only a reset renames)
+    if name != "rename":  # (only a reset renames)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(os, name, interrupt)
             fill()
@@ -302,10 +320,19 @@ workbook.fill(Path("notebooks"), Path("workbook"))
     assert len(list((course / "workbook").glob("*.ipynb"))) == 2
 
 
-@pytest.mark.parametrize(("number", "said"), [
-    (errno.ENOSPC, r"the disk is full: .*03_losses.ipynb was not written, but nothing of yours"),
-    (errno.EROFS, r"03_losses.ipynb cannot be written \(Read-only.*allow writing in .*workbook"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            errno.ENOSPC,
+            r"the disk is full: .*03_losses.ipynb was not written, but nothing of yours",
+        ),
+        (
+            errno.EROFS,
+            r"03_losses.ipynb cannot be written \(Read-only.*allow writing in .*workbook",
+        ),
+    ],
+)
 def test_a_disk_that_takes_nothing(
     course: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
 ) -> None:
@@ -319,7 +346,7 @@ def test_a_disk_that_takes_nothing(
     with pytest.raises(commands.Trouble, match=said):
         commands.main(["reset", "LESSON=03"])
     assert files(course / "workbook") == before
-    fill()                                             # nothing to write, no trouble
+    fill()  # nothing to write, no trouble
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

@@ -29,8 +29,13 @@ KEYS = {
 }
 EVENTS = {"push", "pull_request", "schedule", "workflow_dispatch"}
 RUNNERS = {"ubuntu-latest", "ubuntu-24.04-arm", "macos-latest", "windows-latest"}
-VARIABLES = {"PYTHONUTF8", "SEGLIB_TORCH", "SEGLIB_VERSIONS", "ATEN_CPU_CAPABILITY",
-             "ONEDNN_MAX_CPU_ISA"}                                                 # fmt: skip
+VARIABLES = {
+    "PYTHONUTF8",
+    "SEGLIB_TORCH",
+    "SEGLIB_VERSIONS",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+}
 
 
 class Loader(yaml.SafeLoader):
@@ -168,22 +173,29 @@ def test_what_the_workflows_run() -> None:
     assert weekly["jobs"]["everywhere"]["timeout-minutes"] == 120
 
 
-@pytest.mark.parametrize(("right", "wrong", "fault"), [
-    ("startsWith(matrix.os, 'ubuntu')", "runner.os == 'Linux'", "there is no runner.os here"),
-    ("${{ matrix.python }}", "${{ matrix.pyhton }}", "there is no matrix.pyhton here"),
-    ("[ubuntu-latest,", "[ubuntu-newest,", "no such runner: ubuntu-newest"),
-    ('["3.11", "3.13"]', "[3.11, 3.13]", "not a Python that the course runs on, in quotes: 3.11"),
-    ("    timeout-minutes: 60\n", "", "no timeout-minutes"),
-    ("timeout-minutes", "timeout-minute", "a job has no timeout-minute"),
-    ("checkout@v4", "checkout@main", "not pinned to a major version: actions/checkout@main"),
-    ("      - uses: actions/checkout@v4\n", "", "a command needs the checkout and a Python"),
-    ("bootstrap.py test\n", "bootstrap.py tests\n", "bootstrap.py does not know this"),
-    ("setup test\n", "setup lab\n", "set up before: python bootstrap.py test"),
-    ("SEGLIB_TORCH", "SEGLIB_TROCH", "nothing reads SEGLIB_TROCH"),
-    ("contents: read", "contents: write", "permissions: more than reading"),
-    ("workflow_dispatch", "workflow_despatch", "no such event: workflow_despatch"),
-    ("  pull_request:\n", "  push:\n", "a key appears twice: push, push"),
-])
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        ("startsWith(matrix.os, 'ubuntu')", "runner.os == 'Linux'", "there is no runner.os here"),
+        ("${{ matrix.python }}", "${{ matrix.pyhton }}", "there is no matrix.pyhton here"),
+        ("[ubuntu-latest,", "[ubuntu-newest,", "no such runner: ubuntu-newest"),
+        (
+            '["3.11", "3.13"]',
+            "[3.11, 3.13]",
+            "not a Python that the course runs on, in quotes: 3.11",
+        ),
+        ("    timeout-minutes: 60\n", "", "no timeout-minutes"),
+        ("timeout-minutes", "timeout-minute", "a job has no timeout-minute"),
+        ("checkout@v4", "checkout@main", "not pinned to a major version: actions/checkout@main"),
+        ("      - uses: actions/checkout@v4\n", "", "a command needs the checkout and a Python"),
+        ("bootstrap.py test\n", "bootstrap.py tests\n", "bootstrap.py does not know this"),
+        ("setup test\n", "setup lab\n", "set up before: python bootstrap.py test"),
+        ("SEGLIB_TORCH", "SEGLIB_TROCH", "nothing reads SEGLIB_TROCH"),
+        ("contents: read", "contents: write", "permissions: more than reading"),
+        ("workflow_dispatch", "workflow_despatch", "no such event: workflow_despatch"),
+        ("  pull_request:\n", "  push:\n", "a key appears twice: push, push"),
+    ],
+)
 def test_a_fault_in_a_workflow_is_found(right: str, wrong: str, fault: str) -> None:
     text = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     assert right in text
@@ -192,6 +204,7 @@ def test_a_fault_in_a_workflow_is_found(right: str, wrong: str, fault: str) -> N
 
 @pytest.mark.skipif(shutil.which("actionlint") is None, reason="actionlint is not on PATH")
 def test_actionlint_finds_nothing() -> None:
-    said = subprocess.run(["actionlint", "-no-color", *map(str, WORKFLOWS)], cwd=ROOT,
-                          capture_output=True, text=True)                          # fmt: skip
+    said = subprocess.run(
+        ["actionlint", "-no-color", *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True
+    )
     assert (said.returncode, said.stdout) == (0, "")

@@ -65,9 +65,12 @@ def tiny_model() -> nn.Module:
     """Two convolutions with all that has state or chance: BatchNorm and dropout."""
     torch.manual_seed(7)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout2d(0.3),
         nn.Conv2d(4, 3, 1),
-    )                                                                              # fmt: skip
+    )
 
 
 def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=None, **options):

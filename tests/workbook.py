@@ -19,9 +19,10 @@ from typing import Any
 from bootstrap import Trouble
 
 MAKE = "python bootstrap.py" if os.name == "nt" else "make"
-CONFIG = ".jupyter"             # in workbook/: JupyterLab reads it beside the reader's settings
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {
-    "fetchNews": "false", "checkForUpdates": False}}                               # fmt: skip
+CONFIG = ".jupyter"  # in workbook/: JupyterLab reads it beside the reader's settings
+NO_NEWS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 
 
 def originals(notebooks: Path) -> list[Path]:
@@ -48,12 +49,18 @@ def fill(notebooks: Path, folder: Path) -> None:
         try:
             was = json.loads(copy.read_bytes())["metadata"].get("every_pixel")
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            print(f"{copy.stem} in {folder.name}/ is not a readable notebook and is left as it is. "
-                  f"{command} puts a fresh copy there and keeps yours", flush=True)
+            print(
+                f"{copy.stem} in {folder.name}/ is not a readable notebook and is left as it is. "
+                f"{command} puts a fresh copy there and keeps yours",
+                flush=True,
+            )
             continue
-        if was is not None and was != lesson["metadata"]["every_pixel"]:    # (None: cannot tell)
-            print(f"{copy.stem} has a new version; yours in {folder.name}/ is unchanged. "
-                  f"{command} fetches it and keeps yours", flush=True)
+        if was is not None and was != lesson["metadata"]["every_pixel"]:  # (None: cannot tell)
+            print(
+                f"{copy.stem} has a new version; yours in {folder.name}/ is unchanged. "
+                f"{command} fetches it and keeps yours",
+                flush=True,
+            )
     if made:
         print(f"new in {folder.name}/: {', '.join(made)}", flush=True)
     for picture in [*notebooks.glob("pictures/*"), *notebooks.glob("extra/pictures/*")]:
@@ -69,8 +76,10 @@ def reset(original: Path, notebooks: Path, folder: Path) -> None:
     if kept is None:
         print(f"there was no copy of {copy.stem}; a fresh one is in {folder.name}/")
     else:
-        print(f"{copy.stem} in {folder.name}/ is fresh; yours is kept beside it as {kept.name}. If "
-              "it is open in JupyterLab, choose File, then Reload Notebook from Disk")
+        print(
+            f"{copy.stem} in {folder.name}/ is fresh; yours is kept beside it as {kept.name}. If "
+            "it is open in JupyterLab, choose File, then Reload Notebook from Disk"
+        )
 
 
 def fresh(original: Path) -> Any:
@@ -84,8 +93,10 @@ def fresh(original: Path) -> Any:
         version = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
         notebook["metadata"]["every_pixel"] = {"version": version}
     except (ValueError, LookupError, TypeError) as error:
-        raise Trouble(f"{original} is not a readable notebook ({error}); restore it: "
-                      f"git checkout -- {original}") from None
+        raise Trouble(
+            f"{original} is not a readable notebook ({error}); restore it: "
+            f"git checkout -- {original}"
+        ) from None
     return notebook
 
 
@@ -110,7 +121,7 @@ def write(path: Path, content: bytes, keep: bool = False) -> Path | None:
         with open(part, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())                 # on the disk before the rename is
+            os.fsync(file.fileno())  # on the disk before the rename is
         if keep and os.path.lexists(path):
             kept = dated(path)
             os.rename(path, kept)
@@ -118,7 +129,7 @@ def write(path: Path, content: bytes, keep: bool = False) -> Path | None:
     except OSError as error:
         raise Trouble(explained(path, error)) from None
     finally:
-        with suppress(OSError):                     # (already renamed, if all went well)
+        with suppress(OSError):  # (already renamed, if all went well)
             part.unlink()
     return kept
 
@@ -133,11 +144,15 @@ def dated(path: Path) -> Path:
 def explained(path: Path, error: OSError) -> str:
     """What kept a file from being written, and how to fix it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (f"the disk is full: {path} was not written, but nothing of yours is lost; free "
-                "some space (a few MB), then run this again")
+        return (
+            f"the disk is full: {path} was not written, but nothing of yours is lost; free "
+            "some space (a few MB), then run this again"
+        )
     for parent in reversed(path.parents):
         if os.path.lexists(parent) and not parent.is_dir():
             return f"{parent} is not a folder; rename it or move it away, then run this again"
     folder = next(parent for parent in path.parents if parent.is_dir())
-    return (f"{path} cannot be written ({error.strerror}); allow writing in {folder}, or copy the "
-            "course to a folder of your own, then run this again")
+    return (
+        f"{path} cannot be written ({error.strerror}); allow writing in {folder}, or copy the "
+        "course to a folder of your own, then run this again"
+    )

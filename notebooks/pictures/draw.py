@@ -42,7 +42,7 @@ def lesson_01():
     image = image // 24 * 24 + 12                      # fewer colours make a smaller file
     return show_predictions([image], [mask], [counts.argmax(axis=0)], val.classes, val.palette,
                             width=12, title="One street, its labels, and what a guess by position "
-                            "gets wrong")                                          # fmt: skip
+                            "gets wrong")
 
 
 def lesson_02():
@@ -71,18 +71,18 @@ def lesson_03():
     for axis, (name, loss) in zip(axes[2:], {
         "cross-entropy": CrossEntropyLoss(), "focal": FocalLoss(), "Dice": DiceLoss(),
         "Lovász": LovaszSoftmaxLoss(),
-    }.items(), strict=True):                                                       # fmt: skip
+    }.items(), strict=True):
         x = logits.clone().requires_grad_()
         loss(x, lesion[None]).backward()
         push = -x.grad[0, 1]
         axis.imshow(push / push.abs().max(), cmap="RdBu", vmin=-1, vmax=1,
-                    interpolation="nearest")                                       # fmt: skip
+                    interpolation="nearest")
         axis.set_title(name, fontsize=11)
     for axis, title in zip(axes, ("scan and lesion", "a prediction"), strict=False):
         axis.set_title(title, fontsize=11)
     for axis in axes:
         axis.contour(lesion, [0.5], colors="#f0e442" if axis is axes[0] else "#009e73",
-                     linewidths=1.2)                                               # fmt: skip
+                     linewidths=1.2)
         axis.set(xlim=(12, 63), ylim=(36, 0), xticks=[], yticks=[])
     return figure
 
@@ -102,7 +102,7 @@ def lesson_04():
              "absent counts 1": np.nan_to_num(each, nan=1.0).mean(),
              "all pixels in one pot": hits / (2 * scores.matrix.sum() - hits)}
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained",
-                                gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})      # fmt: skip
+                                gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})
     panels = {"photo": test.read(8)[0], "truth": colorize(truths[8], test.palette),
               "prediction": colorize(labels[8], test.palette)}
     for axis, (title, picture) in zip(axes, panels.items(), strict=False):
@@ -134,16 +134,16 @@ def lesson_05():
 def lesson_06():
     """The numbers that three formats can hold, and the gradients of four streets beside them."""
     scenes, model = Streets("val", transform=eval_transform(96, 128)), create_model(
-        "deeplabv3plus", 11, pretrained="streets").eval()                          # fmt: skip
+        "deeplabv3plus", 11, pretrained="streets").eval()
     images, target = (torch.stack(part) for part in zip(*(scenes[i] for i in range(4)),
-                                                        strict=True))              # fmt: skip
+                                                        strict=True))
     logits = model(images).detach().requires_grad_()
     CrossEntropyLoss()(logits, target).backward()
     sizes = logits.grad[logits.grad != 0].abs()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(12, 4.2), layout="constrained", sharex=True,
-                                         gridspec_kw={"height_ratios": [1.2, 1]})  # fmt: skip
+                                         gridspec_kw={"height_ratios": [1.2, 1]})
     formats = {"float32\n7 digits": torch.float32, "bfloat16\n2 to 3 digits": torch.bfloat16,
-               "float16\n3 to 4 digits": torch.float16}                            # fmt: skip
+               "float16\n3 to 4 digits": torch.float16}
     for row, (name, dtype) in enumerate(formats.items()):
         info = torch.finfo(dtype)
         ends = np.log10([info.smallest_normal * info.eps, info.smallest_normal, info.max])
@@ -151,7 +151,7 @@ def lesson_06():
         top.barh(-row, ends[2] - ends[1], left=ends[1], color=colour, height=0.62)
         top.barh(-row, ends[1] - ends[0], left=ends[0], color=colour, height=0.62, alpha=0.4)
     top.set(yticks=[0, -1, -2], yticklabels=list(formats),
-            title="What each format can hold (paler: with fewer digits) …")        # fmt: skip
+            title="What each format can hold (paler: with fewer digits) …")
     edges = np.linspace(-16, 2, 61)
     for scale, colour, label in ((1, "#555555", "as they are"), (2**16, "#009e73", "times 65,536")):
         logs = (sizes * scale).log10().clamp(-16, 2).numpy()

@@ -99,7 +99,7 @@ class SegmentationDataset:
         Raises IndexError, and ValueError if a file is damaged, labels are out of range, or the
         two differ in size.
         """
-        self._pair(index)                              # IndexError beyond the end
+        self._pair(index)  # IndexError beyond the end
         if self._cache is not None:
             return self._cache.pair(index % len(self), self._read_files)
         return self._read_files(index)

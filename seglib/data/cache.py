@@ -22,7 +22,7 @@ from seglib.memory import free_memory
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-SHARE = 0.25            # of the free memory: what "auto" may take
+SHARE = 0.25  # of the free memory: what "auto" may take
 
 
 class Cache:
@@ -50,7 +50,7 @@ class Cache:
             return read(index)
         start, shapes = int(self.starts[index]), self.shapes.numpy()
         pixels = self.pixels.numpy()
-        if shapes[index, 2]:                           # (written last, so read first)
+        if shapes[index, 2]:  # (written last, so read first)
             height, width = int(shapes[index, 0]), int(shapes[index, 1])
             size = height * width
             image = pixels[start : start + 3 * size].reshape(height, width, 3)
@@ -60,7 +60,7 @@ class Cache:
         height, width = mask.shape
         size = height * width
         room = (int(self.starts[index + 1]) if index + 1 < self.kept else self.bytes) - start
-        if 4 * size == room:                           # (else the file has been replaced since)
+        if 4 * size == room:  # (else the file has been replaced since)
             pixels[start : start + 3 * size] = image.reshape(-1)
             pixels[start + 3 * size : start + 4 * size] = mask.reshape(-1)
             shapes[index, :2] = height, width
@@ -126,5 +126,5 @@ def _decoded_bytes(path: Path) -> int:
     try:
         with Image.open(path) as picture:
             return 4 * picture.width * picture.height
-    except Exception:                                  # reading it will tell what is wrong
+    except Exception:  # reading it will tell what is wrong
         return 0

@@ -41,9 +41,12 @@ class EmbeddedDataset(NamedDataset):
     licence = "CC BY 4.0"
 
     def __init__(
-        self, split: str, root: Root = None, transform: Transform | None = None,
+        self,
+        split: str,
+        root: Root = None,
+        transform: Transform | None = None,
         cache: bool | int | float | str | None = False,
-    ) -> None:                                                                     # fmt: skip
+    ) -> None:
         super().__init__(split, root, transform, cache=cache)
         self.seeds = tuple(self.SEEDS[split])
 

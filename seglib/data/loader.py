@@ -30,7 +30,7 @@ class SampleKey(int):
         return key
 
     def __reduce__(self) -> tuple[type[SampleKey], tuple[int, int, int]]:
-        return SampleKey, (self.seed, self.epoch, int(self))       # workers get it pickled
+        return SampleKey, (self.seed, self.epoch, int(self))  # workers get it pickled
 
     def derived_seed(self) -> int:
         """A 32-bit number for this key, as good as independent of that of any other key."""
@@ -82,7 +82,7 @@ def make_loader(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
     indices: Sequence[int] = range(len(dataset))
-    while isinstance(dataset, Subset):                 # it would hand on the index without the key
+    while isinstance(dataset, Subset):  # it would hand on the index without the key
         indices = [dataset.indices[i] for i in indices]
         dataset = dataset.dataset
     return DataLoader(
@@ -93,7 +93,7 @@ def make_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=WorkerInit() if workers else None,
-        pin_memory=torch.cuda.is_available(),          # so that a GPU can fetch it meanwhile
+        pin_memory=torch.cuda.is_available(),  # so that a GPU can fetch it meanwhile
         # Its own numbers: else how often a loader draws from the global generator, which differs
         # with the number of workers and after a resume, would change the model's dropout.
         generator=torch.Generator().manual_seed(seed),

@@ -38,14 +38,10 @@ class Photo(NamedTuple):
 PHOTOS = {
     "cat": Photo("chelsea.png", "Chelsea the cat", "Stéfan van der Walt; CC0"),
     "coffee": Photo(
-        "coffee.png",
-        "an espresso, by courtesy of Pikolo Espresso Bar",
-        "Rachel Michetti; CC0",
+        "coffee.png", "an espresso, by courtesy of Pikolo Espresso Bar", "Rachel Michetti; CC0"
     ),
     "coins": Photo(
-        "coins.png",
-        "Greek coins from Pompeii",
-        "Brooklyn Museum; no known copyright restrictions",
+        "coins.png", "Greek coins from Pompeii", "Brooklyn Museum; no known copyright restrictions"
     ),
     "cell": Photo(
         "cell.png",
@@ -53,9 +49,7 @@ PHOTOS = {
         "Müller et al., doi:10.1364/OE.26.010729; CC0",
     ),
     "retina": Photo(
-        "retina.jpg",
-        "a human retina",
-        "Mikael Häggström, doi:10.15347/wjm/2014.008; CC0",
+        "retina.jpg", "a human retina", "Mikael Häggström, doi:10.15347/wjm/2014.008; CC0"
     ),
     "astronaut": Photo("astronaut.png", "Eileen Collins", "NASA; public domain"),
 }

@@ -34,9 +34,12 @@ class Scans(EmbeddedDataset):
     _classes, _palette = SCAN_CLASSES, SCAN_PALETTE
 
     def __init__(
-        self, split: str, root: Root = None, transform: Transform | None = None,
+        self,
+        split: str,
+        root: Root = None,
+        transform: Transform | None = None,
         cache: bool | int | float | str | None = False,
-    ) -> None:                                                                     # fmt: skip
+    ) -> None:
         super().__init__(split, root, transform, cache)
         self.spacing = np.array([self.table["mm_per_row"], self.table["mm_per_column"]]).T
 

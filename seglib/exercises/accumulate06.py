@@ -62,8 +62,10 @@ class Case(NamedTuple):
         return found
 
     def __str__(self) -> str:
-        rows = [f"{n} image{'s' * (n > 1)} with {100 * share:.0f} % void"
-                for n, share in zip(self.images, self.void, strict=True)]          # fmt: skip
+        rows = [
+            f"{n} image{'s' * (n > 1)} with {100 * share:.0f} % void"
+            for n, share in zip(self.images, self.void, strict=True)
+        ]
         return f"{len(rows)} batches ({', '.join(rows)}), {self.loss.__name__}"
 
 
@@ -101,7 +103,7 @@ def whole(case: Case, loss: type[CrossEntropyLoss] | None = None) -> Tensor:
 class Parts(NamedTuple):
     """The parts' gradients, and what a reader may weigh them by."""
 
-    gradients: Tensor                                    # (batches, parameters)
+    gradients: Tensor  # (batches, parameters)
     valid: Tensor
     images: Tensor
     pixels: Tensor
@@ -112,53 +114,98 @@ class Parts(NamedTuple):
 
 def parts(case: Case) -> Parts:
     batches = case.batches()
-    columns = ([float((t != VOID).sum()) for _, t in batches],
-               [float(len(t)) for _, t in batches], [float(t.numel()) for _, t in batches])
-    return Parts(torch.stack([gradient(*batch, case.loss) for batch in batches]),
-                 *map(torch.tensor, columns))                                      # fmt: skip
+    columns = (
+        [float((t != VOID).sum()) for _, t in batches],
+        [float(len(t)) for _, t in batches],
+        [float(t.numel()) for _, t in batches],
+    )
+    return Parts(
+        torch.stack([gradient(*batch, case.loss) for batch in batches]), *map(torch.tensor, columns)
+    )
 
 
 _FEW = "a batch with little to learn from weighs as much as a full one"
 MISTAKES: tuple[tuple[str, Callable[[Parts], Tensor]], ...] = (
-    ("that adds up the means and divides by nothing: the gradient grows with the number of batches",
-     lambda q: torch.ones_like(q.valid)),
-    (f"that is the mean of the means: {_FEW}. A pixel is to count the same in each",
-     lambda q: torch.full_like(q.valid, 1 / len(q.valid))),
-    (f"that is the mean over the batches that are not all void: {_FEW}. A pixel is to count the "
-     "same in each", lambda q: (q.valid > 0) / (q.valid > 0).sum()),
-    ("that weighs a batch by its images. The loss is a mean over valid pixels: their number is "
-     "the weight", lambda q: q.images / q.images.sum()),
-    ("the weights are right among each other, but you divide by all pixels, void ones, too",
-     lambda q: q.valid / q.pixels.sum()),
-    ("that turns the means back into sums and forgets to divide by the number of all valid pixels",
-     lambda q: q.valid),
-    ("you divide by the valid pixels seen so far. What was added before had a smaller divisor: "
-     "count them all first", lambda q: q.valid / q.valid.cumsum(0).clamp(min=1)),
-    ("that weighs a batch by its void pixels; valid ones are target != 255",
-     lambda q: (q.pixels - q.valid) / (q.pixels - q.valid).sum()),
-    ("that weighs each batch by the share of its own pixels that are valid. Its weight is their "
-     "number, out of all batches' valid pixels", lambda q: q.valid / q.pixels),
-    ("that weighs each batch by the share of its own pixels that are valid, and the shares add up "
-     "to 1; where batches have unequal sizes, their numbers are needed",
-     lambda q: (q.valid / q.pixels) / (q.valid / q.pixels).sum()),
-    ("the valid pixels' share is right, but divided once more by the number of batches",
-     lambda q: q.valid / q.valid.sum() / len(q.valid)),
-    ("that divides by the valid pixels where it should multiply: loss is a mean already",
-     lambda q: 1 / q.valid.clamp(min=1)),
-    ("that divides each mean by all valid pixels: it first has to become a sum again, times its "
-     "batch's own", lambda q: torch.ones_like(q.valid) / q.valid.sum()),
-    ("only the last batch is left. Does something set the gradients to zero between them?",
-     lambda q: _last(q) * q.valid / q.valid.sum()),
-    ("only the last batch is left. Does something set the gradients to zero between them?",
-     lambda q: _last(q)),
-    ("only the last batch is left. Does something set the gradients to zero between them?",
-     lambda q: _last(q) / len(q.valid)),
-    ("only the first batch has a gradient: is there a return or a break in the loop?",
-     lambda q: _last(q).flip(0) * q.valid / q.valid.sum()),
-    ("that is twice the gradient: is backward called twice a batch?",
-     lambda q: 2 * q.valid / q.valid.sum()),
+    (
+        "that adds up the means and divides by nothing: the gradient grows with the number of batches",
+        lambda q: torch.ones_like(q.valid),
+    ),
+    (
+        f"that is the mean of the means: {_FEW}. A pixel is to count the same in each",
+        lambda q: torch.full_like(q.valid, 1 / len(q.valid)),
+    ),
+    (
+        f"that is the mean over the batches that are not all void: {_FEW}. A pixel is to count the "
+        "same in each",
+        lambda q: (q.valid > 0) / (q.valid > 0).sum(),
+    ),
+    (
+        "that weighs a batch by its images. The loss is a mean over valid pixels: their number is "
+        "the weight",
+        lambda q: q.images / q.images.sum(),
+    ),
+    (
+        "the weights are right among each other, but you divide by all pixels, void ones, too",
+        lambda q: q.valid / q.pixels.sum(),
+    ),
+    (
+        "that turns the means back into sums and forgets to divide by the number of all valid pixels",
+        lambda q: q.valid,
+    ),
+    (
+        "you divide by the valid pixels seen so far. What was added before had a smaller divisor: "
+        "count them all first",
+        lambda q: q.valid / q.valid.cumsum(0).clamp(min=1),
+    ),
+    (
+        "that weighs a batch by its void pixels; valid ones are target != 255",
+        lambda q: (q.pixels - q.valid) / (q.pixels - q.valid).sum(),
+    ),
+    (
+        "that weighs each batch by the share of its own pixels that are valid. Its weight is their "
+        "number, out of all batches' valid pixels",
+        lambda q: q.valid / q.pixels,
+    ),
+    (
+        "that weighs each batch by the share of its own pixels that are valid, and the shares add up "
+        "to 1; where batches have unequal sizes, their numbers are needed",
+        lambda q: (q.valid / q.pixels) / (q.valid / q.pixels).sum(),
+    ),
+    (
+        "the valid pixels' share is right, but divided once more by the number of batches",
+        lambda q: q.valid / q.valid.sum() / len(q.valid),
+    ),
+    (
+        "that divides by the valid pixels where it should multiply: loss is a mean already",
+        lambda q: 1 / q.valid.clamp(min=1),
+    ),
+    (
+        "that divides each mean by all valid pixels: it first has to become a sum again, times its "
+        "batch's own",
+        lambda q: torch.ones_like(q.valid) / q.valid.sum(),
+    ),
+    (
+        "only the last batch is left. Does something set the gradients to zero between them?",
+        lambda q: _last(q) * q.valid / q.valid.sum(),
+    ),
+    (
+        "only the last batch is left. Does something set the gradients to zero between them?",
+        lambda q: _last(q),
+    ),
+    (
+        "only the last batch is left. Does something set the gradients to zero between them?",
+        lambda q: _last(q) / len(q.valid),
+    ),
+    (
+        "only the first batch has a gradient: is there a return or a break in the loop?",
+        lambda q: _last(q).flip(0) * q.valid / q.valid.sum(),
+    ),
+    (
+        "that is twice the gradient: is backward called twice a batch?",
+        lambda q: 2 * q.valid / q.valid.sum(),
+    ),
     ("that is the gradient with the wrong sign", lambda q: -q.valid / q.valid.sum()),
-)                                                                                  # fmt: skip
+)
 
 
 def _last(q: Parts) -> Tensor:
@@ -174,8 +221,10 @@ def accumulate(answer: Any) -> str:
         if wrong:
             raise NotYet(_diagnosis(found, rights, wrong[0]))
         _check_memory(models)
-    return (f"the gradients of one big batch, on {len(CASES)} sets of batches, two of them with a "
-            "batch of void alone, and one graph at a time")                        # fmt: skip
+    return (
+        f"the gradients of one big batch, on {len(CASES)} sets of batches, two of them with a "
+        "batch of void alone, and one graph at a time"
+    )
 
 
 def _run(answer: Any, case: Case) -> Watched:
@@ -188,7 +237,7 @@ def _run(answer: Any, case: Case) -> Watched:
 
     run.__name__ = getattr(answer, "__name__", "accumulate")
     if not callable(answer):
-        call(answer, given="")                           # says so
+        call(answer, given="")  # says so
     try:
         call(run, given=str(case))
     except NotYet as reason:
@@ -203,12 +252,19 @@ def _run(answer: Any, case: Case) -> Watched:
         raise NotYet(f"{text}{hint}") from None
     after = model.state_dict()
     if any(not torch.equal(value, after[name]) for name, value in before.items()):
-        raise NotYet(f"on {case}, the weights have moved: accumulate only leaves gradients, the "
-                     "step is for the caller")                                     # fmt: skip
-    if any(not torch.equal(a, b) for old, new in zip(case.batches(), batches, strict=False)
-           for a, b in zip(old, new, strict=True)) or len(batches) != len(case.images):
-        raise NotYet(f"on {case}, the batches are not what they were: the next epoch needs them. "
-                     "Work on copies")                                             # fmt: skip
+        raise NotYet(
+            f"on {case}, the weights have moved: accumulate only leaves gradients, the "
+            "step is for the caller"
+        )
+    if any(
+        not torch.equal(a, b)
+        for old, new in zip(case.batches(), batches, strict=False)
+        for a, b in zip(old, new, strict=True)
+    ) or len(batches) != len(case.images):
+        raise NotYet(
+            f"on {case}, the batches are not what they were: the next epoch needs them. "
+            "Work on copies"
+        )
     return model
 
 
@@ -216,8 +272,10 @@ def _diagnosis(found: list[Tensor], rights: list[Tensor], n: int) -> str:
     case, here, right = CASES[n], found[n], rights[n]
     said = f"on {case}, "
     if not bool(here.isfinite().all()):
-        return (f"{said}the gradient is not finite: by what do you divide? A batch of void alone "
-                "has 0 valid pixels, and its share of the whole is 0")                 # fmt: skip
+        return (
+            f"{said}the gradient is not finite: by what do you divide? A batch of void alone "
+            "has 0 valid pixels, and its share of the whole is 0"
+        )
     if not here.any():
         return f"{said}no parameter has a gradient: backward is to be called for each batch"
     error = 100 * float((here - right).norm() / right.norm())
@@ -231,20 +289,26 @@ def _diagnosis(found: list[Tensor], rights: list[Tensor], n: int) -> str:
     factor = float((here @ right) / (right @ right))
     if factor > 0 and _close(here, factor * right):
         return f"{said}the direction is right, the length {factor:.3g} times what it should be"
-    return (f"{said}each batch's mean is to count by its share of all valid pixels; and what may "
-            "the divisor not know while the loop still runs?")                     # fmt: skip
+    return (
+        f"{said}each batch's mean is to count by its share of all valid pixels; and what may "
+        "the divisor not know while the loop still runs?"
+    )
 
 
 def _check_memory(models: Sequence[Watched]) -> None:
     for model, case in zip(models, CASES, strict=True):
         said = f"on {case}, the gradients are right, but "
         if model.largest > max(case.images):
-            raise NotYet(f"{said}the model saw {model.largest} images at once: that is the big "
-                         "batch, which may not fit into memory. One batch after the other")
+            raise NotYet(
+                f"{said}the model saw {model.largest} images at once: that is the big "
+                "batch, which may not fit into memory. One batch after the other"
+            )
         if model.most_open > 1:
-            raise NotYet(f"{said}{model.most_open} batches went forward before a backward freed "
-                         "the first: their graphs take as much memory as the big batch. Call "
-                         "backward within the loop")                               # fmt: skip
+            raise NotYet(
+                f"{said}{model.most_open} batches went forward before a backward freed "
+                "the first: their graphs take as much memory as the big batch. Call "
+                "backward within the loop"
+            )
 
 
 def _close(found: Tensor, right: Tensor) -> bool:

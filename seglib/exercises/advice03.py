@@ -18,7 +18,7 @@ STATEMENTS = {
     "b": "The focal loss scored higher than cross-entropy, and five seeds suffice to say so.",
     "c": "With the lowest rate for all, the losses would have had the same order on dev.",
     "d": "With median weights more of the rare classes was found, and fewer pixels in all were "
-         "right.",
+    "right.",
     "e": "On another data set, too, Dice would score higher than cross-entropy.",
 }
 SUPPORTED = {"a": True, "b": False, "c": False, "d": True, "e": False}
@@ -41,28 +41,54 @@ def _reason(statement: str) -> str:
     record = read_record("03_losses")
     if statement in "ab":
         loss = {"a": "Dice", "b": "focal"}[statement]
-        gap = paired_difference(values(record, "streets", loss, _miou),
-                                values(record, "streets", BASE, _miou))            # fmt: skip
+        gap = paired_difference(
+            values(record, "streets", loss, _miou), values(record, "streets", BASE, _miou)
+        )
         side = "lies above" if gap.low > 0 else "lies below" if gap.high < 0 else "contains"
         return f"{loss} minus {BASE} is {gap} on test: the interval {side} zero"
     if statement == "c":
         arms = dict.fromkeys(run["arm"] for run in record["parts"]["streets"]["runs"])
-        dev = {arm: [next(iter(values(record, "tuning_streets", f"{arm}, lr {rate}",
-                                      lambda run: run["dev"]["miou"]).values()))
-                     for rate in RATES] for arm in arms}                           # fmt: skip
+        dev = {
+            arm: [
+                next(
+                    iter(
+                        values(
+                            record,
+                            "tuning_streets",
+                            f"{arm}, lr {rate}",
+                            lambda run: run["dev"]["miou"],
+                        ).values()
+                    )
+                )
+                for rate in RATES
+            ]
+            for arm in arms
+        }
         best, low = ({arm: pick(dev[arm]) for arm in arms} for pick in (max, lambda row: row[0]))
-        ahead, behind = max(permutations(arms, 2), key=lambda pair: min(
-            best[pair[0]] - best[pair[1]], low[pair[1]] - low[pair[0]]))           # fmt: skip
-        return (f"with the best rate of each, {ahead} has {best[ahead]:.3f} on dev and {behind} "
-                f"{best[behind]:.3f}; with {RATES[0]:g} for both it is {low[ahead]:.3f} and "
-                f"{low[behind]:.3f}")                                              # fmt: skip
+        ahead, behind = max(
+            permutations(arms, 2),
+            key=lambda pair: min(best[pair[0]] - best[pair[1]], low[pair[1]] - low[pair[0]]),
+        )
+        return (
+            f"with the best rate of each, {ahead} has {best[ahead]:.3f} on dev and {behind} "
+            f"{best[behind]:.3f}; with {RATES[0]:g} for both it is {low[ahead]:.3f} and "
+            f"{low[behind]:.3f}"
+        )
     if statement == "d":
-        found = [[np.mean(list(values(record, "streets", loss, read).values()))
-                  for loss in (BASE, WEIGHTED)] for read in (_recall, _accuracy)]
+        found = [
+            [
+                np.mean(list(values(record, "streets", loss, read).values()))
+                for loss in (BASE, WEIGHTED)
+            ]
+            for read in (_recall, _accuracy)
+        ]
         return "the table says recall {:.2f} → {:.2f}, accuracy {:.2f} → {:.2f}".format(
-            *found[0], *found[1])                                                  # fmt: skip
-    return ("the record holds for Streets, this net and this budget; what another data set would "
-            "say, it cannot know")                                                 # fmt: skip
+            *found[0], *found[1]
+        )
+    return (
+        "the record holds for Streets, this net and this budget; what another data set would "
+        "say, it cannot know"
+    )
 
 
 def advice(answer: Any) -> str:
@@ -75,6 +101,7 @@ def advice(answer: Any) -> str:
     if wrong:
         first = wrong[0]
         verdict = "is supported" if SUPPORTED[first] else "is not supported"
-        raise NotYet(f"{len(STATEMENTS) - len(wrong)} of 5 are right; {first} {verdict}: "
-                     f"{_reason(first)}")                                          # fmt: skip
+        raise NotYet(
+            f"{len(STATEMENTS) - len(wrong)} of 5 are right; {first} {verdict}: {_reason(first)}"
+        )
     return "; ".join(f"{statement}: {_reason(statement)}" for statement in "abcd")

@@ -73,9 +73,11 @@ class Exercise:
                 outcome = Outcome(CORRECT, self.judge(answer) or "")
         except NotYet as reason:
             outcome = Outcome(NOT_YET, str(reason))
-        except (Exception, SystemExit) as error:     # an answer of a kind that no check foresaw
-            outcome = Outcome(NOT_YET, f"the check stumbled over {show(answer)} with "
-                                       f"{type(error).__name__}: {error}")         # fmt: skip
+        except (Exception, SystemExit) as error:  # an answer of a kind that no check foresaw
+            outcome = Outcome(
+                NOT_YET,
+                f"the check stumbled over {show(answer)} with {type(error).__name__}: {error}",
+            )
         return outcome
 
     def check(self, answer: Any) -> None:
@@ -86,7 +88,7 @@ class Exercise:
 
     def use(self, answer: Any) -> Any:
         """The reader's answer if it is correct, else the solution: later cells always run."""
-        known = self._checked is answer          # `check` has just judged it
+        known = self._checked is answer  # `check` has just judged it
         state = self.state if known else self.judged(answer).state
         return answer if state == CORRECT else self.answer
 
@@ -121,11 +123,15 @@ class Lesson:
         """Make an exercise of this lesson; see `Exercise`. ValueError for settings that clash."""
         exercise = Exercise(**settings)
         if exercise.name in self.exercises or exercise.kind not in KINDS:
-            raise ValueError(f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "
-                             f"taken, or the kind is none of {', '.join(KINDS)}")  # fmt: skip
+            raise ValueError(
+                f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "
+                f"taken, or the kind is none of {', '.join(KINDS)}"
+            )
         if not 0 <= exercise.outcome < len(self.outcomes):
-            raise ValueError(f"exercise {exercise.name!r} tests outcome {exercise.outcome}, but "
-                             f"there are {len(self.outcomes)}")                    # fmt: skip
+            raise ValueError(
+                f"exercise {exercise.name!r} tests outcome {exercise.outcome}, but "
+                f"there are {len(self.outcomes)}"
+            )
         self.exercises[exercise.name] = exercise
         return exercise
 
@@ -206,7 +212,7 @@ def show(value: Any) -> str:
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:                        # a module without super().__init__(), for one
+    except Exception:  # a module without super().__init__(), for one
         text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -216,10 +222,10 @@ def untouched_randomness() -> Iterator[None]:
     """Put the global random generators back to where they were."""
     import torch
 
-    python, numpy_state = random.getstate(), np.random.get_state()      # noqa: NPY002
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy_state)                             # noqa: NPY002
+            np.random.set_state(numpy_state)  # noqa: NPY002

@@ -8,26 +8,33 @@ from typing import Any
 from seglib.exercises.base import NotYet, show
 from seglib.records import interval, paired_difference, read_record, values
 
-ARMS = {"z": "zero-shot", "s": "from scratch", "f": "from scratch, five times the images",
-        "h": "head only", "a": "all weights", "b": "all weights, backbone slower",
-        "n": "all weights, BatchNorm frozen"}                                      # fmt: skip
+ARMS = {
+    "z": "zero-shot",
+    "s": "from scratch",
+    "f": "from scratch, five times the images",
+    "h": "head only",
+    "a": "all weights",
+    "b": "all weights, backbone slower",
+    "n": "all weights, BatchNorm frozen",
+}
 NIGHT, BOTH, SLICES = "by night", "by night and by day", "slices"
 CHOICE = {NIGHT: "a", BOTH: "h", SLICES: "a"}
-ENOUGH = 0.015                                         # a lead that counts
+ENOUGH = 0.015  # a lead that counts
 _WHY = {
     "z": "the checkpoint as it is has never seen a night",
     "s": "800 images are few for weights that start at random",
     "f": "five times the images make up for a part of the checkpoint only",
     "b": "by day this arm has lost most of the four that start from the checkpoint",
-}                                                      # (of those that can be wrong)
+}  # (of those that can be wrong)
 
 
 def choose(answer: Any) -> str:
     if not isinstance(answer, dict) or set(answer) != set(CHOICE):
         raise NotYet(f"expected a dict with the keys {list(CHOICE)}, found {show(answer)}")
     letters = {key: _letter(key, answer[key]) for key in CHOICE}
-    return "; ".join([*(_among_arms(key, letters[key]) for key in (NIGHT, BOTH)),
-                      _on_slices(letters[SLICES])])                                # fmt: skip
+    return "; ".join(
+        [*(_among_arms(key, letters[key]) for key in (NIGHT, BOTH)), _on_slices(letters[SLICES])]
+    )
 
 
 def _letter(key: str, answer: Any) -> str:
@@ -43,12 +50,12 @@ def scores(key: str) -> dict[str, dict[int, float]]:
     record, found = read_record("05_pretraining"), {}
     for letter, arm in ARMS.items():
         name = arm if letter == "z" else f"24 scenes, {arm}"
-        night, day = (values(record, "night", name, _reader(split))
-                      for split in ("test", "day"))                                # fmt: skip
-        found[letter] = night if key == NIGHT else {
-            seed: (night[seed] + day[seed]) / 2 for seed in night}
+        night, day = (values(record, "night", name, _reader(split)) for split in ("test", "day"))
+        found[letter] = (
+            night if key == NIGHT else {seed: (night[seed] + day[seed]) / 2 for seed in night}
+        )
     seeds = found["a"]
-    found["z"] = dict.fromkeys(seeds, next(iter(found["z"].values())))      # needs no seed
+    found["z"] = dict.fromkeys(seeds, next(iter(found["z"].values())))  # needs no seed
     return found
 
 
@@ -74,13 +81,18 @@ def _among_arms(key: str, letter: str) -> str:
 
 def _on_slices(letter: str) -> str:
     record = read_record("05_pretraining")
-    each = [values(record, "scans", arm, lambda run: run["test"]["miou"])
-            for arm in ("all weights", "from scratch")]                            # fmt: skip
+    each = [
+        values(record, "scans", arm, lambda run: run["test"]["miou"])
+        for arm in ("all weights", "from scratch")
+    ]
     gap = paired_difference(*each)
     right = "a" if gap.low > 0 else "s" if gap.high < 0 else "?"
     said = f"the checkpoint's start differs by {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
     if letter != right:
-        hint = {"?": "the interval contains zero, so that these seeds do not tell",
-                "s": "the interval lies below zero", "a": "the interval lies above zero"}[right]
+        hint = {
+            "?": "the interval contains zero, so that these seeds do not tell",
+            "s": "the interval lies below zero",
+            "a": "the interval lies above zero",
+        }[right]
         raise NotYet(f"slices: you chose {letter!r}, but {said}: {hint}")
     return f"slices: {said}"

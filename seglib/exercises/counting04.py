@@ -9,9 +9,8 @@ import torch
 
 from seglib.exercises.base import NotYet, call, show
 
-CLASSES, VOID, MANY = 5, 255, 20          # with 20 classes, 19 · 20 does not fit into uint8
-Batches = list[tuple[Any, Any]]           # of (prediction, target)
-
+CLASSES, VOID, MANY = 5, 255, 20  # with 20 classes, 19 · 20 does not fit into uint8
+Batches = list[tuple[Any, Any]]  # of (prediction, target)
 
 
 def make_batches(shapes: Any, seed: int, first: int = 0, below: Any = (0, 1, 2, 4)) -> Batches:
@@ -26,15 +25,17 @@ def make_batches(shapes: Any, seed: int, first: int = 0, below: Any = (0, 1, 2, 
         noise = first + rng.choice([0, 1, 2, 4], shape, p=[0.5, 0.1, 0.3, 0.1])
         prediction = np.where(rng.random(shape) < (0.8, 0.5)[n % 2], truth, noise)
         void = rng.random(shape) < 0.2
-        found.append((np.where(void, rng.choice(below, shape), prediction),
-                      np.where(void, VOID, truth)))                                # fmt: skip
+        found.append(
+            (np.where(void, rng.choice(below, shape), prediction), np.where(void, VOID, truth))
+        )
     return found
 
 
 def flat(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     """All predictions, all targets."""
-    return tuple(np.concatenate([np.ravel(part) for part in parts])
-                 for parts in zip(*batches, strict=True))           # type: ignore[return-value]
+    return tuple(
+        np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*batches, strict=True)
+    )  # type: ignore[return-value]
 
 
 def histogram(prediction: Any, target: Any, classes: int) -> np.ndarray:
@@ -63,19 +64,23 @@ def fed(answer: Any, classes: int, batches: Batches, given: str, *void: int) -> 
     settings = ", ".join(map(str, (classes, *void)))
     made = call(answer, classes, *void, given=f"Matrix({settings})")
     for prediction, target in batches:
-        handed = [part.clone() if torch.is_tensor(part) else part.copy()
-                  for part in (prediction, target)]                                # fmt: skip
+        handed = [
+            part.clone() if torch.is_tensor(part) else part.copy() for part in (prediction, target)
+        ]
 
         def update(p: Any = handed[0], t: Any = handed[1]) -> bool:
             made.update(p, t)
             return True
 
         call(update, given=given)
-        for name, old, new in zip(("prediction", "target"), (prediction, target), handed,
-                                  strict=True):                                    # fmt: skip
+        for name, old, new in zip(
+            ("prediction", "target"), (prediction, target), handed, strict=True
+        ):
             if not np.array_equal(np.asarray(old), np.asarray(new)):
-                raise NotYet(f"on {given}, update changes the {name} that it gets: whoever uses it "
-                             "next finds other labels. Select pixels, or work on a copy")
+                raise NotYet(
+                    f"on {given}, update changes the {name} that it gets: whoever uses it "
+                    "next finds other labels. Select pixels, or work on a copy"
+                )
     return made
 
 

@@ -14,7 +14,7 @@ from seglib.exercises.base import NotYet, call, show
 
 VOID = 255
 CLOSE, CLOSE_GRADIENT = 0.02, 0.03
-SCALE = 4096.0                     # as in training: gradients of a float16 map are tiny without it
+SCALE = 4096.0  # as in training: gradients of a float16 map are tiny without it
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -27,12 +27,11 @@ class Case(NamedTuple):
     share: float
     sure: float
     spread: float
-    images: int = 1                            # the second has a quarter of the foreground
+    images: int = 1  # the second has a quarter of the foreground
 
     def logits(self) -> Tensor:
         signs = torch.where(self.target() == 1, 1.0, -1.0) * self.sure / 2
-        noise = torch.randn(self.images, 2, self.height, self.width,
-                            generator=_seeded(self.height))                        # fmt: skip
+        noise = torch.randn(self.images, 2, self.height, self.width, generator=_seeded(self.height))
         return torch.stack((-signs, signs), 1) + self.spread * noise
 
     def target(self) -> Tensor:
@@ -65,8 +64,9 @@ def _seeded(seed: int) -> torch.Generator:
 
 
 @cache
-def truth(case: Case, dtype: torch.dtype, *, void: bool = False, eps: float = 1e-8
-          ) -> tuple[float, Tensor]:                                               # fmt: skip
+def truth(
+    case: Case, dtype: torch.dtype, *, void: bool = False, eps: float = 1e-8
+) -> tuple[float, Tensor]:
     """Loss and gradient in float64, of the logits as the format has them (or a changed loss)."""
     logits, target = case.logits().to(dtype).double().requires_grad_(), case.target()
     valid = (target != VOID) | void
@@ -108,8 +108,10 @@ def half_loss(answer: Any) -> str:
         for dtype in HALVES:
             _check(answer, dtype)
         _check_definition(answer, CASES[3:5])
-    return ("within 2 % of float64 in float16 and bfloat16, value and gradient, on maps whose "
-            "sums exceed 65504, too")                                              # fmt: skip
+    return (
+        "within 2 % of float64 in float16 and bfloat16, value and gradient, on maps whose "
+        "sums exceed 65504, too"
+    )
 
 
 def _check_definition(answer: Any, cases: Sequence[Case]) -> None:
@@ -123,15 +125,22 @@ def _check_definition(answer: Any, cases: Sequence[Case]) -> None:
         readings = (
             (1 - right, "that is the Dice index; the loss is 1 minus it"),
             (truth(case, torch.float32, void=True)[0], "void pixels count in it as background"),
-            (sum(alone) / len(alone), "that is the mean of each image's loss. The sums run over "
-                                      "the batch, as in half_dice"),
+            (
+                sum(alone) / len(alone),
+                "that is the mean of each image's loss. The sums run over "
+                "the batch, as in half_dice",
+            ),
             (alone[0], "only the first image of the batch counts in it"),
-            (truth(case, torch.float32, eps=1)[0], "an eps of 1 is large against the sum of few "
-                                                   "pixels. It only has to prevent 0 / 0"),
-        )                                                                          # fmt: skip
+            (
+                truth(case, torch.float32, eps=1)[0],
+                "an eps of 1 is large against the sum of few pixels. It only has to prevent 0 / 0",
+            ),
+        )
         reason = [text for value, text in readings if abs(found.value - value) < 1e-4]
-        raise NotYet(f"in float32 already, on {_given(case)}, found {found.value:.4g}, expected "
-                     f"{right:.4g}: " + (reason or ["the mend has changed the loss itself"])[0])
+        raise NotYet(
+            f"in float32 already, on {_given(case)}, found {found.value:.4g}, expected "
+            f"{right:.4g}: " + (reason or ["the mend has changed the loss itself"])[0]
+        )
 
 
 def _check(answer: Any, dtype: torch.dtype) -> None:
@@ -142,10 +151,15 @@ def _check(answer: Any, dtype: torch.dtype) -> None:
         raise NotYet(_diagnosis(found, dtype))
     kept = found[LARGE].dtype
     if kept != torch.float32:
-        why = ("the next factor, the scale, overflows in half precision" if kept in HALVES else
-               "float64 takes twice the memory, and no GPU is made for it")
-        raise NotYet(f"the values are right, but of {name} logits the loss is {_name(kept)}, "
-                     f"expected float32: {why}")                                   # fmt: skip
+        why = (
+            "the next factor, the scale, overflows in half precision"
+            if kept in HALVES
+            else "float64 takes twice the memory, and no GPU is made for it"
+        )
+        raise NotYet(
+            f"the values are right, but of {name} logits the loss is {_name(kept)}, "
+            f"expected float32: {why}"
+        )
     for case, result in found.items():
         _check_gradient(case, result.gradient, dtype)
 
@@ -159,52 +173,77 @@ def _diagnosis(found: dict[Case, Found], dtype: torch.dtype) -> str:
     said = f"on {_given(case)}, in {name}, found {result.value:.4g}, expected {expected}: "
     full, empty_ok = result.dtype not in HALVES, found[ABSENT].right(dtype)
     if case is LARGE and empty_ok and result.value == 1:
-        return (f"{said}the sum was infinite when you cast it, and stays inf in float32: a number "
-                "divided by it is 0. Cast what is added up")
+        return (
+            f"{said}the sum was infinite when you cast it, and stays inf in float32: a number "
+            "divided by it is 0. Cast what is added up"
+        )
     if case is LARGE and math.isfinite(result.value):
-        return (f"{said}a number, but not the loss. To replace or limit what has overflowed hides "
-                "it; the sum is gone. Add up in a format that can hold it")        # fmt: skip
+        return (
+            f"{said}a number, but not the loss. To replace or limit what has overflowed hides "
+            "it; the sum is gone. Add up in a format that can hold it"
+        )
     if case is LARGE and full and empty_ok:
-        return (f"{said}you cast after the sum. Over 65504 it was infinite already, and inf stays "
-                "inf in float32. Cast what is added up")                           # fmt: skip
+        return (
+            f"{said}you cast after the sum. Over 65504 it was infinite already, and inf stays "
+            "inf in float32. Cast what is added up"
+        )
     if case is LARGE and full:
-        return (f"{said}you cast the result. By then the sum had overflowed and eps was 0, and "
-                "NaN stays NaN in float32. Cast before the arithmetic")            # fmt: skip
+        return (
+            f"{said}you cast the result. By then the sum had overflowed and eps was 0, and "
+            "NaN stays NaN in float32. Cast before the arithmetic"
+        )
     if case is LARGE and empty_ok:
-        return (f"{said}eps is mended, the sums are not: they run over 172,800 pixels, and float16 "
-                "ends at 65504")                                                   # fmt: skip
+        return (
+            f"{said}eps is mended, the sums are not: they run over 172,800 pixels, and float16 "
+            "ends at 65504"
+        )
     if case is LARGE:
-        return (f"{said}the loss still adds up in float16, which ends at 65504, and its eps of "
-                "1e-8 is 0 there")                                                 # fmt: skip
+        return (
+            f"{said}the loss still adds up in float16, which ends at 65504, and its eps of "
+            "1e-8 is 0 there"
+        )
     if case is SURE:
-        return (f"{said}the range suffices, the digits do not. A loss near 0 is 1 minus a number "
-                "near 1, which has 8 bits in bfloat16 and 11 in float16. Sum and divide in "
-                "float32")                                                         # fmt: skip
+        return (
+            f"{said}the range suffices, the digits do not. A loss near 0 is 1 minus a number "
+            "near 1, which has 8 bits in bfloat16 and 11 in float16. Sum and divide in "
+            "float32"
+        )
     if case is VERY_SURE:
-        return (f"{said}softmax in sixteen bits rounds a probability near 1 to 1. Cast the logits "
-                "to float32, before softmax")                                      # fmt: skip
+        return (
+            f"{said}softmax in sixteen bits rounds a probability near 1 to 1. Cast the logits "
+            "to float32, before softmax"
+        )
     if case.empty and full:
-        return (f"{said}the sums are right, but their total is 0 where nothing is to be found, and "
-                "0 / 0 is NaN. An eps belongs to the divisor")                     # fmt: skip
+        return (
+            f"{said}the sums are right, but their total is 0 where nothing is to be found, and "
+            "0 / 0 is NaN. An eps belongs to the divisor"
+        )
     if case.empty:
-        return (f"{said}the sums are right, but here their total is 0 and so is eps: 1e-8 is 0 in "
-                "float16, and 0 / 0 is NaN")                                       # fmt: skip
+        return (
+            f"{said}the sums are right, but here their total is 0 and so is eps: 1e-8 is 0 in "
+            "float16, and 0 / 0 is NaN"
+        )
     return f"{said}in which format does each line compute?"
 
 
 def _check_gradient(case: Case, gradient: Tensor, dtype: torch.dtype) -> None:
     said = f"on {_given(case)}, in {_name(dtype)}, the value is right, but the gradient "
     if not bool(gradient.isfinite().all()):
-        raise NotYet(f"{said}is not finite. Backward multiplies by 1 / whole, which is "
-                     "too large for float16 where little is found: cast the logits, before "
-                     "softmax, and nothing of it is in half precision")            # fmt: skip
+        raise NotYet(
+            f"{said}is not finite. Backward multiplies by 1 / whole, which is "
+            "too large for float16 where little is found: cast the logits, before "
+            "softmax, and nothing of it is in half precision"
+        )
     expected = truth(case, dtype)[1] * SCALE
     if case.empty or float(expected.norm()) == 0:
         return
     error = float((gradient.double() - expected).norm() / expected.norm())
     if error > CLOSE_GRADIENT:
-        lost = ("is 0 everywhere: .data, .item() and detach() cut it off" if not gradient.any()
-                else f"is {100 * error:.0f} % off: what is it multiplied with in half precision?")
+        lost = (
+            "is 0 everywhere: .data, .item() and detach() cut it off"
+            if not gradient.any()
+            else f"is {100 * error:.0f} % off: what is it multiplied with in half precision?"
+        )
         raise NotYet(f"{said}{lost}")
 
 
@@ -214,14 +253,19 @@ def _run(answer: Any, case: Case, dtype: torch.dtype) -> Found:
     target = case.target()
     value = call(answer, logits, target, given=given)
     if not torch.equal(target, case.target()):
-        raise NotYet(f"on {given}, the target is another one afterwards: its void is lost for "
-                     "whoever reads it next. Work on a copy")                     # fmt: skip
+        raise NotYet(
+            f"on {given}, the target is another one afterwards: its void is lost for "
+            "whoever reads it next. Work on a copy"
+        )
     if not isinstance(value, Tensor) or value.ndim != 0 or not value.is_floating_point():
-        raise NotYet(f"on {given}, found {show(value)}, expected one number: a tensor without "
-                     "dimensions that backward can start from")                    # fmt: skip
+        raise NotYet(
+            f"on {given}, found {show(value)}, expected one number: a tensor without "
+            "dimensions that backward can start from"
+        )
     if not value.requires_grad:
-        raise NotYet(f"on {given}, the loss has no gradient: .item(), detach() and torch.tensor "
-                     "cut it off")                                                 # fmt: skip
+        raise NotYet(
+            f"on {given}, the loss has no gradient: .item(), detach() and torch.tensor cut it off"
+        )
 
     def backward() -> bool:
         (value.float().sum() * SCALE).backward()

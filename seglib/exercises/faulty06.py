@@ -62,6 +62,6 @@ def loop_e(model, loss, batches, optimizer, scaler, device):
             value = loss(model(images), target)
         scaler.scale(value).backward()
         if not all(p.grad.isfinite().all() for p in model.parameters()):
-            continue                                     # an overflow: drop this batch
+            continue  # an overflow: drop this batch
         scaler.step(optimizer)
         scaler.update()

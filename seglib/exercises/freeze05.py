@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seglib.exercises.base import NotYet, call
 
-NORM, NESTED = "1", "4"                                # in the block: a BatchNorm, and a block
+NORM, NESTED = "1", "4"  # in the block: a BatchNorm, and a block
 _HOOKS = ("train", "eval", "forward", "requires_grad_", "__call__")
 
 
@@ -23,8 +23,9 @@ class Net(nn.Module):
         super().__init__()
         inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
         self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4),
-                                   nn.Dropout(0.5), nn.ReLU(), inner)              # fmt: skip
+        self.block = nn.Sequential(
+            nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), inner
+        )
         self.last = nn.Conv2d(4, 2, 1)
         self.head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), self.last)
 
@@ -48,8 +49,10 @@ def freeze(answer: Any) -> str:
             with _classes_as_they_are():
                 net = _frozen(answer, times)
             note = _chain_breaks(net)
-    return ("three steps after model.train(): the block rests to the last bit, gradients pass "
-            f"through it, and stem and head learn{note}")                          # fmt: skip
+    return (
+        "three steps after model.train(): the block rests to the last bit, gradients pass "
+        f"through it, and stem and head learn{note}"
+    )
 
 
 def _frozen(answer: Any, times: int) -> Net:
@@ -82,7 +85,7 @@ def _frozen(answer: Any, times: int) -> Net:
 def _apply(answer: Any, net: Net, given: str) -> None:
     """Call freeze on the net's block; what it returns does not matter."""
     if not callable(answer):
-        call(answer, given=given)                      # says so
+        call(answer, given=given)  # says so
 
     def run(block: nn.Module) -> tuple[Any]:
         return (answer(block),)
@@ -92,8 +95,10 @@ def _apply(answer: Any, net: Net, given: str) -> None:
     (found,) = call(run, block, given=given)
     copied = isinstance(found, nn.Module) and found is not block
     if copied and any(p.requires_grad for p in block.parameters()):
-        raise NotYet(f"on {given}, freeze returns another module and leaves the one in the net as "
-                     "it was: change the module that you get")                     # fmt: skip
+        raise NotYet(
+            f"on {given}, freeze returns another module and leaves the one in the net as "
+            "it was: change the module that you get"
+        )
 
 
 def training(model: Net) -> bool:
@@ -119,49 +124,67 @@ def _check_parameters(original: Net, net: Net) -> None:
     lost = [name for name in original.block.state_dict() if name not in after]
     if lost:
         batch = ", and a BatchNorm without running statistics normalises by the batch"
-        raise NotYet(f"after freeze, the block has no {lost[0]} any more: a checkpoint would not "
-                     f"fit{batch if 'running' in lost[0] else ''}")
+        raise NotYet(
+            f"after freeze, the block has no {lost[0]} any more: a checkpoint would not "
+            f"fit{batch if 'running' in lost[0] else ''}"
+        )
     moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
     if not moved:
         return
     said = f"after three steps {len(moved)} of the block's {len(before)} parameters have moved"
     if not any(parameter.requires_grad for parameter in net.block.parameters()):
-        raise NotYet(f"{said}, {moved[0]} for one, and none has a gradient: freeze itself must "
-                     "leave their values alone")                                   # fmt: skip
+        raise NotYet(
+            f"{said}, {moved[0]} for one, and none has a gradient: freeze itself must "
+            "leave their values alone"
+        )
     if all(name.startswith(NESTED) for name in moved):
-        raise NotYet(f"{said}, all of them in the block inside the block: children() goes down "
-                     "one level, modules() and parameters() go down all the way")      # fmt: skip
-    raise NotYet(f"{said}, {moved[0]} for one: the optimiser steps along every gradient (and "
-                 "decays every weight that has one). module.requires_grad_(False) leaves them "
-                 "without")                                                        # fmt: skip
+        raise NotYet(
+            f"{said}, all of them in the block inside the block: children() goes down "
+            "one level, modules() and parameters() go down all the way"
+        )
+    raise NotYet(
+        f"{said}, {moved[0]} for one: the optimiser steps along every gradient (and "
+        "decays every weight that has one). module.requires_grad_(False) leaves them "
+        "without"
+    )
 
 
 def _check_buffers(original: Net, net: Net, rested: bool) -> None:
     after = dict(net.block.named_buffers())
-    moved = {name: (after[name] - value).abs().max().item()
-             for name, value in original.block.named_buffers()
-             if name in after and not torch.equal(value, after[name])}             # fmt: skip
+    moved = {
+        name: (after[name] - value).abs().max().item()
+        for name, value in original.block.named_buffers()
+        if name in after and not torch.equal(value, after[name])
+    }
     if not moved:
         return
-    if all("running" not in name for name in moved):   # a counter: is that all?
+    if all("running" not in name for name in moved):  # a counter: is that all?
         _check_output(original, net)
     name = max(moved, key=lambda key: ("running_mean" in key, moved[key]))
-    said = (f"after model.train() and three steps, no parameter of the block has moved, but "
-            f"{name} has, by up to {moved[name]:.2g}")                             # fmt: skip
+    said = (
+        f"after model.train() and three steps, no parameter of the block has moved, but "
+        f"{name} has, by up to {moved[name]:.2g}"
+    )
     depth = {key.partition(".")[0] for key in moved}
     if depth == {NESTED}:
-        why = ("the BatchNorm in the block inside the block is awake. children() goes down one "
-               "level, modules() all the way")                                     # fmt: skip
+        why = (
+            "the BatchNorm in the block inside the block is awake. children() goes down one "
+            "level, modules() all the way"
+        )
     elif depth == {NORM}:
         why = "the block's own BatchNorm is awake, the one further inside rests"
     elif not any(part.training for part in _norms(net.block)):
         why = "its BatchNorms are in eval mode now, but were not during the steps"
     elif rested:
-        why = ("eval() was undone: model.train() calls train() of every module inside. What could "
-               "the block's train do instead?")                                    # fmt: skip
+        why = (
+            "eval() was undone: model.train() calls train() of every module inside. What could "
+            "the block's train do instead?"
+        )
     else:
-        why = ("running statistics are buffers, no parameters: each forward pass in training mode "
-               "moves them, gradient or not. Only eval mode stops that")           # fmt: skip
+        why = (
+            "running statistics are buffers, no parameters: each forward pass in training mode "
+            "moves them, gradient or not. Only eval mode stops that"
+        )
     raise NotYet(f"{said}: {why}")
 
 
@@ -176,21 +199,29 @@ def _check_output(original: Net, net: Net) -> None:
         return
     said = "no weight and no running mean moves, but after model.train() the block's output is not "
     if first.shape != expected.shape:
-        raise NotYet(f"{said}of the shape that it had: {tuple(first.shape)}, expected "
-                     f"{tuple(expected.shape)}")                                   # fmt: skip
+        raise NotYet(
+            f"{said}of the shape that it had: {tuple(first.shape)}, expected "
+            f"{tuple(expected.shape)}"
+        )
     awake = any(part.training for part in _norms(net.block))
     if not awake and not torch.equal(first, second):
-        raise NotYet(f"{said}the same twice: its dropout is still on. All modules inside must "
-                     "rest, not the BatchNorms alone")                             # fmt: skip
+        raise NotYet(
+            f"{said}the same twice: its dropout is still on. All modules inside must "
+            "rest, not the BatchNorms alone"
+        )
     momenta = {getattr(part, "momentum", None) for part in _norms(net.block)}
     far = (first - expected).abs().max().item()
     why = "its BatchNorms normalise by the batch. In eval mode they use the running statistics"
     if 0 in momenta:
-        why = ("momentum 0 keeps the running mean where it is, but in training mode BatchNorm "
-               "normalises by the batch all the same")                             # fmt: skip
+        why = (
+            "momentum 0 keeps the running mean where it is, but in training mode BatchNorm "
+            "normalises by the batch all the same"
+        )
     elif not all(getattr(part, "track_running_stats", True) for part in _norms(net.block)):
-        why = ("track_running_stats=False stops the counting, and the layer then normalises by the "
-               "batch")                                                            # fmt: skip
+        why = (
+            "track_running_stats=False stops the counting, and the layer then normalises by the "
+            "batch"
+        )
     elif not awake:
         why = "freeze has changed what it computes"
     raise NotYet(f"{said}that of eval mode (it differs by up to {far:.2g}): {why}")
@@ -203,17 +234,23 @@ def _tensor(value: Any) -> Tensor:
 def _check_others(original: Net, net: Net) -> None:
     """What lies before and behind the block learns, and follows train() and eval()."""
     if net.stem.weight.grad is None or not net.stem.weight.grad.any():
-        raise NotYet("the block rests, but the convolution before it got no gradient: frozen "
-                     "parameters need none, what flows through them must go on. torch.no_grad() "
-                     "and detach() cut it off")                                    # fmt: skip
+        raise NotYet(
+            "the block rests, but the convolution before it got no gradient: frozen "
+            "parameters need none, what flows through them must go on. torch.no_grad() "
+            "and detach() cut it off"
+        )
     if torch.equal(original.last.weight, net.last.weight):
-        raise NotYet("the block rests, and the head behind it does not learn, either: touch "
-                     "nothing outside the module that you get")                    # fmt: skip
+        raise NotYet(
+            "the block rests, and the head behind it does not learn, either: touch "
+            "nothing outside the module that you get"
+        )
     for mode, name in ((False, "model.eval()"), (True, "model.train()")):
         net.train(mode)
         if net.training != mode or any(part.training != mode for part in net.head.modules()):
-            raise NotYet(f"the block rests, but {name} no longer reaches the head: only what is "
-                         "inside the module must ignore it")                       # fmt: skip
+            raise NotYet(
+                f"the block rests, but {name} no longer reaches the head: only what is "
+                "inside the module must ignore it"
+            )
 
 
 def _chain_breaks(net: Net) -> str:
@@ -238,9 +275,11 @@ def _check_classes(net: Net) -> None:
         for name in ("train", "eval"):
             method = getattr(kind, name, None)
             if method is not getattr(nn.Module, name) or method.__module__ != nn.Module.__module__:
-                raise NotYet(f"freeze has changed the class {kind.__name__}: now no "
-                             f"{kind.__name__} of any network follows {name}(). Change the modules "
-                             "inside, one by one")                                 # fmt: skip
+                raise NotYet(
+                    f"freeze has changed the class {kind.__name__}: now no "
+                    f"{kind.__name__} of any network follows {name}(). Change the modules "
+                    "inside, one by one"
+                )
 
 
 @contextlib.contextmanager

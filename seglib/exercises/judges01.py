@@ -43,21 +43,33 @@ def rounded(values: Any) -> str:
 # ---------------------------------------------------------------- 1: which labelling says what
 
 _NAMES = {"c": "classification", "b": "boxes", "s": "semantic", "i": "instance", "p": "panoptic"}
-LABELLINGS = {                     # question: the letters, and why a letter is wrong or missing
-    "how many cars": ("bip", {
-        "c": "the class names of an image say that there is a car, not how many",
-        "s": "cars that touch are one region in a semantic mask; ours had six cars in one",
-        "-b": "one box an object: boxes can be counted"}),
-    "which pixels are road": ("sp", {
-        "b": "road gets no box, and a box would not be a mask",
-        "i": "instance masks hold things that one can count; road is stuff, it has no number",
-        "-s": "one class for every pixel: that is the semantic mask",
-        "-p": "panoptic labels hold the semantic mask: panoptic // 1000"}),
-    "which pixels are this one car": ("ip", {
-        "b": "a box also holds pixels of what is behind and around the car",
-        "s": "the semantic mask says that a pixel is car, not of which car it is",
-        "-p": "panoptic labels number the things as well: panoptic % 1000"}),
-}                                                                                  # fmt: skip
+LABELLINGS = {  # question: the letters, and why a letter is wrong or missing
+    "how many cars": (
+        "bip",
+        {
+            "c": "the class names of an image say that there is a car, not how many",
+            "s": "cars that touch are one region in a semantic mask; ours had six cars in one",
+            "-b": "one box an object: boxes can be counted",
+        },
+    ),
+    "which pixels are road": (
+        "sp",
+        {
+            "b": "road gets no box, and a box would not be a mask",
+            "i": "instance masks hold things that one can count; road is stuff, it has no number",
+            "-s": "one class for every pixel: that is the semantic mask",
+            "-p": "panoptic labels hold the semantic mask: panoptic // 1000",
+        },
+    ),
+    "which pixels are this one car": (
+        "ip",
+        {
+            "b": "a box also holds pixels of what is behind and around the car",
+            "s": "the semantic mask says that a pixel is car, not of which car it is",
+            "-p": "panoptic labels number the things as well: panoptic % 1000",
+        },
+    ),
+}
 
 
 def labellings(answer: Any) -> str:
@@ -67,8 +79,10 @@ def labellings(answer: Any) -> str:
         said = "".join(map(str, answer[question])).lower()
         letters = "".join(letter for letter in said if letter not in " ,;+-")
         if not letters or set(letters) - set(_NAMES):
-            raise NotYet(f"for {question!r} expected some of the letters {' '.join(_NAMES)}, as in "
-                         f'"cb"; found {show(answer[question])}')                  # fmt: skip
+            raise NotYet(
+                f"for {question!r} expected some of the letters {' '.join(_NAMES)}, as in "
+                f'"cb"; found {show(answer[question])}'
+            )
         for letter in (x for x in letters if x not in right):
             raise NotYet(f"{question}? You chose {_NAMES[letter]} among others: {why[letter]}")
         for letter in (x for x in right if x not in letters):
@@ -101,22 +115,30 @@ def read_labels(read: Any) -> str:
                 found = call(read, path / name, given=given)
             except NotYet as reason:
                 refused = " raised ValueError" in str(reason)
-                raise NotYet(f"{reason}; this file does hold labels" if refused else
-                             str(reason)) from None                                # fmt: skip
+                raise NotYet(
+                    f"{reason}; this file does hold labels" if refused else str(reason)
+                ) from None
             _judge_labels_read(found, truth, colours, given)
-        for name, kind in (("colours.png", "an RGB PNG of colours"), ("grey.jpg", "a JPEG"),
-                           ("alpha.png", "an RGBA PNG of colours"),
-                           ("named.png", "a JPEG whose name ends in .png")):
+        for name, kind in (
+            ("colours.png", "an RGB PNG of colours"),
+            ("grey.jpg", "a JPEG"),
+            ("alpha.png", "an RGBA PNG of colours"),
+            ("named.png", "a JPEG whose name ends in .png"),
+        ):
             try:
                 found = read(path / name)
             except ValueError:
                 continue
             except Exception as error:
-                raise NotYet(f"on {kind} your function raised {type(error).__name__}, expected a "
-                             "ValueError that says what was found") from None      # fmt: skip
-            raise NotYet(f"on {kind} you returned {show(found)}, expected a ValueError: there are "
-                         "no labels in it, and silence is how such files get into a training set. "
-                         "Look at the picture's .mode and .format")                # fmt: skip
+                raise NotYet(
+                    f"on {kind} your function raised {type(error).__name__}, expected a "
+                    "ValueError that says what was found"
+                ) from None
+            raise NotYet(
+                f"on {kind} you returned {show(found)}, expected a ValueError: there are "
+                "no labels in it, and silence is how such files get into a training set. "
+                "Look at the picture's .mode and .format"
+            )
     return "palette and grey PNGs give labels, colours and JPEG give an error"
 
 
@@ -128,20 +150,31 @@ def _judge_labels_read(found: Any, truth: Any, colours: Any, given: str) -> None
         swapped = not np.array_equal(what, colours[truth]) and len(np.unique(what)) > 1
         raise NotYet(
             f"on {given} you returned three numbers a pixel, expected one of shape {truth.shape}: "
-            + ("these are colours, in OpenCV's order blue, green, red" if swapped else
-               "convert(\"RGB\") looks the colours up")
-            + ". The label is the palette index, which PIL gives without any conversion")
+            + (
+                "these are colours, in OpenCV's order blue, green, red"
+                if swapped
+                else 'convert("RGB") looks the colours up'
+            )
+            + ". The label is the palette index, which PIL gives without any conversion"
+        )
     array = exactly(found, truth.shape, given, "labels")
     values = sorted(np.unique(array).tolist())
     if array.dtype.kind == "f":
-        raise NotYet(f"on {given} you returned {array.dtype} with the values {values[:4]}, "
-                     "expected uint8 labels: ToTensor is made for photos and divides by 255")
+        raise NotYet(
+            f"on {given} you returned {array.dtype} with the values {values[:4]}, "
+            "expected uint8 labels: ToTensor is made for photos and divides by 255"
+        )
     if not np.array_equal(array, truth):
-        hint = ("those are the brightnesses of the palette's colours, as .convert(\"L\") and "
-                "OpenCV's grey flag give them: do not convert" if {38, 75} & set(values) else
-                "compare where they differ; is an axis swapped, or a label renamed?")
-        raise NotYet(f"on {given} you returned the values {values[:6]}, expected "
-                     f"{np.unique(truth).tolist()}: {hint}")                       # fmt: skip
+        hint = (
+            'those are the brightnesses of the palette\'s colours, as .convert("L") and '
+            "OpenCV's grey flag give them: do not convert"
+            if {38, 75} & set(values)
+            else "compare where they differ; is an axis swapped, or a label renamed?"
+        )
+        raise NotYet(
+            f"on {given} you returned the values {values[:6]}, expected "
+            f"{np.unique(truth).tolist()}: {hint}"
+        )
     if array.dtype != np.uint8:
         raise NotYet(f"on {given} the labels are right but {array.dtype}, expected uint8")
 
@@ -179,27 +212,38 @@ def six_pairs() -> list[tuple[np.ndarray, np.ndarray]]:
 
     def cut(pair: Any, top: int, left: int, down: int = 0, right: int = 0) -> tuple[Any, Any]:
         image, mask = pair
-        return (cut_window(image, (top, left, 120, 160), 0),
-                cut_window(mask, (top + down, left + right, 120, 160), VOID))      # fmt: skip
+        return (
+            cut_window(image, (top, left, 120, 160), 0),
+            cut_window(mask, (top + down, left + right, 120, 160), VOID),
+        )
 
     a, b, c, d, e, f = pairs
     warm = np.clip(resize_image(b[0], 144, 192) * [1.25, 1.0, 0.7] + [20, 5, 0], 0, 255)
     a, f = [(image[:, ::-1].copy(), mask[:, ::-1].copy()) for image, mask in (a, f)]
-    return [cut(a, 12, 16), cut((warm.astype(np.uint8), b[1]), 12, 16), cut(c, -12, 20),
-            cut(d, 10, 20, 0, 5), cut(e, 4, 4), cut(f, 20, 30)]                    # fmt: skip
+    return [
+        cut(a, 12, 16),
+        cut((warm.astype(np.uint8), b[1]), 12, 16),
+        cut(c, -12, 20),
+        cut(d, 10, 20, 0, 5),
+        cut(e, 4, 4),
+        cut(f, 20, 30),
+    ]
 
 
 def misaligned(answer: Any) -> str:
     if not isinstance(answer, (tuple, list)) or len(answer) != 2:
-        raise NotYet('expected a letter and a cause, as in ("A", "flip"), found '
-                     f"{show(answer)}")
+        raise NotYet(f'expected a letter and a cause, as in ("A", "flip"), found {show(answer)}')
     letter, cause = (str(part).strip() for part in answer)
     if letter.upper() not in _PAIRS or cause.lower() not in _CAUSES:
-        raise NotYet(f"expected a letter A to F and one of {', '.join(_CAUSES)}, found "
-                     f"{show(letter)} and {show(cause)}")                          # fmt: skip
+        raise NotYet(
+            f"expected a letter A to F and one of {', '.join(_CAUSES)}, found "
+            f"{show(letter)} and {show(cause)}"
+        )
     if letter.upper() != "D":
-        raise NotYet(f"you chose {letter.upper()}, but there {_PAIRS[letter.upper()]}; follow the "
-                     "rims of cars and poles: in which picture do all lie on one side of them?")
+        raise NotYet(
+            f"you chose {letter.upper()}, but there {_PAIRS[letter.upper()]}; follow the "
+            "rims of cars and poles: in which picture do all lie on one side of them?"
+        )
     if cause.lower() != "crop":
         cause = cause.lower()
         raise NotYet(f"D is right, but you say that {_CAUSES[cause]}; {_THEN[cause]}")
@@ -208,16 +252,25 @@ def misaligned(answer: Any) -> str:
 
 # ---------------------------------------------------------------- 4: what values say
 
-MISREAD = {"[0, 38, 75, 113]": "b", "[0.0, 0.0039, 0.0078, 1.0]": "d",
-           "[0, 1, 2, 3, 254, 255]": "c", "[0, 3, 4, 5, 255]": "a"}                # fmt: skip
-_READ = {"a": "read as labels: nothing to complain about",
-         "b": "a palette's colours turned into brightness", "c": "saved as JPEG once",
-         "d": "through ToTensor"}                                                  # fmt: skip
-_VALUES = {"[0, 38, 75, 113]": "whole numbers, few of them, and no labels of four classes: "
-           "brightnesses of four colours",
-           "[0.0, 0.0039, 0.0078, 1.0]": "fractions: 1 / 255 is 0.0039",
-           "[0, 1, 2, 3, 254, 255]": "254 is not void and no class: it is almost 255",
-           "[0, 3, 4, 5, 255]": "small whole numbers and 255: labels may leave numbers out"}
+MISREAD = {
+    "[0, 38, 75, 113]": "b",
+    "[0.0, 0.0039, 0.0078, 1.0]": "d",
+    "[0, 1, 2, 3, 254, 255]": "c",
+    "[0, 3, 4, 5, 255]": "a",
+}
+_READ = {
+    "a": "read as labels: nothing to complain about",
+    "b": "a palette's colours turned into brightness",
+    "c": "saved as JPEG once",
+    "d": "through ToTensor",
+}
+_VALUES = {
+    "[0, 38, 75, 113]": "whole numbers, few of them, and no labels of four classes: "
+    "brightnesses of four colours",
+    "[0.0, 0.0039, 0.0078, 1.0]": "fractions: 1 / 255 is 0.0039",
+    "[0, 1, 2, 3, 254, 255]": "254 is not void and no class: it is almost 255",
+    "[0, 3, 4, 5, 255]": "small whole numbers and 255: labels may leave numbers out",
+}
 
 
 def misread(answer: Any) -> str:

@@ -15,33 +15,33 @@ from seglib.exercises.judges01 import exactly
 
 MEANS = {"pooled": 0.571, "per image, absent left out": 0.631, "per image, absent counts 1": 0.661}
 _POOLED, _LEFT_OUT, _ONE = MEANS
-_OTHERS = {                       # of [[1, 0, 1], [0, 3, 0], [0, 3, 2]], [[4, 0, 0], [1, 5, 0], …]
+_OTHERS = {  # of [[1, 0, 1], [0, 3, 0], [0, 3, 2]], [[4, 0, 0], [1, 5, 0], …]
     0.494: "that is the mean per image with 0 for the absent class, a third definition: nobody "
-           "could get class 2 right where there is none",
+    "could get class 2 right where there is none",
     0.550: "that averages each class over the images first, and then the classes. Per image, each "
-           "image gets one mean, and then comes the mean of the two",
+    "image gets one mean, and then comes the mean of the two",
     0.711: "that is Dice from the pooled counts; IoU divides by row + column − diagonal",
     0.755: "that is Dice per image with absent left out; IoU divides by row + column − diagonal",
     0.772: "that is Dice per image with absent as 1; IoU divides by row + column − diagonal",
     0.750: "15 of 20 pixels are right: that is the accuracy",
     0.600: "that is micro: all classes' hits (15) over all unions (25). Here each class has its "
-           "own IoU first",
+    "own IoU first",
     0.593: "that is the mean over the five pairs of image and class. Per image, each image has one "
-           "mean, and both weigh the same",
+    "mean, and both weigh the same",
     0.5981: "that weights each class by its share of the truth; in mIoU all classes weigh the same",
     0.707: "that is the mean recall, diagonal / row; the union also holds what was predicted "
-           "wrongly",
+    "wrongly",
     0.742: "that is the mean precision, diagonal / column; the union also holds what was missed",
     0.444: "that is the first image alone",
     0.817: "that is the second image alone, with absent left out",
     0.878: "that is the second image alone, with absent as 1",
-}                                                                                  # fmt: skip
+}
 _HOW = {
     _POOLED: "add the two matrices, then 5/7, 8/12 and 2/6: a class's pixels count alike, wherever "
-             "they are",
+    "they are",
     _LEFT_OUT: "one mean for each image, over three classes and over two, then the mean of both",
     _ONE: "as before, but the second image's mean is over three IoUs, and the third is 1",
-}                                                                                  # fmt: skip
+}
 
 
 def means(answer: Any) -> str:
@@ -53,12 +53,16 @@ def means(answer: Any) -> str:
     rights = list(MEANS.values())
     if np.allclose(given, rights, atol=0.007):
         return "one prediction, three mIoUs: " + ", ".join(
-            f"{value:.3f} ({key})" for key, value in MEANS.items())
+            f"{value:.3f} ({key})" for key, value in MEANS.items()
+        )
     if any(np.allclose(given, order, atol=0.007) for order in permutations(rights)):
-        wrong = next(key for key, value in zip(MEANS, given, strict=True)
-                     if abs(value - MEANS[key]) > 0.007)                           # fmt: skip
-        raise NotYet(f"these are the three numbers, but swapped: {wrong!r} is not "
-                     f"{number(answer[wrong], wrong):.3f}. {_sentence(_HOW[wrong])}")
+        wrong = next(
+            key for key, value in zip(MEANS, given, strict=True) if abs(value - MEANS[key]) > 0.007
+        )
+        raise NotYet(
+            f"these are the three numbers, but swapped: {wrong!r} is not "
+            f"{number(answer[wrong], wrong):.3f}. {_sentence(_HOW[wrong])}"
+        )
     for (key, right), value in zip(MEANS.items(), given, strict=True):
         if abs(value - right) > 0.007:
             raise NotYet(f"{key}: {value:.3f} is not it. {_which_mean(key, value)}")
@@ -84,15 +88,21 @@ def _which_mean(key: str, value: float) -> str:
 
 SEEDS, DRAWS = range(16), 500
 UNIT = "you draw frames, expected groups: frames of one drive are nearly one observation"
-MEAN = ("you average the frames' own mIoUs, expected the mIoU of their matrices' sum: a frame "
-        "without a rare class hides its errors")                                   # fmt: skip
+MEAN = (
+    "you average the frames' own mIoUs, expected the mIoU of their matrices' sum: a frame "
+    "without a rare class hides its errors"
+)
 SPREAD = "mean ± one standard deviation holds about 68 % of the draws, expected the middle 95 %"
 NINETY = "the 5th and 95th percentile hold 90 % of the draws, expected the middle 95 %"
-ONCE = ("a group that is drawn twice must count twice; np.isin (or a set) counts it once, and the "
-        "draws differ too little")                                                 # fmt: skip
+ONCE = (
+    "a group that is drawn twice must count twice; np.isin (or a set) counts it once, and the "
+    "draws differ too little"
+)
 
-_TOO_MANY = ("each draw holds as many groups as there are frames, expected as many as there are "
-             "groups: more than you have make it too narrow")                      # fmt: skip
+_TOO_MANY = (
+    "each draw holds as many groups as there are frames, expected as many as there are "
+    "groups: more than you have make it too narrow"
+)
 
 Pair = tuple[float, float]
 
@@ -109,8 +119,10 @@ def _drives() -> tuple[np.ndarray, list[str]]:
             if rng.random() < (0.5, 1.0)[hard]:
                 pixels[2] = rng.integers(5, 40)
             wrong = np.array([errors / 2, errors, min(0.9, 1.6 * errors)])
-            rows = [rng.multinomial(n, np.insert([e / 2, e / 2], k, 1 - e))
-                    for k, (n, e) in enumerate(zip(pixels, wrong, strict=True))]   # fmt: skip
+            rows = [
+                rng.multinomial(n, np.insert([e / 2, e / 2], k, 1 - e))
+                for k, (n, e) in enumerate(zip(pixels, wrong, strict=True))
+            ]
             matrices.append(np.array(rows, np.int64))
             groups.append(f"drive {'ABCDEFGHIJKL'[drive]}")
     order = rng.permutation(len(groups))
@@ -129,10 +141,17 @@ def _scores(unit: str, mean: str, drawn: int = 0) -> np.ndarray:
     """Scores of 20,000 bootstrap draws, each of `drawn` units (default: as many as there are)."""
     matrices, groups = _drives()
     names = sorted(set(groups)) if unit == "group" else list(range(len(groups)))
-    member = np.array([[group == name for group in groups] for name in names]
-                      if unit == "group" else np.eye(len(groups)), float)          # fmt: skip
-    times = np.random.default_rng(1).multinomial(
-        drawn or len(names), [1 / len(names)] * len(names), size=20_000).astype(float)
+    member = np.array(
+        [[group == name for group in groups] for name in names]
+        if unit == "group"
+        else np.eye(len(groups)),
+        float,
+    )
+    times = (
+        np.random.default_rng(1)
+        .multinomial(drawn or len(names), [1 / len(names)] * len(names), size=20_000)
+        .astype(float)
+    )
     if mean == "pooled":
         return _miou(np.tensordot(times, np.tensordot(member, matrices, axes=1), axes=1))
     if mean == "frame":
@@ -164,14 +183,25 @@ def _mistakes() -> list[tuple[str, Pair, float]]:
     single, many = _scores("group", "pooled", 1), _scores("group", "pooled", count)
     right, per_group = _scores("group", "pooled"), _scores("group", "group")
     found += [
-        (f"each draw holds one group only, expected as many as there are, {groups}: your interval "
-         "is that of a test set of one drive", _ends(single, "95"), single.std()),
+        (
+            f"each draw holds one group only, expected as many as there are, {groups}: your interval "
+            "is that of a test set of one drive",
+            _ends(single, "95"),
+            single.std(),
+        ),
         (_TOO_MANY, _ends(many, "95"), many.std()),
-        ("you average the groups' own mIoUs, expected the mIoU of their matrices' sum",
-         _ends(per_group, "95"), per_group.std()),
-        ("np.percentile counts to 100: 0.025 and 0.975 are both among the smallest draws; take "
-         "2.5 and 97.5", _ends(right, "low"), right.std()),
-    ]                                                                              # fmt: skip
+        (
+            "you average the groups' own mIoUs, expected the mIoU of their matrices' sum",
+            _ends(per_group, "95"),
+            per_group.std(),
+        ),
+        (
+            "np.percentile counts to 100: 0.025 and 0.975 are both among the smallest draws; take "
+            "2.5 and 97.5",
+            _ends(right, "low"),
+            right.std(),
+        ),
+    ]
     return found
 
 
@@ -180,8 +210,10 @@ def interval(answer: Any) -> str:
     given = f"{len(groups)} matrices of {len(set(groups))} drives"
     found = np.array([_tried(answer, matrices, groups, seed, given) for seed in SEEDS])
     if not np.array_equal(found[0], _tried(answer, matrices, groups, SEEDS[0], given)):
-        raise NotYet(f"on {given}, two calls with seed=0 give two intervals: draw with "
-                     "np.random.default_rng(seed), so that a number can be had again")
+        raise NotYet(
+            f"on {given}, two calls with seed=0 give two intervals: draw with "
+            "np.random.default_rng(seed), so that a number can be had again"
+        )
     (low, high), constant = found.mean(0), (found == found[0]).all()
     said = f"on {given}, your interval is [{low:.3f}, {high:.3f}] (mean of {len(found)} seeds)"
     right = _mistakes()[0][1]
@@ -189,8 +221,10 @@ def interval(answer: Any) -> str:
     if low > high:
         raise NotYet(f"{said}, {expected}: the lower end comes first")
     if high - low < 1e-9:
-        raise NotYet(f"{said}, {expected}. It has no width: every draw holds the same groups. Draw "
-                     "with replacement, so that some come twice and others not at all")
+        raise NotYet(
+            f"{said}, {expected}. It has no width: every draw holds the same groups. Draw "
+            "with replacement, so that some come twice and others not at all"
+        )
 
     def far(interval: Pair, spread: float) -> float:
         return max(abs(low - interval[0]), abs(high - interval[1])) / spread
@@ -199,28 +233,36 @@ def interval(answer: Any) -> str:
     if far(near, width) < 0.25:
         if fault in ("", UNIT, _TOO_MANY) and _draws_frames(answer):
             fault = UNIT
-        elif fault == UNIT:                            # as narrow as too many groups
+        elif fault == UNIT:  # as narrow as too many groups
             fault = _TOO_MANY
-        if fault == NINETY and _counts_once(answer):   # a set of groups, and a narrower interval
+        if fault == NINETY and _counts_once(answer):  # a set of groups, and a narrower interval
             fault = ONCE
         if fault:
             raise NotYet(f"{said}, {expected}: {fault}")
         if constant:
             raise NotYet(f"{said}, but it is the same with every seed: pass seed to the generator")
         frames = _ends(_scores("frame", "pooled"), "95")
-        return (f"[{low:.3f}, {high:.3f}] on {given}; drawn by frame it would be "
-                f"[{frames[0]:.3f}, {frames[1]:.3f}]")                             # fmt: skip
+        return (
+            f"[{low:.3f}, {high:.3f}] on {given}; drawn by frame it would be "
+            f"[{frames[0]:.3f}, {frames[1]:.3f}]"
+        )
     ratio = (high - low) / (right[1] - right[0])
     if ratio < 0.1:
-        hint = ("it is far too narrow: the spread of the draws is the answer already, do not "
-                "divide it by the root of their number")                           # fmt: skip
+        hint = (
+            "it is far too narrow: the spread of the draws is the answer already, do not "
+            "divide it by the root of their number"
+        )
     elif 0.9 < ratio < 1.1:
-        hint = ("as wide, and in another place: mean ± 1.96 standard deviations, or percentiles "
-                "reversed around the score, are intervals of another kind; expected the 2.5th and "
-                "the 97.5th percentile of the draws")                              # fmt: skip
+        hint = (
+            "as wide, and in another place: mean ± 1.96 standard deviations, or percentiles "
+            "reversed around the score, are intervals of another kind; expected the 2.5th and "
+            "the 97.5th percentile of the draws"
+        )
     else:
-        hint = (f"its width is {ratio:.0%} of that. One draw: as many groups as there are, with "
-                "replacement; the sum of all their matrices; one mIoU")            # fmt: skip
+        hint = (
+            f"its width is {ratio:.0%} of that. One draw: as many groups as there are, with "
+            "replacement; the sum of all their matrices; one mIoU"
+        )
     raise NotYet(f"{said}, {expected}: {hint}")
 
 
@@ -230,8 +272,12 @@ def _counts_once(answer: Any) -> bool:
     twice = [_miou(2 * frames[i] + frames[j]) for i in range(3) for j in range(3) if i != j]
     seen = []
     for seed in range(40):
-        found = exactly(call(answer, frames.copy(), [*"ABC"], 1, seed, given="three groups"), (2,),
-                        "three groups", "two numbers (low, high)")                 # fmt: skip
+        found = exactly(
+            call(answer, frames.copy(), [*"ABC"], 1, seed, given="three groups"),
+            (2,),
+            "three groups",
+            "two numbers (low, high)",
+        )
         seen.append(float(found[0]))
     return not np.isclose(np.subtract.outer(seen, twice), 0, atol=1e-9).any()
 

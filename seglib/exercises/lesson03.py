@@ -6,8 +6,17 @@ from seglib.exercises import advice03, curves03, dice03, judges03, ownloss03, so
 from seglib.exercises.base import Lesson
 from seglib.exercises.curves03 import curves_figure
 
-__all__ = ["LESSON", "advice", "by_hand", "curves", "curves_figure", "faults", "own_loss",
-           "soft_dice", "summary"]                                                 # fmt: skip
+__all__ = [
+    "LESSON",
+    "advice",
+    "by_hand",
+    "curves",
+    "curves_figure",
+    "faults",
+    "own_loss",
+    "soft_dice",
+    "summary",
+]
 
 LESSON = Lesson(
     "03",
@@ -24,27 +33,41 @@ LESSON = Lesson(
 summary = LESSON.summary
 
 by_hand = LESSON.add(
-    name="by_hand", title="Cross-entropy of four pixels", kind="predict", outcome=0,
-    judge=judges03.by_hand, variable="guess", answer=0.4013,
+    name="by_hand",
+    title="Cross-entropy of four pixels",
+    kind="predict",
+    outcome=0,
+    judge=judges03.by_hand,
+    variable="guess",
+    answer=0.4013,
     hints=(
         "e to the power of ln 3 is 3 and e⁰ is 1: what share does the truth get at pixel a?",
         "−ln of the three shares, added up: by how many pixels do you divide?",
     ),
-)                                                                                  # fmt: skip
+)
 
 curves = LESSON.add(
-    name="curves", title="Which run is which?", kind="interpret", outcome=2,
-    judge=curves03.curves, variable="runs", answer=dict(curves03.RUNS),
+    name="curves",
+    title="Which run is which?",
+    kind="interpret",
+    outcome=2,
+    judge=curves03.curves,
+    variable="runs",
+    answer=dict(curves03.RUNS),
     hints=(
         "Start with the run whose lesions are large: which panel looks like an easy task?",
         "Weights make a missed lesion pixel dear and a false alarm cheap: which curve is high at "
         "once, and which one pays for it?",
     ),
-)                                                                                  # fmt: skip
+)
 
 soft_dice = LESSON.add(
-    name="soft_dice", title="Soft Dice that leaves void out", kind="implement", outcome=1,
-    judge=dice03.soft_dice, answer=solutions03.soft_dice,
+    name="soft_dice",
+    title="Soft Dice that leaves void out",
+    kind="implement",
+    outcome=1,
+    judge=dice03.soft_dice,
+    answer=solutions03.soft_dice,
     hints=(
         "valid = target != 255 is (N, H, W). logits.softmax(1).movedim(1, 3)[valid] has a row of "
         "class probabilities for each valid pixel.",
@@ -53,21 +76,30 @@ soft_dice = LESSON.add(
         "A class is present if its Σ g is above 0. With no class present: what is the sum of no "
         "losses, and what do you divide it by?",
     ),
-)                                                                                  # fmt: skip
+)
 
 advice = LESSON.add(
-    name="advice", title="What does the record support?", kind="interpret", outcome=4,
-    judge=advice03.advice, variable="supported", answer=dict(advice03.SUPPORTED),
+    name="advice",
+    title="What does the record support?",
+    kind="interpret",
+    outcome=4,
+    judge=advice03.advice,
+    variable="supported",
+    answer=dict(advice03.SUPPORTED),
     hints=(
         "A difference is shown if its interval does not contain zero.",
         "c: read the column 0.002 of the second table from top to bottom. Who is first?",
         "e: which data do the tables speak of?",
     ),
-)                                                                                  # fmt: skip
+)
 
 own_loss = LESSON.add(
-    name="own_loss", title="A loss of your own", kind="design", outcome=4,
-    judge=ownloss03.own_loss, answer=solutions03.build_loss,
+    name="own_loss",
+    title="A loss of your own",
+    kind="design",
+    outcome=4,
+    judge=ownloss03.own_loss,
+    answer=solutions03.build_loss,
     hints=(
         "Only one pixel in a hundred is lesion. Which losses pulled on such a class from the "
         "start?",
@@ -75,11 +107,16 @@ own_loss = LESSON.add(
         "them up.",
         "Try three learning rates on slices of your own before you ask the check.",
     ),
-)                                                                                  # fmt: skip
+)
 
 faults = LESSON.add(
-    name="faults", title="Five losses, five faults", kind="debug", outcome=3,
-    judge=judges03.faults, variable="faults", answer=dict(judges03.RIGHT),
+    name="faults",
+    title="Five losses, five faults",
+    kind="debug",
+    outcome=3,
+    judge=judges03.faults,
+    variable="faults",
+    answer=dict(judges03.RIGHT),
     hints=(
         "Each line of ask tests one thing: which line of which loss cannot be right?",
         "Right logits must give 0, whatever is void and whatever is absent; unsure ones must give "
@@ -87,4 +124,4 @@ faults = LESSON.add(
         "Three faults on the list occur nowhere: the lines with void only, with one wrong pixel "
         "and in float16 rule them out.",
     ),
-)                                                                                  # fmt: skip
+)

@@ -21,15 +21,15 @@ CAUSES = {
 }
 SYMPTOMS = {
     "A": "with SGD and a scale of 65536, no step is longer than 1/65536 of the learning rate. The "
-         "weights all but stand still, and a smaller scale moves them more",
+    "weights all but stand still, and a smaller scale moves them more",
     "B": "it trains as long as nothing overflows. With the first overflow the weights are NaN, "
-         "where a sound loop leaves them as they are and halves the scale",
+    "where a sound loop leaves them as they are and halves the scale",
     "C": "with SGD and a scale of 65536, the weights move 65536 times less than in a sound loop; "
-         "with a scale of 1 it trains well",
+    "with a scale of 1 it trains well",
     "D": "its weights are the same whatever the first three of each four batches hold",
     "E": "once a batch overflows, the scale stays as it is for good: if all overflow, no weight "
-         "ever moves, where a sound loop halves the scale until they no longer do",
-}                                                                                  # fmt: skip
+    "ever moves, where a sound loop halves the scale until they no longer do",
+}
 
 
 def source(letter: str) -> str:
@@ -59,12 +59,13 @@ def _not_so(letter: str, choice: str) -> str:
         "clip": f"{clipped}taken the scale out" if clips else "nothing is clipped in it",
         "step": "scaler.step(optimizer) is there, and skips what has overflowed",
         "zero": "each batch has its own step, so zero_grad belongs at the top",
-        "skip": "no batch is passed over by an if; look at what zero_grad wipes" if letter == "D"
-                else "no batch is passed over: each one's overflow reaches the scaler",
+        "skip": "no batch is passed over by an if; look at what zero_grad wipes"
+        if letter == "D"
+        else "no batch is passed over: each one's overflow reaches the scaler",
         "new": "the scaler comes from outside, one for all batches",
         "inside": "only the forward pass and the loss stand inside autocast",
         "schedule": "there is no schedule in it",
-    }[choice]                                                                      # fmt: skip
+    }[choice]
 
 
 def loops(answer: Any) -> str:
@@ -72,14 +73,19 @@ def loops(answer: Any) -> str:
         raise NotYet(f"expected a dict with the keys {', '.join(FAULTS)}, found {show(answer)}")
     for letter in FAULTS:
         if not isinstance(answer[letter], str) or answer[letter] not in CAUSES:
-            raise NotYet(f"for {letter} expected one of {', '.join(CAUSES)}, found "
-                         f"{show(answer[letter])}")                                # fmt: skip
+            raise NotYet(
+                f"for {letter} expected one of {', '.join(CAUSES)}, found {show(answer[letter])}"
+            )
     wrong = [letter for letter in FAULTS if answer[letter] != FAULTS[letter]]
     if wrong:
         letter, choice = wrong[0], answer[wrong[0]]
-        raise NotYet(f"{len(FAULTS) - len(wrong)} of {len(FAULTS)} are right. {letter} is not "
-                     f"{choice!r}: {_not_so(letter, choice)}. What happens in it: "
-                     f"{SYMPTOMS[letter]}")                                        # fmt: skip
-    return ("B ends in NaN at its first overflow. The others end without a sign: with SGD A and C "
-            "hardly move, D learns from every fourth batch, and E stands still once every batch "
-            "overflows")                                                           # fmt: skip
+        raise NotYet(
+            f"{len(FAULTS) - len(wrong)} of {len(FAULTS)} are right. {letter} is not "
+            f"{choice!r}: {_not_so(letter, choice)}. What happens in it: "
+            f"{SYMPTOMS[letter]}"
+        )
+    return (
+        "B ends in NaN at its first overflow. The others end without a sign: with SGD A and C "
+        "hardly move, D learns from every fourth batch, and E stands still once every batch "
+        "overflows"
+    )

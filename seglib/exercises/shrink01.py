@@ -10,7 +10,7 @@ import numpy as np
 from seglib.exercises.base import NotYet, call, show
 from seglib.exercises.judges01 import exactly
 
-COLOURS = {3: (40, 60, 90), 4: (200, 180, 60), 5: (250, 90, 160)}       # label: colour in the photo
+COLOURS = {3: (40, 60, 90), 4: (200, 180, 60), 5: (250, 90, 160)}  # label: colour in the photo
 
 
 def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +28,14 @@ def scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """How much of each small pixel each of the labels 3, 4, 5 covers: (3, height, width)."""
-    return np.array([cv2.resize((mask == label).astype(np.float32), (width, height),
-                                interpolation=cv2.INTER_AREA) for label in COLOURS])  # fmt: skip
+    return np.array(
+        [
+            cv2.resize(
+                (mask == label).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+            )
+            for label in COLOURS
+        ]
+    )
 
 
 def centre(weights: np.ndarray) -> np.ndarray:
@@ -61,23 +67,31 @@ def resize_pair(resize: Any) -> str:
         down, right = np.mean(offsets, axis=0)
         if max(abs(down), abs(right)) > 0.10:
             side, above = "right" if right > 0 else "left", "below" if down > 0 else "above"
-            raise NotYet(f"on {given} the disc in your mask lies {abs(right):.2f} px {side} of the "
-                         f"disc in your image and {abs(down):.2f} px {above} it, on average over "
-                         "20 discs (allowed: 0.10). The photo averages its whole cell; which pixel "
-                         "of the cell does your mask read?")                       # fmt: skip
+            raise NotYet(
+                f"on {given} the disc in your mask lies {abs(right):.2f} px {side} of the "
+                f"disc in your image and {abs(down):.2f} px {above} it, on average over "
+                "20 discs (allowed: 0.10). The photo averages its whole cell; which pixel "
+                "of the cell does your mask read?"
+            )
     return "the discs lie where they are in the photo, within 0.10 px"
 
 
 def _judge_photo(
-    small: np.ndarray, photo: np.ndarray, labels: np.ndarray, cover: np.ndarray, flip: bool,
+    small: np.ndarray,
+    photo: np.ndarray,
+    labels: np.ndarray,
+    cover: np.ndarray,
+    flip: bool,
     given: str,
 ) -> None:
     """The photo must be the averaged one, mirrored if asked for; else say what it is."""
     if len(np.unique(small.reshape(-1, 3), axis=0)) <= len(COLOURS):
-        raise NotYet(f"on {given} your photo has only the {len(COLOURS)} colours of the original: "
-                     "it was not averaged but picked, which leaves jagged edges; mend the mask's "
-                     "line")                                                       # fmt: skip
-    same = lambda other: np.abs(small.astype(float) - other).mean() < 4           # noqa: E731
+        raise NotYet(
+            f"on {given} your photo has only the {len(COLOURS)} colours of the original: "
+            "it was not averaged but picked, which leaves jagged edges; mend the mask's "
+            "line"
+        )
+    same = lambda other: np.abs(small.astype(float) - other).mean() < 4  # noqa: E731
     if same(photo[:, ::-1] if flip else photo):
         return
     mirrored = centre(labels == 5)[1] > small.shape[1] / 2
@@ -89,23 +103,31 @@ def _judge_photo(
         one, other = ("photo", "mask") if photo_mirrored else ("mask", "photo")
         raise NotYet(f"on {given} the {one} is mirrored, the {other} is not")
     if same(photo[..., ::-1]) or same(photo[:, ::-1, ::-1]):
-        raise NotYet(f"on {given} red and blue are swapped in your photo: mirror the columns, "
-                     "image[:, ::-1], and leave the channels alone")               # fmt: skip
+        raise NotYet(
+            f"on {given} red and blue are swapped in your photo: mirror the columns, "
+            "image[:, ::-1], and leave the channels alone"
+        )
     if same(photo[::-1]) or same(photo[::-1, ::-1]):
-        raise NotYet(f"on {given} your photo stands on its head: mirror the columns, "
-                     "image[:, ::-1], not the rows")                               # fmt: skip
-    raise NotYet(f"on {given} your photo differs from the averaged one "
-                 f"{'and mirrored ' if flip else ''}(cv2.INTER_AREA) by "
-                 f"{np.abs(small.astype(float) - photo).mean():.0f} of 255 in the mean")
+        raise NotYet(
+            f"on {given} your photo stands on its head: mirror the columns, "
+            "image[:, ::-1], not the rows"
+        )
+    raise NotYet(
+        f"on {given} your photo differs from the averaged one "
+        f"{'and mirrored ' if flip else ''}(cv2.INTER_AREA) by "
+        f"{np.abs(small.astype(float) - photo).mean():.0f} of 255 in the mean"
+    )
 
 
 def _judge_labels(labels: np.ndarray, cover: np.ndarray, flip: bool, given: str) -> None:
     """Only labels that are there, and each pixel's label covers a part of it."""
     strange = sorted(set(np.unique(labels).tolist()) - set(COLOURS))
     if strange:
-        raise NotYet(f"on {given} your mask has the labels {strange[:6]}, which are not in the "
-                     f"original ({', '.join(map(str, COLOURS))}): averages and thresholds invent "
-                     "classes; each pixel has to take one label that is there")    # fmt: skip
+        raise NotYet(
+            f"on {given} your mask has the labels {strange[:6]}, which are not in the "
+            f"original ({', '.join(map(str, COLOURS))}): averages and thresholds invent "
+            "classes; each pixel has to take one label that is there"
+        )
     if np.array_equal(labels, labels[:, ::-1]) or not (labels == 5).any():
         raise NotYet(f"on {given} the disc is missing from your mask")
     mirrored = np.argmax(cover, axis=0)[:, ::-1] + 3
@@ -116,15 +138,23 @@ def _judge_labels(labels: np.ndarray, cover: np.ndarray, flip: bool, given: str)
     wrong = covered == 0
     far = wrong & (cover[1] == 0) & (labels == 4)
     if far.any():
-        raise NotYet(f"on {given} your mask has label 4 on the rim of the disc, between 3 and 5: "
-                     "that is their average, not a label that is there")           # fmt: skip
+        raise NotYet(
+            f"on {given} your mask has label 4 on the rim of the disc, between 3 and 5: "
+            "that is their average, not a label that is there"
+        )
     if wrong.mean() > 0.03:
-        raise NotYet(f"on {given} {wrong.sum()} pixels of your mask have a label that is nowhere "
-                     "in their part of the photo: is it mirrored, or turned, like the photo?")
+        raise NotYet(
+            f"on {given} {wrong.sum()} pixels of your mask have a label that is nowhere "
+            "in their part of the photo: is it mirrored, or turned, like the photo?"
+        )
     areas = np.array([(labels == k).sum() for k in COLOURS]), cover.sum(axis=(1, 2))
-    label, (found, right) = max(zip(COLOURS, np.transpose(areas), strict=True),
-                                key=lambda pair: abs(np.log((pair[1][0] + 1) / (pair[1][1] + 1))))
+    label, (found, right) = max(
+        zip(COLOURS, np.transpose(areas), strict=True),
+        key=lambda pair: abs(np.log((pair[1][0] + 1) / (pair[1][1] + 1))),
+    )
     if abs(np.log((found + 1) / (right + 1))) > 0.08:
-        raise NotYet(f"on {given} label {label} covers {found:.0f} pixels of your mask and "
-                     f"{right:.0f} of the original at that size: take the label at the middle of "
-                     "each cell, no more and no less")                             # fmt: skip
+        raise NotYet(
+            f"on {given} label {label} covers {found:.0f} pixels of your mask and "
+            f"{right:.0f} of the original at that size: take the label at the middle of "
+            "each cell, no more and no less"
+        )

@@ -10,9 +10,9 @@ import numpy as np
 from seglib.exercises.base import NotYet, number, show
 from seglib.records import read_record, values
 
-WIDTH = 0.02                                           # of the interval
-UNITS = {"scenes": ("frame_width", 60), "drives": ("drive_width", 24)}   # from this size on
-SIZE = {"scenes": 90, "drives": 90}                    # about
+WIDTH = 0.02  # of the interval
+UNITS = {"scenes": ("frame_width", 60), "drives": ("drive_width", 24)}  # from this size on
+SIZE = {"scenes": 90, "drives": 90}  # about
 
 
 def recorded(unit: str) -> dict[int, float]:
@@ -36,8 +36,10 @@ def size(answer: Any) -> str:
         if not _near(found, needed(unit)):
             raise NotYet(_mistake(unit, found))
     drives = round(needed("drives"))
-    return (f"about {round(needed('scenes'), -1):.0f} scenes or {drives} drives, that is "
-            f"{8 * drives} frames: neighbours in a drive count for little")        # fmt: skip
+    return (
+        f"about {round(needed('scenes'), -1):.0f} scenes or {drives} drives, that is "
+        f"{8 * drives} frames: neighbours in a drive count for little"
+    )
 
 
 def _near(found: float, value: float) -> bool:
@@ -54,15 +56,21 @@ def _mistake(unit: str, found: float) -> str:
     if _near(found, needed(other)):
         return start + f"that is near the answer for {other}: did you look at the other table?"
     if _near(found, 4 * right):
-        return start + ("that gives ± 0.5 points. From the lower to the upper end the interval may "
-                        "measure 0.02, ± 1 point")                                 # fmt: skip
+        return start + (
+            "that gives ± 0.5 points. From the lower to the upper end the interval may "
+            "measure 0.02, ± 1 point"
+        )
     if _near(found, right / 4):
         return start + "that gives ± 2 points: 0.02 is the whole width, not a half"
     linear = [n * width / WIDTH for n, width in rows.items()]
     if any(_near(found, value) for value in linear):
-        return start + ("that scales the number with the width. The width shrinks with the square "
-                        "root: for half the width you need four times as many")    # fmt: skip
+        return start + (
+            "that scales the number with the width. The width shrinks with the square "
+            "root: for half the width you need four times as many"
+        )
     n, width = max(rows.items())
     much = "more" if found < right else "fewer"
-    return start + (f"{n} of them give a width of {width:.3f}; you need {much} than {found:g}. "
-                    f"(width / {WIDTH})² says how many times {n}")                 # fmt: skip
+    return start + (
+        f"{n} of them give a width of {width:.3f}; you need {much} than {found:g}. "
+        f"(width / {WIDTH})² says how many times {n}"
+    )

@@ -14,7 +14,7 @@ def read_labels(path):
     picture = Image.open(path)
     if picture.format == "JPEG" or picture.mode not in ("P", "L"):
         raise ValueError(f"found {picture.format} of mode {picture.mode}, expected a PNG, P or L")
-    return np.array(picture)                       # of a palette PNG: the indices
+    return np.array(picture)  # of a palette PNG: the indices
 
 
 def resize_pair(image, mask, height, width, flip):
@@ -41,5 +41,5 @@ def shares(masks, num_classes):
     """The share of all labelled pixels that each class has: (num_classes,)."""
     pixels = np.zeros(num_classes)
     for mask in masks:
-        pixels += np.bincount(mask.ravel(), minlength=256)[:num_classes]       # void is 255
+        pixels += np.bincount(mask.ravel(), minlength=256)[:num_classes]  # void is 255
     return pixels / pixels.sum()

@@ -38,7 +38,7 @@ class Matrix:
     def iou(self):
         hits = np.diag(self.counts)
         union = self.counts.sum(0) + self.counts.sum(1) - hits
-        with np.errstate(invalid="ignore"):        # 0 / 0 is nan: an absent class
+        with np.errstate(invalid="ignore"):  # 0 / 0 is nan: an absent class
             return hits / union
 
 
@@ -51,8 +51,9 @@ def split(frames):
             parts = [], []
             for i, frame in enumerate(frames):
                 parts[frame.drive in chosen].append(i)
-            complete = all(set().union(*(frames[i].classes for i in part)) == classes
-                           for part in parts)                                      # fmt: skip
+            complete = all(
+                set().union(*(frames[i].classes for i in part)) == classes for part in parts
+            )
             if complete and 0.15 <= len(parts[1]) / len(frames) <= 0.35:
                 return parts
     raise ValueError("no choice of whole drives will do")
@@ -60,8 +61,12 @@ def split(frames):
 
 def interval(matrices, groups, draws=500, seed=0):
     rng = np.random.default_rng(seed)
-    sums = np.stack([sum(matrix for matrix, group in zip(matrices, groups, strict=True)
-                         if group == name) for name in sorted(set(groups))])       # fmt: skip
+    sums = np.stack(
+        [
+            sum(matrix for matrix, group in zip(matrices, groups, strict=True) if group == name)
+            for name in sorted(set(groups))
+        ]
+    )
     scores = []
     for _ in range(draws):
         drawn = rng.integers(len(sums), size=len(sums))
@@ -74,11 +79,11 @@ def masks(truth, spacing):
     """The lesion with a rim taken off, and with one added, of equal Dice."""
     outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)
     inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
-    order = np.argsort(outside - inside, axis=None, kind="stable")     # from the core outwards
+    order = np.argsort(outside - inside, axis=None, kind="stable")  # from the core outwards
     pixels = int(truth.sum())
-    limit = 100 / (spacing[0] * spacing[1])                            # pixels of 100 mm²
+    limit = 100 / (spacing[0] * spacing[1])  # pixels of 100 mm²
     fewer = int(abs(pixels - limit)) + 2
-    more = round(pixels * fewer / (pixels - fewer))                    # then the Dices are equal
+    more = round(pixels * fewer / (pixels - fewer))  # then the Dices are equal
     first, second = np.zeros_like(truth), np.zeros_like(truth)
     first.flat[order[: pixels - fewer]] = True
     second.flat[order[: pixels + more]] = True

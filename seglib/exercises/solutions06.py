@@ -17,7 +17,7 @@ def step(scale, good, overflow, growth_interval):
 
 def dice(logits, target):
     """Soft Dice loss of the foreground, in float32 whatever the logits are."""
-    p = logits.float().softmax(1)[:, 1]                  # before softmax, products and sums
+    p = logits.float().softmax(1)[:, 1]  # before softmax, products and sums
     valid, truth = target != 255, target == 1
     p, g = p * valid, truth.to(p.dtype)
     inside, whole = (p * g).sum(), p.sum() + g.sum()
@@ -30,4 +30,4 @@ def accumulate(model, loss, batches):
     total = max(1, sum(counts))
     for (images, target), count in zip(batches, counts, strict=True):
         mean = loss(model(images), target)
-        (mean * count / total).backward()                # its graph is freed here
+        (mean * count / total).backward()  # its graph is freed here

@@ -21,10 +21,24 @@ from seglib.models.unet import UNet
 from seglib.models.wrapped import ARCHITECTURES, TorchvisionModel
 
 __all__ = [
-    "LRASPP", "DeepLabV3", "DeepLabV3Plus", "FCN8s", "FCN16s", "FCN32s", "SMPModel", "SegNet",
-    "TorchvisionModel", "UNet", "available_models", "create_model", "freeze", "is_model",
-    "model_options", "parameter_groups", "unfreeze",
-]                                                                                  # fmt: skip
+    "LRASPP",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "FCN8s",
+    "FCN16s",
+    "FCN32s",
+    "SMPModel",
+    "SegNet",
+    "TorchvisionModel",
+    "UNet",
+    "available_models",
+    "create_model",
+    "freeze",
+    "is_model",
+    "model_options",
+    "parameter_groups",
+    "unfreeze",
+]
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,

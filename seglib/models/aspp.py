@@ -21,7 +21,7 @@ def valid_taps(height: int, width: int, rate: int) -> float:
     >>> [round(valid_taps(6, 8, rate), 2) for rate in (1, 6, 12)]
     [7.33, 1.5, 1.0]
     """
-    rows = 1 + 2 * max(0, height - rate) / height          # mean number of the 3 rows inside
+    rows = 1 + 2 * max(0, height - rate) / height  # mean number of the 3 rows inside
     columns = 1 + 2 * max(0, width - rate) / width
     return rows * columns
 
@@ -61,7 +61,7 @@ class Pooled(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).expand(-1, -1, *x.shape[-2:])    # (N, C, h, w)
+        return super().forward(x).expand(-1, -1, *x.shape[-2:])  # (N, C, h, w)
 
 
 class ASPP(nn.Module):
@@ -97,7 +97,7 @@ class ASPP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         warn_of_few_taps(x.shape[-2], x.shape[-1], self.rates)
         x = torch.cat([branch(x) for branch in self.convs], dim=1)  # (N, branches·channels, h, w)
-        return self.project(x)                                      # (N, channels, h, w)
+        return self.project(x)  # (N, channels, h, w)
 
 
 def check_rates(rates: Sequence[int]) -> tuple[int, ...]:

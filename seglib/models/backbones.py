@@ -15,8 +15,13 @@ from seglib.messages import did_you_mean
 from seglib.models.norms import to_group_norm
 
 BACKBONES = (
-    "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v3_small", "mobilenet_v3_large",
-)                                                                                  # fmt: skip
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+)
 
 
 class Backbone(nn.ModuleDict):
@@ -45,7 +50,7 @@ class Backbone(nn.ModuleDict):
 
         classifier = models.get_model(name, weights=None)
         layers = dict(getattr(classifier, "features", classifier).named_children())
-        for head in ("avgpool", "fc"):                     # of a ResNet
+        for head in ("avgpool", "fc"):  # of a ResNet
             layers.pop(head, None)
         super().__init__(layers)
         self.name, self.output_stride = name, output_stride
@@ -66,11 +71,11 @@ class Backbone(nn.ModuleDict):
     def forward(self, images: Tensor) -> list[Tensor]:
         self._check(images)
         features = []
-        x = images                                                 # (N, 3, H, W)
+        x = images  # (N, 3, H, W)
         for key, layer in self.items():
             x = layer(x)
             if key in self.taps:
-                features.append(x)                                 # (N, C_i, H/2^i, W/2^i)
+                features.append(x)  # (N, C_i, H/2^i, W/2^i)
         return features
 
     def _check(self, images: Tensor) -> None:
@@ -101,7 +106,7 @@ def dilate(layer: nn.Module, rate: int) -> int:
             conv.dilation, conv.padding = (rate, rate), (rate * (kernel // 2),) * 2
         if conv.stride != (1, 1):
             conv.stride = (1, 1)
-            rate = doubled                                 # (a shortcut's 1×1 changes no more)
+            rate = doubled  # (a shortcut's 1×1 changes no more)
     return rate
 
 

@@ -54,9 +54,9 @@ class DeepLabV3(nn.Module):
         self.aux_classifier = fcn_head(width, num_classes, norm) if aux else None
 
     def forward(self, images: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.backbone(images)                   # at 1/4, 1/8, …, 1/output_stride
-        logits = self.classifier(features[-1])             # (N, num_classes, h, w)
-        logits = resize_to(logits, images)                 # (N, num_classes, H, W)
+        features = self.backbone(images)  # at 1/4, 1/8, …, 1/output_stride
+        logits = self.classifier(features[-1])  # (N, num_classes, h, w)
+        logits = resize_to(logits, images)  # (N, num_classes, H, W)
         if not return_aux:
             return logits
         return logits, auxiliary(self.aux_classifier, features[2], images, self.name)
@@ -108,10 +108,10 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, images: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         low, _, middle, high = self.backbone(images)
-        x = resize_to(self.aspp(high), low)                # (N, channels, H/4, W/4)
-        x = torch.cat([x, self.low(low)], dim=1)           # (N, channels + low_channels, H/4, W/4)
-        logits = self.decoder(x)                           # (N, num_classes, H/4, W/4)
-        logits = resize_to(logits, images)                 # (N, num_classes, H, W)
+        x = resize_to(self.aspp(high), low)  # (N, channels, H/4, W/4)
+        x = torch.cat([x, self.low(low)], dim=1)  # (N, channels + low_channels, H/4, W/4)
+        logits = self.decoder(x)  # (N, num_classes, H/4, W/4)
+        logits = resize_to(logits, images)  # (N, num_classes, H, W)
         if not return_aux:
             return logits
         return logits, auxiliary(self.aux_classifier, middle, images, self.name)

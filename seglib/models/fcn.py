@@ -18,7 +18,7 @@ class FCN32s(nn.Module):
     """Scores at 1/32 of the size, enlarged 32 times. Images (N, 3, H, W) -> logits (N, C, H, W)."""
 
     name = "fcn32s"
-    skips = 0                           # how many earlier feature maps are scored as well
+    skips = 0  # how many earlier feature maps are scored as well
 
     def __init__(self, num_classes: int, backbone: str = "resnet50", norm: str = "batch") -> None:
         super().__init__()
@@ -32,11 +32,11 @@ class FCN32s(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)[::-1]             # at 1/32, 1/16, 1/8, 1/4
-        x = self.scores[0](features[0])                    # (N, num_classes, H/32, W/32)
+        features = self.backbone(images)[::-1]  # at 1/32, 1/16, 1/8, 1/4
+        x = self.scores[0](features[0])  # (N, num_classes, H/32, W/32)
         for score, skip in zip(list(self.scores)[1:], features[1:], strict=False):
-            x = resize_to(x, skip) + score(skip)           # (N, num_classes, H/16, …), then H/8
-        return resize_to(x, images)                        # (N, num_classes, H, W)
+            x = resize_to(x, skip) + score(skip)  # (N, num_classes, H/16, …), then H/8
+        return resize_to(x, images)  # (N, num_classes, H, W)
 
 
 class FCN16s(FCN32s):

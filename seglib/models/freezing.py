@@ -85,7 +85,7 @@ def parameter_groups(
 
 def _hold(part: nn.Module) -> None:
     part.training = False
-    vars(part)["train"] = partial(_stay, part)     # hides the method; copies and pickles well
+    vars(part)["train"] = partial(_stay, part)  # hides the method; copies and pickles well
 
 
 def _release(part: nn.Module) -> None:

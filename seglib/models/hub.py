@@ -1,6 +1,6 @@
 """Networks of segmentation_models_pytorch (smp, the extra "hub"): hundreds of encoders.
 
-    create_model("smp:unet/resnet34", num_classes=11, pretrained="backbone")
+create_model("smp:unet/resnet34", num_classes=11, pretrained="backbone")
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SMPModel(nn.Module):
         height, width = images.shape[-2:]
         missing = (0, -width % 32, 0, -height % 32)
         x = F.pad(images, missing, mode="replicate") if any(missing) else images
-        return self.network(x)[..., :height, :width]       # (N, num_classes, H, W)
+        return self.network(x)[..., :height, :width]  # (N, num_classes, H, W)
 
     def load_backbone(self) -> None:
         """Fetch the encoder's ImageNet weights (safetensors, from the Hugging Face hub)."""
@@ -63,7 +63,7 @@ class SMPModel(nn.Module):
             )
         except KeyError:
             raise ValueError(f"smp has no ImageNet weights for {self.encoder_name}") from None
-        except Exception as error:     # of huggingface_hub, and of the library it fetches with
+        except Exception as error:  # of huggingface_hub, and of the library it fetches with
             known = smp.encoders.encoders.get(self.encoder_name, {}).get("pretrained_settings", {})
             repository = known.get("imagenet", {}).get("repo_id", f"timm/{self.encoder_name[3:]}")
             raise OSError(

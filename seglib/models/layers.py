@@ -14,12 +14,16 @@ def conv_norm(
     """Convolution that keeps the size, normalisation, ReLU."""
     return nn.Sequential(
         nn.Conv2d(
-            in_channels, out_channels, kernel, padding=dilation * (kernel // 2),
-            dilation=dilation, bias=False,
+            in_channels,
+            out_channels,
+            kernel,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            bias=False,
         ),
         make_norm(norm, out_channels),
         nn.ReLU(),
-    )                                                                              # fmt: skip
+    )
 
 
 def separable(
@@ -32,13 +36,18 @@ def separable(
     """
     return nn.Sequential(
         nn.Conv2d(
-            in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels,
+            in_channels,
+            in_channels,
+            3,
+            padding=dilation,
+            dilation=dilation,
+            groups=in_channels,
             bias=False,
         ),
         make_norm(norm, in_channels),
         nn.ReLU(),
         *conv_norm(in_channels, out_channels, norm=norm),
-    )                                                                              # fmt: skip
+    )
 
 
 def fcn_head(in_channels: int, num_classes: int, norm: str = "batch") -> nn.Sequential:

@@ -21,16 +21,14 @@ class LRASPPHead(nn.Module):
         super().__init__()
         self.cbr = conv_norm(high_channels, channels, norm=norm)
         self.scale = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(high_channels, channels, 1, bias=False),
-            nn.Sigmoid(),
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, channels, 1, bias=False), nn.Sigmoid()
         )
         self.low_classifier = nn.Conv2d(low_channels, num_classes, 1)
         self.high_classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        x = self.cbr(high) * self.scale(high)              # (N, channels, h', w')
-        x = resize_to(x, low)                              # (N, channels, h, w)
+        x = self.cbr(high) * self.scale(high)  # (N, channels, h', w')
+        x = resize_to(x, low)  # (N, channels, h, w)
         return self.low_classifier(low) + self.high_classifier(x)
 
 
@@ -62,4 +60,4 @@ class LRASPP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         _, low, _, high = self.backbone(images)
         logits = self.classifier(low, high)  # (N, num_classes, H/8, W/8)
-        return resize_to(logits, images)                   # (N, num_classes, H, W)
+        return resize_to(logits, images)  # (N, num_classes, H, W)

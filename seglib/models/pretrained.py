@@ -31,7 +31,7 @@ def load_pretrained(model: nn.Module, kind: str) -> None:
     """
     if getattr(model, "options", {}).get("norm", "batch") != "batch":
         raise ValueError(
-            f"pretrained={kind!r} needs norm=\"batch\": the weights were trained with BatchNorm"
+            f'pretrained={kind!r} needs norm="batch": the weights were trained with BatchNorm'
         )
     if kind == "backbone":
         _load_backbone(model)
@@ -41,15 +41,18 @@ def load_pretrained(model: nn.Module, kind: str) -> None:
 
 def _load_backbone(model: Any) -> None:
     """torchvision's ImageNet weights (V1, on which its segmentation networks were built)."""
-    if hasattr(model, "load_backbone"):                    # smp's fetch their own
+    if hasattr(model, "load_backbone"):  # smp's fetch their own
         model.load_backbone()
         return
     backbone = getattr(model, "backbone", None)
     if backbone is None:
         raise ValueError(f"{model.name} has no backbone of a classifier; leave pretrained out")
     state = read_weights(weights_url(backbone.name, "IMAGENET1K_V1"))
-    state = {key.removeprefix("features."): value for key, value in state.items()
-             if not key.startswith(("fc.", "classifier."))}                        # fmt: skip
+    state = {
+        key.removeprefix("features."): value
+        for key, value in state.items()
+        if not key.startswith(("fc.", "classifier."))
+    }
     fill(backbone, state)
 
 
@@ -120,7 +123,7 @@ def read_weights(url: str) -> Mapping[str, Tensor]:
             torch.hub.download_url_to_file(
                 url, str(path), digest.group(1) if digest else None, progress=shown()
             )
-        except (OSError, HTTPException, RuntimeError) as error:     # (the last: another content)
+        except (OSError, HTTPException, RuntimeError) as error:  # (the last: another content)
             raise OSError(
                 f"{name} could not be fetched ({error}); download {url} where there is a network "
                 f"and put it into {path.parent}, or leave pretrained out"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seglib.models.layers import conv_norm
 
-WIDTHS, CONVOLUTIONS = (1, 2, 4, 8, 8), (2, 2, 3, 3, 3)    # of VGG-16, in base_channels
+WIDTHS, CONVOLUTIONS = (1, 2, 4, 8, 8), (2, 2, 3, 3, 3)  # of VGG-16, in base_channels
 
 
 class SegNet(nn.Module):
@@ -65,16 +65,16 @@ class SegNet(nn.Module):
                 f"depth {len(self.encoder)} needs {smallest} at least; use larger images or a "
                 "smaller depth"
             )
-        places, x = [], images                                     # (N, 3, H, W)
+        places, x = [], images  # (N, 3, H, W)
         for block in self.encoder:
-            x = block(x)                                           # (N, C_i, H/2^i, W/2^i)
+            x = block(x)  # (N, C_i, H/2^i, W/2^i)
             size = x.shape[-2:]
-            x, indices = F.max_pool2d(x, 2, return_indices=True)   # (N, C_i, H/2^(i+1), …)
+            x, indices = F.max_pool2d(x, 2, return_indices=True)  # (N, C_i, H/2^(i+1), …)
             places.append((indices, size))
         for block, (indices, size) in zip(self.decoder, reversed(places), strict=True):
-            x = F.max_unpool2d(x, indices, [2, 2], output_size=size)    # (N, C_i, H/2^i, W/2^i)
-            x = block(x)                                           # (N, C_(i-1), H/2^i, W/2^i)
-        return self.head(x)                                        # (N, num_classes, H, W)
+            x = F.max_unpool2d(x, indices, [2, 2], output_size=size)  # (N, C_i, H/2^i, W/2^i)
+            x = block(x)  # (N, C_(i-1), H/2^i, W/2^i)
+        return self.head(x)  # (N, num_classes, H, W)
 
 
 def _convolutions(channels: list[int], norm: str) -> nn.Sequential:

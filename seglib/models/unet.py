@@ -60,11 +60,11 @@ class Up(nn.Module):
         self.conv = DoubleConv(channels, half, norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = self.up(x)                                             # (N, C/2, 2h, 2w)
+        x = self.up(x)  # (N, C/2, 2h, 2w)
         missing_h, missing_w = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
-        if missing_h or missing_w:      # pooling an odd size dropped its last row or column
+        if missing_h or missing_w:  # pooling an odd size dropped its last row or column
             x = F.pad(x, (0, missing_w, 0, missing_h), mode="replicate")
-        return self.conv(torch.cat([skip, x], dim=1))              # (N, C/2, H, W)
+        return self.conv(torch.cat([skip, x], dim=1))  # (N, C/2, H, W)
 
 
 class UNet(nn.Module):
@@ -93,7 +93,7 @@ class UNet(nn.Module):
                 f"base_channels={base_channels}; expected numbers from 1 up, base_channels even"
             )
         self.num_classes = num_classes
-        self.options = {                               # what create_model needs to build it again
+        self.options = {  # what create_model needs to build it again
             "in_channels": in_channels,
             "base_channels": base_channels,
             "depth": depth,
@@ -116,10 +116,10 @@ class UNet(nn.Module):
                 "least; use larger images or a smaller depth"
             )
         features = []
-        x = images                                                 # (N, 3, H, W)
+        x = images  # (N, 3, H, W)
         for i, block in enumerate(self.encoder):
-            x = block(F.max_pool2d(x, 2) if i else x)              # (N, C_i, H/2^i, W/2^i)
+            x = block(F.max_pool2d(x, 2) if i else x)  # (N, C_i, H/2^i, W/2^i)
             features.append(x)
         for up, skip in zip(self.ups, reversed(features[:-1]), strict=True):
-            x = up(x, skip)                                        # (N, C_i, H/2^i, W/2^i)
-        return self.head(x)                                        # (N, num_classes, H, W)
+            x = up(x, skip)  # (N, C_i, H/2^i, W/2^i)
+        return self.head(x)  # (N, num_classes, H, W)

@@ -10,9 +10,13 @@ from seglib.models.layers import auxiliary, resize_to
 from seglib.models.norms import PooledBatchNorm
 
 ARCHITECTURES = (
-    "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3_resnet101",
-    "fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large",
-)                                                                                  # fmt: skip
+    "deeplabv3_mobilenet_v3_large",
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+    "fcn_resnet50",
+    "fcn_resnet101",
+    "lraspp_mobilenet_v3_large",
+)
 
 
 class TorchvisionModel(nn.Module):
@@ -53,14 +57,14 @@ class TorchvisionModel(nn.Module):
             branches[-1][2] = PooledBatchNorm(branches[-1][2].num_features)
 
     def forward(self, images: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.backbone(images)                   # {"out": …, "aux": …} or "low", "high"
+        features = self.backbone(images)  # {"out": …, "aux": …} or "low", "high"
         if "low" in features:
-            logits = self.classifier(features)             # (N, num_classes, H/8, W/8)
+            logits = self.classifier(features)  # (N, num_classes, H/8, W/8)
         else:
-            x = features["out"]                            # (N, C, h, w)
+            x = features["out"]  # (N, C, h, w)
             warn_of_few_taps(x.shape[-2], x.shape[-1], self.rates)
-            logits = self.classifier(x)                    # (N, num_classes, h, w)
-        logits = resize_to(logits, images)                 # (N, num_classes, H, W)
+            logits = self.classifier(x)  # (N, num_classes, h, w)
+        logits = resize_to(logits, images)  # (N, num_classes, H, W)
         if not return_aux:
             return logits
         return logits, auxiliary(self.aux_classifier, features.get("aux"), images, self.name)

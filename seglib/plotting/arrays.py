@@ -15,10 +15,7 @@ Colour = Sequence[int]
 
 
 def colorize(
-    mask: ArrayLike,
-    palette: ArrayLike,
-    ignore_index: int = 255,
-    void_colour: Colour = VOID_COLOUR,
+    mask: ArrayLike, palette: ArrayLike, ignore_index: int = 255, void_colour: Colour = VOID_COLOUR
 ) -> NDArray[np.uint8]:
     """Paint every label in its colour: integer (H, W) -> uint8 (H, W, 3).
 

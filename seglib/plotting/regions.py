@@ -94,7 +94,7 @@ def place_labels(
     """
     labels = as_mask(mask, len(classes), ignore_index)
     height, width = labels.shape
-    smallest = 8 if font_size is None else 1           # a size that is asked for is kept
+    smallest = 8 if font_size is None else 1  # a size that is asked for is kept
     font_size = max(10.0, 0.04 * min(height, width)) if font_size is None else font_size
     min_area = labels.size // 500 if min_area is None else min_area
 

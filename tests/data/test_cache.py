@@ -14,7 +14,7 @@ from seglib.data import FolderDataset, Streets, cache, make_loader
 from seglib.data import base as base_module
 from seglib.transforms import eval_transform, train_transform
 
-PAIR = 4 * 24 * 32                                     # bytes of a decoded pair of Toy
+PAIR = 4 * 24 * 32  # bytes of a decoded pair of Toy
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,19 @@ def reads(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(True, 6), ("auto", 6), ("1MB", 6), (2 * PAIR, 2),
-                                             (2 * PAIR - 1, 1), (0, 0), (False, None),
-                                             ("no", None)])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        (True, 6),
+        ("auto", 6),
+        ("1MB", 6),
+        (2 * PAIR, 2),
+        (2 * PAIR - 1, 1),
+        (0, 0),
+        (False, None),
+        ("no", None),
+    ],
+)
 def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, reads, asked, kept):
     data, plain = open_pairs(pairs, cache=asked), open_pairs(pairs)
     expected = [plain[i] for i in range(6)]
@@ -45,7 +55,7 @@ def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, reads, asked, kep
         for i in (0, 1, 2, 3, 4, 5, -1):
             for ours, theirs in zip(data[i], expected[i], strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-                ours[:] = 77                           # the reader's copy: harms nothing
+                ours[:] = 77  # the reader's copy: harms nothing
     kept = kept or 0
     assert len(reads) == kept + 3 * (7 - kept - (kept == 6))
     with pytest.raises(IndexError):
@@ -60,7 +70,8 @@ def test_pictures_of_different_sizes_and_damaged_ones(pairs, tmp_path):
     rng = np.random.default_rng(0)
     for i, size in enumerate([(4, 9), (7, 3), (1, 1)]):
         Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)).save(
-            tmp_path / "images" / f"{i}.png")
+            tmp_path / "images" / f"{i}.png"
+        )
         Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
     (tmp_path / "images" / "3.png").write_bytes(b"no picture")
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "masks" / "3.png")
@@ -119,8 +130,17 @@ def test_another_word_is_refused(pairs):
 
 @pytest.mark.slow
 def test_the_command_line_knows_it(pairs, tmp_path, capsys):
-    words = {"data": "folder", "root": pairs, "classes": ",".join(CLASSES), "height": 24,
-             "width": 32, "epochs": 1, "batch_size": 2, "base_channels": 4, "depth": 1}
+    words = {
+        "data": "folder",
+        "root": pairs,
+        "classes": ",".join(CLASSES),
+        "height": 24,
+        "width": 32,
+        "epochs": 1,
+        "batch_size": 2,
+        "base_channels": 4,
+        "depth": 1,
+    }
     given = [word for key, value in words.items() for word in (f"--{key}", str(value))]
     out = str(tmp_path / "run")
     assert main(["train", *given, "--cache", "auto", "--out", out]) == 0

@@ -52,7 +52,7 @@ def test_every_sample_comes_once_in_an_epoch():
 def test_derived_seeds_do_not_collide():
     keys = product(range(3), range(10), range(200))
     seeds = {SampleKey(*key).derived_seed() for key in keys}
-    assert len(seeds) > 3 * 10 * 200 - 3      # 6,000 draws of 32 bits: 0.004 collisions expected
+    assert len(seeds) > 3 * 10 * 200 - 3  # 6,000 draws of 32 bits: 0.004 collisions expected
 
 
 def test_an_incomplete_batch_is_dropped_only_in_training():

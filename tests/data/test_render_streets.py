@@ -69,10 +69,17 @@ def test_shares_are_those_of_camvid(scenes):
     semantic = np.stack([scene.semantic for scene in scenes])
     share = {name: (semantic == label).mean() for label, name in enumerate(STREET_CLASSES)}
     for name, low, high in (
-        ("Sky", 0.12, 0.25), ("Building", 0.17, 0.30), ("Road", 0.24, 0.36), ("Tree", 0.06, 0.15),
-        ("Pole", 0.006, 0.02), ("Car", 0.03, 0.09), ("Pedestrian", 0.003, 0.012),
-        ("Bicyclist", 0.0015, 0.006), ("Fence", 0.005, 0.02), ("SignSymbol", 0.005, 0.02),
-    ):  # fmt: skip
+        ("Sky", 0.12, 0.25),
+        ("Building", 0.17, 0.30),
+        ("Road", 0.24, 0.36),
+        ("Tree", 0.06, 0.15),
+        ("Pole", 0.006, 0.02),
+        ("Car", 0.03, 0.09),
+        ("Pedestrian", 0.003, 0.012),
+        ("Bicyclist", 0.0015, 0.006),
+        ("Fence", 0.005, 0.02),
+        ("SignSymbol", 0.005, 0.02),
+    ):
         assert low < share[name] < high, (name, share[name])
     assert 0.02 < (semantic == 255).mean() < 0.05
 
@@ -150,6 +157,7 @@ def test_clutter_and_thin_change_how_much_there_is():
 
 def test_noise_is_the_sensors(scenes):
     """Where all is one colour, the pixel-to-pixel difference grows with the knob."""
+
     def roughness(noise):
         image = render_scene(1, noise=noise).image.astype(float)
         return np.median(np.abs(np.diff(image[120:140, 60:120], axis=1)))
@@ -186,8 +194,11 @@ def test_void_border_by_brute_force(scenes):
     for pixels in (1, 2):
         clean, found = scenes[2].semantic, render_scene(2, void_border=pixels).semantic
         padded = np.pad(clean, pixels, mode="edge")
-        window = [padded[r : r + 144, c : c + 192] for r in range(2 * pixels + 1)
-                  for c in range(2 * pixels + 1)]  # fmt: skip
+        window = [
+            padded[r : r + 144, c : c + 192]
+            for r in range(2 * pixels + 1)
+            for c in range(2 * pixels + 1)
+        ]
         near_another = np.any([other != clean for other in window], axis=0)
         np.testing.assert_array_equal(found, np.where(near_another, 255, clean))
 

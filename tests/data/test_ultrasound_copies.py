@@ -30,8 +30,10 @@ def likeness(these, those):
 @pytest.mark.data
 @pytest.mark.slow
 def test_our_splits_share_no_picture_and_the_published_ones_do(datasets):
-    splits = {s: fine_structure(Ultrasound(s, root=datasets))
-              for s in ("train", "val", "test", "trainval")}                       # fmt: skip
+    splits = {
+        s: fine_structure(Ultrasound(s, root=datasets))
+        for s in ("train", "val", "test", "trainval")
+    }
     for a, b in (("test", "train"), ("test", "val"), ("val", "train")):
         assert likeness(splits[a], splits[b]).max() < 0.45, (a, b)
     # the same measure does see copies: between the published splits there are some

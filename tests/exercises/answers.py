@@ -109,5 +109,5 @@ def evaluate(case: Case) -> Any:
 @cache
 def outcome(case: Case) -> Outcome:
     """How the answer does (judged once)."""
-    with contextlib.redirect_stdout(io.StringIO()):     # what the answer itself prints
+    with contextlib.redirect_stdout(io.StringIO()):  # what the answer itself prints
         return case.exercise.judged(evaluate(case))

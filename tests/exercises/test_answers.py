@@ -20,12 +20,20 @@ import answers
 from seglib import exercises
 from seglib.exercises.base import CORRECT, NOT_ATTEMPTED, NOT_YET
 
-CASES = [answers.Case(lesson.number, name, "solution")
-         for lesson in exercises.lessons() for name in lesson.exercises]           # fmt: skip
-SLOW = "02-small_net", "04-bootstrap"      # whose judges train a net, and draw again and again
-EACH = [pytest.param(case, id=f"{case.number}-{case.name}",
-                     marks=pytest.mark.slow if f"{case.number}-{case.name}" in SLOW else ())
-        for case in CASES]
+CASES = [
+    answers.Case(lesson.number, name, "solution")
+    for lesson in exercises.lessons()
+    for name in lesson.exercises
+]
+SLOW = "02-small_net", "04-bootstrap"  # whose judges train a net, and draw again and again
+EACH = [
+    pytest.param(
+        case,
+        id=f"{case.number}-{case.name}",
+        marks=pytest.mark.slow if f"{case.number}-{case.name}" in SLOW else (),
+    )
+    for case in CASES
+]
 each_exercise = pytest.mark.parametrize("case", EACH)
 
 # These train for half a minute, and once is enough: in the solved lesson of test_notebook_copies.
@@ -56,10 +64,18 @@ def test_three_wrong_answers_and_each_hears_what_is_wrong_with_it(case):
         found = answers.outcome(wrong)
         said = found.message
         alike = told.setdefault(re.sub(r"\d+", "#", said), n)
-        if (found.state != NOT_YET or not fragment or fragment not in said or alike != n
-                or "stumbled" in said or "Traceback" in said or not 20 <= len(said) <= 700):
+        if (
+            found.state != NOT_YET
+            or not fragment
+            or fragment not in said
+            or alike != n
+            or "stumbled" in said
+            or "Traceback" in said
+            or not 20 <= len(said) <= 700
+        ):
             failed[str(wrong)] = f"{found}; expected {fragment!r}" + (
-                "" if alike == n else f"; wrong {alike} hears the same")
+                "" if alike == n else f"; wrong {alike} hears the same"
+            )
     assert not failed, "\n\n".join(f"{wrong}: {said}" for wrong, said in failed.items())
 
 
@@ -77,8 +93,9 @@ def test_the_solutions_run_in_the_notebook(number):
         own = outer_names(case.exercise.source())
         tree = ast.parse(case.exercise.source())
         assert free_names(tree) - bound - own == set(), case.name
-        checked = {node.id for node in ast.walk(ast.parse(asked.answer))
-                   if isinstance(node, ast.Name)}                                  # fmt: skip
+        checked = {
+            node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)
+        }
         assert checked <= own, case.name
 
 
@@ -101,10 +118,14 @@ def outer_names(source: str) -> set[str]:
 def free_names(tree: ast.AST) -> set[str]:
     """The names that are read and nowhere bound inside."""
     nodes = list(ast.walk(tree))
-    read = {node.id for node in nodes if isinstance(node, ast.Name)
-            and isinstance(node.ctx, ast.Load)}
-    inside = {node.id for node in nodes if isinstance(node, ast.Name)
-              and not isinstance(node.ctx, ast.Load)}
+    read = {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    inside = {
+        node.id
+        for node in nodes
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    }
     return read - inside - {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
@@ -122,18 +143,41 @@ def odd_answers():
     import torch
 
     values = {
-        "None": None, "text": "what", "empty text": "", "number": -12345.678, "nan": float("nan"),
-        "infinity": float("inf"), "complex": 1j, "empty list": [], "list": [1, "a", None],
-        "tuple": ("x",) * 3, "dict": {"a": 1}, "set": {1}, "object": object(), "type": int,
-        "array": np.zeros((0, 3)), "array of text": np.array(["a", "b"]), "scalar": np.float64(-7),
-        "tensor": torch.full((2, 3), -5.0), "bool": True, "bytes": b"x",
-    }                                                                              # fmt: skip
-    functions = {f"function that returns {name}": lambda *_, value=value, **__: value
-                 for name, value in values.items()}
-    return values | functions | {"function of too few": lambda: 1,
-                                 "function that raises": lambda *_, **__: {}["gone"],
-                                 "empty class": type("Empty", (), {"x": 1}),
-                                 "empty module": type("Net", (torch.nn.Module,), {"x": 1})}
+        "None": None,
+        "text": "what",
+        "empty text": "",
+        "number": -12345.678,
+        "nan": float("nan"),
+        "infinity": float("inf"),
+        "complex": 1j,
+        "empty list": [],
+        "list": [1, "a", None],
+        "tuple": ("x",) * 3,
+        "dict": {"a": 1},
+        "set": {1},
+        "object": object(),
+        "type": int,
+        "array": np.zeros((0, 3)),
+        "array of text": np.array(["a", "b"]),
+        "scalar": np.float64(-7),
+        "tensor": torch.full((2, 3), -5.0),
+        "bool": True,
+        "bytes": b"x",
+    }
+    functions = {
+        f"function that returns {name}": lambda *_, value=value, **__: value
+        for name, value in values.items()
+    }
+    return (
+        values
+        | functions
+        | {
+            "function of too few": lambda: 1,
+            "function that raises": lambda *_, **__: {}["gone"],
+            "empty class": type("Empty", (), {"x": 1}),
+            "empty module": type("Net", (torch.nn.Module,), {"x": 1}),
+        }
+    )
 
 
 def test_wrong_answers_belong_to_exercises():
@@ -161,9 +205,11 @@ if __name__ == "__main__":
         if wanted and case.number not in wanted:
             continue
         if case.answer == "solution":
-            print(f"\n{'=' * 100}\nlesson {case.number} · ex.{case.name} "
-                  f"({case.exercise.kind}) · {case.exercise.title}\n"
-                  f"tests: {case.lesson.outcomes[case.exercise.outcome]}")
+            print(
+                f"\n{'=' * 100}\nlesson {case.number} · ex.{case.name} "
+                f"({case.exercise.kind}) · {case.exercise.title}\n"
+                f"tests: {case.lesson.outcomes[case.exercise.outcome]}"
+            )
             for n, hint in enumerate(case.exercise.hints, 1):
                 print(f"hint {n}: {hint}")
         print(f"\n--- {case.answer}")

@@ -38,8 +38,16 @@ def is_three(answer):
 
 
 def add(lesson, **changes):
-    settings = {"name": "total", "title": "Total", "kind": "predict", "outcome": 0, "answer": 3,
-                "judge": is_three, "variable": "total", "hints": ("count", "count again")}
+    settings = {
+        "name": "total",
+        "title": "Total",
+        "kind": "predict",
+        "outcome": 0,
+        "answer": 3,
+        "judge": is_three,
+        "variable": "total",
+        "hints": ("count", "count again"),
+    }
     return lesson.add(**{**settings, **changes})
 
 
@@ -55,12 +63,12 @@ def only_dots(): ...
 
 def with_docstring(number):
     """Double it."""
-    ...                                                                   # noqa: PIE790
+    ...  # noqa: PIE790
 
 
 def with_pass(number):
     """Double it."""
-    pass                                                                  # noqa: PIE790
+    pass  # noqa: PIE790
 
 
 def returning_dots(number):
@@ -69,7 +77,7 @@ def returning_dots(number):
 
 def with_annotations(number: int, factor: int = 2, *more: int, key: str = "a") -> int:
     """Double it."""
-    ...                                                                   # noqa: PIE790
+    ...  # noqa: PIE790
 
 
 def empty():
@@ -95,12 +103,22 @@ class Value:
 
 
 PLACEHOLDERS = {
-    "dots": ..., "tuple": (1, ...), "tuple of dots": (..., ...), "list": [..., 2],
-    "dict": {"a": 1, "b": ...}, "function": only_dots, "docstring": with_docstring,
-    "pass": with_pass, "return dots": returning_dots, "annotations": with_annotations,
-    "empty": empty, "return None": returning_none, "lambda": lambda x: ..., "class": Half,
+    "dots": ...,
+    "tuple": (1, ...),
+    "tuple of dots": (..., ...),
+    "list": [..., 2],
+    "dict": {"a": 1, "b": ...},
+    "function": only_dots,
+    "docstring": with_docstring,
+    "pass": with_pass,
+    "return dots": returning_dots,
+    "annotations": with_annotations,
+    "empty": empty,
+    "return None": returning_none,
+    "lambda": lambda x: ...,
+    "class": Half,
     "class with a value": Value,
-}                                                                                  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PLACEHOLDERS)
@@ -137,16 +155,32 @@ def raising():
 def closing(x=3):
     def inner():
         return x
+
     return inner
 
 
 ANSWERS = {
-    "zero": 0, "none": None, "empty text": "", "empty list": [], "empty tuple": (), "dict": {},
-    "array": np.zeros(3), "tensor": torch.zeros(2), "prints": printing, "returns 0": zero,
-    "loops": looping, "raises": raising, "closure": closing(), "lambda": lambda x: x,
-    "class": Whole, "builtin": len, "partial": functools.partial(zero), "module": nn.Identity(),
-    "instance of an open class": Half(), "list of arrays": [np.zeros(3), np.zeros(3)],
-}                                                                                  # fmt: skip
+    "zero": 0,
+    "none": None,
+    "empty text": "",
+    "empty list": [],
+    "empty tuple": (),
+    "dict": {},
+    "array": np.zeros(3),
+    "tensor": torch.zeros(2),
+    "prints": printing,
+    "returns 0": zero,
+    "loops": looping,
+    "raises": raising,
+    "closure": closing(),
+    "lambda": lambda x: x,
+    "class": Whole,
+    "builtin": len,
+    "partial": functools.partial(zero),
+    "module": nn.Identity(),
+    "instance of an open class": Half(),
+    "list of arrays": [np.zeros(3), np.zeros(3)],
+}
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -173,8 +207,11 @@ def test_a_placeholder_is_no_fault_whatever_the_judge_does(lesson, capsys):
 
 def test_the_three_verdicts(lesson, capsys):
     exercise = add(lesson)
-    for answer, text in ((..., "not attempted yet · hint: ex.total.hint()"),
-                         (4, "not yet · found 4, expected 3"), (3, "correct · 1 + 2")):
+    for answer, text in (
+        (..., "not attempted yet · hint: ex.total.hint()"),
+        (4, "not yet · found 4, expected 3"),
+        (3, "correct · 1 + 2"),
+    ):
         exercise.check(answer)
         assert said(capsys) == text + "\n"
         assert exercise.state == text.split(" · ")[0]
@@ -186,8 +223,11 @@ def test_a_judge_may_have_nothing_to_say(lesson, capsys):
     assert said(capsys) == "correct\n"
 
 
-@pytest.mark.parametrize("answer", [None, "3", np.zeros((2, 2)), [1], object(), float("nan")],
-                         ids=lambda answer: type(answer).__name__)
+@pytest.mark.parametrize(
+    "answer",
+    [None, "3", np.zeros((2, 2)), [1], object(), float("nan")],
+    ids=lambda answer: type(answer).__name__,
+)
 def test_a_judge_that_stumbles_is_no_error(lesson, answer):
     found = add(lesson, judge=lambda answer: answer.no_such_thing).judged(answer)
     assert found.state == NOT_YET
@@ -212,8 +252,9 @@ class Unfinished(nn.Module):
         self.size = 3
 
 
-@pytest.mark.parametrize("make", [Unprintable, Unfinished, lambda: np, lambda: np.ndarray,
-                                  lambda: torch.Tensor])
+@pytest.mark.parametrize(
+    "make", [Unprintable, Unfinished, lambda: np, lambda: np.ndarray, lambda: torch.Tensor]
+)
 def test_an_answer_that_cannot_be_shown_is_no_error(lesson, make):
     assert show(make())
     found = add(lesson, judge=lambda answer: answer.no_such_thing).judged(make())
@@ -234,10 +275,10 @@ def test_an_answer_that_ends_the_program_is_no_error(lesson):
 def test_use_hands_on_the_answer_once_it_is_correct(lesson, capsys):
     mine, theirs = object(), object()
     exercise = add(lesson, answer=theirs, judge=lambda a: is_three(3 if a is mine else 4))
-    assert exercise.use(...) is theirs and exercise.use(mine) is mine     # before any check
+    assert exercise.use(...) is theirs and exercise.use(mine) is mine  # before any check
     exercise.check(mine)
     assert exercise.use(mine) is mine
-    assert exercise.use(4) is theirs                                      # another one
+    assert exercise.use(4) is theirs  # another one
     exercise.check(4)
     assert exercise.use(4) is theirs and exercise.use(mine) is mine
     exercise.check(...)
@@ -252,7 +293,7 @@ def test_use_after_check_does_not_judge_again(lesson, capsys):
     exercise.use(3)
     assert judged == [3]
     exercise.use(4)
-    assert judged == [3, 4] and said(capsys) == "correct\n"               # use prints nothing
+    assert judged == [3, 4] and said(capsys) == "correct\n"  # use prints nothing
 
 
 def test_use_before_check_leaves_the_summary_alone(lesson):
@@ -285,6 +326,7 @@ def named(function):
     @functools.wraps(function)
     def wrapper(*_):
         return function()
+
     return wrapper
 
 
@@ -328,12 +370,12 @@ def test_show_is_short():
 
 
 def draws():
-    return (random.random(), np.random.rand(), torch.rand(1).item())      # noqa: NPY002
+    return (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
 
 
 def seed_all(value):
     random.seed(value)
-    np.random.seed(value)                                                 # noqa: NPY002
+    np.random.seed(value)  # noqa: NPY002
     torch.manual_seed(value)
 
 
@@ -367,9 +409,10 @@ def test_hints_come_in_order_and_then_the_way_to_the_solution(lesson, capsys):
     for _ in range(4):
         exercise.hint()
     assert said(capsys).splitlines() == [
-        "hint 1 of 2 · count", "hint 2 of 2 · count again",
+        "hint 1 of 2 · count",
+        "hint 2 of 2 · count again",
         *["no more hints; ex.total.solution() shows one way to do it"] * 2,
-    ]                                                                              # fmt: skip
+    ]
 
 
 def test_the_solution_as_it_would_stand_in_the_notebook(lesson, capsys):
@@ -386,14 +429,20 @@ def test_summary(lesson, capsys):
     first, second = add(lesson), add(lesson, name="double", title="A longer title", outcome=1)
     lesson.summary()
     assert said(capsys).splitlines() == [
-        "Total           not attempted yet", "A longer title  not attempted yet", "0 of 2 correct"]
+        "Total           not attempted yet",
+        "A longer title  not attempted yet",
+        "0 of 2 correct",
+    ]
     first.check(3)
     second.check(4)
     said(capsys)
     lesson.summary()
     assert said(capsys).splitlines() == [
-        "Total           correct", "A longer title  not yet", "1 of 2 correct"]
-    first.check(5)                                                        # spoilt again
+        "Total           correct",
+        "A longer title  not yet",
+        "1 of 2 correct",
+    ]
+    first.check(5)  # spoilt again
     said(capsys)
     lesson.summary()
     assert said(capsys).endswith("0 of 2 correct\n")

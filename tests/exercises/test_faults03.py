@@ -87,7 +87,7 @@ def mean_over_images(loss):
     target = torch.zeros(2, 4, 5, dtype=torch.int64)
     target[:, 0], target[1, 2:] = 1, 255
     loss(logits, target.clone()).backward()
-    first, second = logits.grad[:, :, 1, 0].abs().sum(1)       # pixels of class 0
+    first, second = logits.grad[:, :, 1, 0].abs().sum(1)  # pixels of class 0
     return abs(first - second) > 1e-3 * first
 
 
@@ -96,8 +96,16 @@ def half_overflows(loss):
     return abs(value(loss, logits.half(), target) - value(loss, logits, target)) >= 0.01
 
 
-CHECKS = {1: void_in_divisor, 2: void_is_class_0, 3: absent_costs, 4: target_changes,
-          5: softmax_twice, 6: nan_on_void, 7: mean_over_images, 8: half_overflows}
+CHECKS = {
+    1: void_in_divisor,
+    2: void_is_class_0,
+    3: absent_costs,
+    4: target_changes,
+    5: softmax_twice,
+    6: nan_on_void,
+    7: mean_over_images,
+    8: half_overflows,
+}
 
 
 @pytest.mark.parametrize("fault", CHECKS)
@@ -118,8 +126,9 @@ def overflowing(logits, target):
 
 
 def by_image(logits, target):
-    return torch.stack([CrossEntropyLoss()(logits[i : i + 1], target[i : i + 1])
-                        for i in range(len(target))]).mean()
+    return torch.stack(
+        [CrossEntropyLoss()(logits[i : i + 1], target[i : i + 1]) for i in range(len(target))]
+    ).mean()
 
 
 def all_void(logits, target):

@@ -54,10 +54,15 @@ def test_a_small_number_in_the_denominator_is_no_mistake():
 
 
 def made_up_record():
-    rows = [{"step": 40 * i, "recall": 0.1 * i, "precision": None if i < 3 else 0.8}
-            for i in range(1, 6)]                                                  # fmt: skip
-    runs = [{"arm": arm, "seed": seed, "watched": rows}
-            for arm in curves03.ARMS.values() for seed in (curves03.SEED, 0)]
+    rows = [
+        {"step": 40 * i, "recall": 0.1 * i, "precision": None if i < 3 else 0.8}
+        for i in range(1, 6)
+    ]
+    runs = [
+        {"arm": arm, "seed": seed, "watched": rows}
+        for arm in curves03.ARMS.values()
+        for seed in (curves03.SEED, 0)
+    ]
     return {"parts": {"lesions": {"settings": {}, "runs": runs}}}
 
 
@@ -88,18 +93,22 @@ def test_letters_are_not_in_the_order_of_the_runs():
 
 def trained(*runs):
     """In place of training: lesion IoU, recall and precision of each seed."""
-    scores = iter([SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c])
-                   for a, b, c in runs])                                           # fmt: skip
+    scores = iter(
+        [SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c]) for a, b, c in runs]
+    )
     return lambda build, seed: next(scores)
 
 
-@pytest.mark.parametrize(("runs", "fragment"), [
-    (((0, 0, np.nan), (0, 0, np.nan)), "has not started on them"),
-    (((0.4, 0.5, 0.6), (0, 0, np.nan)), "One seed has started"),
-    (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "false alarms pay"),
-    (((0.2, 0.3, 0.9), (0.2, 0.3, 0.8)), "Let missed pixels cost more"),
-    (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are in balance"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("runs", "fragment"),
+    [
+        (((0, 0, np.nan), (0, 0, np.nan)), "has not started on them"),
+        (((0.4, 0.5, 0.6), (0, 0, np.nan)), "One seed has started"),
+        (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "false alarms pay"),
+        (((0.2, 0.3, 0.9), (0.2, 0.3, 0.8)), "Let missed pixels cost more"),
+        (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are in balance"),
+    ],
+)
 def test_a_loss_below_the_bar_hears_what_its_balance_says(runs, fragment):
     with pytest.raises(NotYet) as reason:
         ownloss03.own_loss(solutions03.build_loss, trained(*runs))

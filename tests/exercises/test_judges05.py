@@ -13,8 +13,9 @@ from seglib.models import freeze
 
 def test_the_field_by_gradient():
     for key, layers in sight05.STACKS.items():
-        stack = nn.Sequential(*(nn.Conv2d(1, 1, 3, stride, rate, rate, bias=False)
-                                for stride, rate in layers))                       # fmt: skip
+        stack = nn.Sequential(
+            *(nn.Conv2d(1, 1, 3, stride, rate, rate, bias=False) for stride, rate in layers)
+        )
         for parameter in stack.parameters():
             nn.init.ones_(parameter)
         image = torch.zeros(1, 1, 64, 64, requires_grad=True)

@@ -28,8 +28,7 @@ def bits_of_bfloat16(value):
 def test_formats_by_bits():
     with np.errstate(over="ignore"):
         for key, (value, dtype) in formats06.COMPUTED.items():
-            other = (float(np.float16(value)) if dtype == torch.float16
-                     else bits_of_bfloat16(value))                                 # fmt: skip
+            other = float(np.float16(value)) if dtype == torch.float16 else bits_of_bfloat16(value)
             assert formats06.RIGHT[key] == other
     assert list(formats06.RIGHT.values())[:4] == [float("inf"), 2048, 256, 0]
 
@@ -37,8 +36,10 @@ def test_formats_by_bits():
 def test_what_the_scaled_gradients_become():
     with np.errstate(over="ignore", under="ignore"):
         for key, scale in formats06.SCALES.items():
-            cast = {name: float(np.float16(np.float32(value) * np.float32(scale)))
-                    for name, value in formats06.gradients().items()}              # fmt: skip
+            cast = {
+                name: float(np.float16(np.float32(value) * np.float32(scale)))
+                for name, value in formats06.gradients().items()
+            }
             gone = float("inf") if key == formats06.OVERFLOW else 0.0
             assert formats06.VANISHES[key] == {name for name in cast if cast[name] == gone}
     gradients = formats06.gradients()
@@ -46,9 +47,16 @@ def test_what_the_scaled_gradients_become():
     assert formats06.gradients()["stem"] == 1e-11
 
 
-@pytest.mark.parametrize("answer", [
-    {"unscaled": ["stem", "block", "bridge"], "scaled by 1024": ("stem",),
-     "overflow at 2**24": frozenset({"head"})}])                                   # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {
+            "unscaled": ["stem", "block", "bridge"],
+            "scaled by 1024": ("stem",),
+            "overflow at 2**24": frozenset({"head"}),
+        }
+    ],
+)
 def test_lists_and_tuples_of_names_are_fine(answer):
     assert lesson06.underflow.judged(answer).state == CORRECT
 
@@ -67,8 +75,9 @@ def test_numbers_of_other_types_are_fine():
 def test_the_real_scaler_agrees(script):
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    scaler = torch.amp.GradScaler("cpu", init_scale=script.scale,
-                                  growth_interval=script.growth_interval)          # fmt: skip
+    scaler = torch.amp.GradScaler(
+        "cpu", init_scale=script.scale, growth_interval=script.growth_interval
+    )
     for state, sign in zip(scaler06._machine(scaler06.step, script), script.steps, strict=True):
         before = weight.item()
         optimizer.zero_grad()
@@ -105,12 +114,18 @@ def by_pixels(logits, target):
     return (p.sum() + g.sum() - 2 * p[g].sum()) / (p.sum() + g.sum()).clamp(min=1e-6)
 
 
-@pytest.mark.parametrize("answer", [
-    other_dice(lambda logits: logits.softmax(1, dtype=torch.float32)[:, 1]),
-    other_dice(lambda logits: logits.double().softmax(1)[:, 1], dtype=torch.float64),
-    other_dice(lambda logits: (logits[:, 1].float() - logits[:, 0].float()).sigmoid(), torch.mean),
-    without_autocast, by_pixels,
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        other_dice(lambda logits: logits.softmax(1, dtype=torch.float32)[:, 1]),
+        other_dice(lambda logits: logits.double().softmax(1)[:, 1], dtype=torch.float64),
+        other_dice(
+            lambda logits: (logits[:, 1].float() - logits[:, 0].float()).sigmoid(), torch.mean
+        ),
+        without_autocast,
+        by_pixels,
+    ],
+)
 def test_other_ways_to_mend_the_loss(answer):
     found = lesson06.half_loss.judged(answer)
     assert found.state == CORRECT, str(found)
@@ -129,8 +144,13 @@ def test_the_maps_are_what_they_are_for():
 
 def batches(sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [(size * torch.randn(2, 3, 4, 5, generator=generator),
-             torch.randint(0, 2, (2, 4, 5), generator=generator)) for size in sizes]
+    return [
+        (
+            size * torch.randn(2, 3, 4, 5, generator=generator),
+            torch.randint(0, 2, (2, 4, 5), generator=generator),
+        )
+        for size in sizes
+    ]
 
 
 def trained(loop, data, scale=65536.0, lr=0.1):
@@ -140,8 +160,9 @@ def trained(loop, data, scale=65536.0, lr=0.1):
     before = copy.deepcopy(model.state_dict())
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     loop(model, CrossEntropyLoss(), data, torch.optim.SGD(model.parameters(), lr=lr), scaler, "cpu")
-    moved = torch.cat([(value - before[name]).flatten()
-                       for name, value in model.state_dict().items()])             # fmt: skip
+    moved = torch.cat(
+        [(value - before[name]).flatten() for name, value in model.state_dict().items()]
+    )
     return moved, scaler.get_scale()
 
 
@@ -155,8 +176,10 @@ def sound(model, loss, data, optimizer, scaler, device):
         scaler.update()
 
 
-UNSCALE, CLIP = ("        scaler.unscale_(optimizer)\n",
-                 "        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n")
+UNSCALE, CLIP = (
+    "        scaler.unscale_(optimizer)\n",
+    "        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n",
+)
 GOOD, OVERFLOWS = batches([1.0] * 8), batches([100.0] * 40)
 
 
@@ -175,11 +198,22 @@ SOUND_WITH_CLIP = changed("A", (CLIP + UNSCALE, UNSCALE + CLIP))
 MENDED = {
     "A": SOUND_WITH_CLIP,
     "B": changed("B", ("        optimizer.step()", "        scaler.step(optimizer)")),
-    "C": changed("C", ("        scaler.scale(value)\n        value.backward()",
-                       "        scaler.scale(value).backward()")),
-    "E": changed("E", ("        if not all(p.grad.isfinite().all() for p in model.parameters()):\n"
-                       "            continue  ", "        #  ")),
-}                                                                                  # fmt: skip
+    "C": changed(
+        "C",
+        (
+            "        scaler.scale(value)\n        value.backward()",
+            "        scaler.scale(value).backward()",
+        ),
+    ),
+    "E": changed(
+        "E",
+        (
+            "        if not all(p.grad.isfinite().all() for p in model.parameters()):\n"
+            "            continue  ",
+            "        #  ",
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize("letter", list(MENDED))
@@ -224,11 +258,18 @@ def test_d_forgets_three_of_four_batches():
     others = batches([3.0] * 8, seed=5)
     mixed = [GOOD[n] if n % 4 == 3 else others[n] for n in range(8)]
     assert torch.equal(found, trained(faulty06.loop_d, mixed)[0])
-    mended = changed("D", ("        optimizer.zero_grad()\n", ""),
-                     ("            scaler.update()", "            scaler.update()\n"
-                                                     "            optimizer.zero_grad()"))
-    means = [(torch.cat([b[0] for b in four]), torch.cat([b[1] for b in four]))
-             for four in (GOOD[:4], GOOD[4:])]                                     # fmt: skip
+    mended = changed(
+        "D",
+        ("        optimizer.zero_grad()\n", ""),
+        (
+            "            scaler.update()",
+            "            scaler.update()\n            optimizer.zero_grad()",
+        ),
+    )
+    means = [
+        (torch.cat([b[0] for b in four]), torch.cat([b[1] for b in four]))
+        for four in (GOOD[:4], GOOD[4:])
+    ]
     moved, whole = trained(mended, GOOD)[0], trained(sound, means)[0]
     assert torch.allclose(moved, whole, rtol=0.02, atol=1e-4)
     assert not torch.allclose(found, whole, rtol=0.02, atol=1e-4)
@@ -298,8 +339,15 @@ def divides_the_gradients(model, loss, batches):
 
 
 def one_by_one(model, loss, batches):
-    by_mass(model, loss, [(i[None], t[None]) for images, target in batches
-                          for i, t in zip(images, target, strict=True)])           # fmt: skip
+    by_mass(
+        model,
+        loss,
+        [
+            (i[None], t[None])
+            for images, target in batches
+            for i, t in zip(images, target, strict=True)
+        ],
+    )
 
 
 def looks_first(model, loss, batches):
@@ -329,8 +377,9 @@ def test_mistakes_of_accumulation_differ():
     """Else a message may name a mistake that was not made."""
     right = [accumulate06.whole(case) for case in accumulate06.CASES]
     split = [accumulate06.parts(case) for case in accumulate06.CASES]
-    found = [(text, [q.weighted(weights(q)) for q in split])
-             for text, weights in accumulate06.MISTAKES]                           # fmt: skip
+    found = [
+        (text, [q.weighted(weights(q)) for q in split]) for text, weights in accumulate06.MISTAKES
+    ]
     for n, (text, gradients) in enumerate(found):
         assert not all(map(accumulate06._close, gradients, right)), text
         for other, others in found[:n]:

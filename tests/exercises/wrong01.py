@@ -13,16 +13,20 @@ from seglib.transforms import resize_mask
 
 
 def _labellings(cars, road, one):
-    return (f'labellings = {{"how many cars": {cars!r}, "which pixels are road": {road!r}, '
-            f'"which pixels are this one car": {one!r}}}')                         # fmt: skip
+    return (
+        f'labellings = {{"how many cars": {cars!r}, "which pixels are road": {road!r}, '
+        f'"which pixels are this one car": {one!r}}}'
+    )
 
 
 def _read(*lines):
     return "\n    ".join(["def read_labels(path):", *lines])
 
 
-_REFUSE = ('if Image.open(path).mode not in ("P", "L") or path.suffix == ".jpg":',
-           '    raise ValueError("no labels")')                                    # fmt: skip
+_REFUSE = (
+    'if Image.open(path).mode not in ("P", "L") or path.suffix == ".jpg":',
+    '    raise ValueError("no labels")',
+)
 
 
 def _resize(image, mask, end="return (image[:, ::-1], mask[:, ::-1]) if flip else (image, mask)"):
@@ -64,8 +68,12 @@ def _shares(*lines):
 
 
 def _misread(*letters):
-    values = ("[0, 38, 75, 113]", "[0.0, 0.0039, 0.0078, 1.0]", "[0, 1, 2, 3, 254, 255]",
-              "[0, 3, 4, 5, 255]")                                                 # fmt: skip
+    values = (
+        "[0, 38, 75, 113]",
+        "[0.0, 0.0039, 0.0078, 1.0]",
+        "[0, 1, 2, 3, 254, 255]",
+        "[0, 3, 4, 5, 255]",
+    )
     return f"misread = {dict(zip(values, letters, strict=True))!r}"
 
 
@@ -84,13 +92,30 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_read('return np.array(Image.open(path).convert("RGB"))'), 'convert("RGB")'),
         (_read("return cv2.imread(str(path))"), "blue, green, red"),
         (_read("return np.array(Image.open(path))"), "RGB PNG of colours"),
-        (_read('if Image.open(path).mode not in ("P", "L"):', '    raise ValueError("colours")',
-               "return np.array(Image.open(path))"), "on a JPEG you returned"),
-        (_read('if path.suffix in (".jpg", ".jpeg") or Image.open(path).mode not in ("P", "L"):',
-               '    raise ValueError("no labels")', "return np.array(Image.open(path))"),
-         "a JPEG whose name ends in .png"),
-        (_read('if Image.open(path).mode != "P":', '    raise ValueError("no palette")',
-               "return np.array(Image.open(path))"), "this file does hold labels"),
+        (
+            _read(
+                'if Image.open(path).mode not in ("P", "L"):',
+                '    raise ValueError("colours")',
+                "return np.array(Image.open(path))",
+            ),
+            "on a JPEG you returned",
+        ),
+        (
+            _read(
+                'if path.suffix in (".jpg", ".jpeg") or Image.open(path).mode not in ("P", "L"):',
+                '    raise ValueError("no labels")',
+                "return np.array(Image.open(path))",
+            ),
+            "a JPEG whose name ends in .png",
+        ),
+        (
+            _read(
+                'if Image.open(path).mode != "P":',
+                '    raise ValueError("no palette")',
+                "return np.array(Image.open(path))",
+            ),
+            "this file does hold labels",
+        ),
         (_read("return to_tensor(np.array(Image.open(path)))[0]"), "divides by 255"),
         (_read("return Image.open(path)"), "expected an array"),
         (_read(*_REFUSE, "return np.array(Image.open(path)).T"), "of shape (20, 30)"),
@@ -107,26 +132,54 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ('misaligned = ("D", "rotation")', "one of flip, crop"),
     ],
     "resize_pair": [
-        (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)"),
-         "px right of the disc in your image and"),
-        (_resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)"),
-         "that is their average"),
-        (_resize(_AREA, "(cv2.resize(mask * 1.0, (width, height)) > 0.5).astype(np.uint8)"),
-         "not in the original (3, 4, 5)"),
-        (_resize(_AREA, _EXACT, "return (image[:, ::-1], mask) if flip else (image, mask)"),
-         "the photo is mirrored, the mask is not"),
+        (
+            _resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)"),
+            "px right of the disc in your image and",
+        ),
+        (
+            _resize(_AREA, "cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)"),
+            "that is their average",
+        ),
+        (
+            _resize(_AREA, "(cv2.resize(mask * 1.0, (width, height)) > 0.5).astype(np.uint8)"),
+            "not in the original (3, 4, 5)",
+        ),
+        (
+            _resize(_AREA, _EXACT, "return (image[:, ::-1], mask) if flip else (image, mask)"),
+            "the photo is mirrored, the mask is not",
+        ),
         (_resize(_AREA, _EXACT, "return image, mask"), "nothing is mirrored"),
-        (_resize("cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)",
-                 "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)"),
-         "only the 3 colours"),
-        (_resize("cv2.resize(image, (height, width), interpolation=cv2.INTER_AREA)",
-                 "cv2.resize(mask, (height, width), interpolation=cv2.INTER_NEAREST_EXACT)"),
-         "expected an image of shape (96, 128, 3)"),
+        (
+            _resize(
+                "cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)",
+                "cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)",
+            ),
+            "only the 3 colours",
+        ),
+        (
+            _resize(
+                "cv2.resize(image, (height, width), interpolation=cv2.INTER_AREA)",
+                "cv2.resize(mask, (height, width), interpolation=cv2.INTER_NEAREST_EXACT)",
+            ),
+            "expected an image of shape (96, 128, 3)",
+        ),
         (_resize(_AREA, _EXACT, "return image"), "expected (image, mask)"),
-        (_resize(_AREA, _EXACT, "return (image[::-1, ::-1], mask[::-1, ::-1]) if flip else "
-                 "(image, mask)"), "stands on its head"),
-        (_resize(_AREA, _EXACT, "return (image[:, ::-1, ::-1], mask[:, ::-1]) if flip else "
-                 "(image, mask)"), "red and blue are swapped"),
+        (
+            _resize(
+                _AREA,
+                _EXACT,
+                "return (image[::-1, ::-1], mask[::-1, ::-1]) if flip else (image, mask)",
+            ),
+            "stands on its head",
+        ),
+        (
+            _resize(
+                _AREA,
+                _EXACT,
+                "return (image[:, ::-1, ::-1], mask[:, ::-1]) if flip else (image, mask)",
+            ),
+            "red and blue are swapped",
+        ),
         (_resize(_AREA, "cv2.erode(" + _EXACT + ", np.ones((3, 3), np.uint8))"), "label 5 covers"),
     ],
     "misread": [
@@ -155,7 +208,8 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_iou("(p & t).sum() / t.sum()"), "that is the recall"),
         (_iou("(p & t).sum() / p.sum()"), "that is the precision"),
         (_iou("2 * (p & t).sum() / (p.sum() + t.sum())"), "that is Dice"),
-        ("""
+        (
+            """
 def iou(predictions, truths, num_classes):
     def one(prediction, truth):
         valid, found = truth != 255, []
@@ -166,18 +220,27 @@ def iou(predictions, truths, num_classes):
     each = np.array([one(*pair) for pair in zip(predictions, truths)])
     known = ~np.isnan(each)
     return np.where(known, each, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
-""", "mean of each image's IoU"),
-        (f"""
+""",
+            "mean of each image's IoU",
+        ),
+        (
+            f"""
 def iou(predictions, truths, num_classes):
     {_JOIN}
     return (predictions == truths)[truths != 255].mean()
-""", "single number"),
-        ("""
+""",
+            "single number",
+        ),
+        (
+            """
 def iou(predictions, truths, num_classes):
     valid = truths != 255
     return np.zeros(num_classes)
-""", "expected [0"),
-        (f"""
+""",
+            "expected [0",
+        ),
+        (
+            f"""
 def iou(predictions, truths, num_classes):
     {_JOIN}
     valid = truths != 255
@@ -186,8 +249,11 @@ def iou(predictions, truths, num_classes):
     hits = np.diag(pairs)
     with np.errstate(all="ignore"):
         return hits / (pairs.sum(0) + pairs.sum(1) - hits)
-""", "goes over 255"),
-        (f"""
+""",
+            "goes over 255",
+        ),
+        (
+            f"""
 def iou(predictions, truths, num_classes):
     {_JOIN}
     found = []
@@ -195,37 +261,83 @@ def iou(predictions, truths, num_classes):
         p, t = (predictions == k) & (truths != 255), truths == k
         found.append((p & t).sum() / (p | t).sum())
     return np.array(found)
-""", "of shape (5,)"),
-        ("""
+""",
+            "of shape (5,)",
+        ),
+        (
+            """
 def iou(predictions, truths, num_classes):
     for truth in truths:
         truth[truth == 255] = 0
     return np.zeros(num_classes)
-""", "work on a copy"),
+""",
+            "work on a copy",
+        ),
     ],
     "shares": [
-        (_shares("pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)",
-                 "return pixels / sum(m.size for m in masks)"),
-         "void pixels stand in the denominator"),
-        (_shares("pixels = sum(np.bincount(m.ravel(), minlength=256) for m in masks)",
-                 "pixels = np.append(pixels[:num_classes], pixels[255])",
-                 "return pixels / pixels.sum()"), "void is no class"),
-        (_shares("counts = [np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks]",
-                 "return np.mean([c / c.sum() for c in counts], axis=0)"), "mean of each mask's"),
-        (_shares("return sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)"),
-         "those are counts"),
-        (_shares("pixels = sum(np.bincount(m.ravel(), minlength=256) for m in masks)",
-                 "return pixels / pixels.sum()"), "keep the first num_classes"),
-        (_shares("every = np.concatenate([m.ravel() for m in masks])",
-                 "_, counts = np.unique(every[every != 255], return_counts=True)",
-                 "return counts / counts.sum()"), "np.unique leaves it out"),
-        (_shares("pixels = np.zeros(num_classes)", "for mask in masks:",
-                 "    pixels += np.bincount(mask.ravel())", "return pixels / pixels.sum()"),
-         "makes 256 bins"),
-        (_shares("return np.mean([[(m == k).any() for k in range(4)] for m in masks], axis=0)"),
-         "share of masks that contain the class"),
-        (_shares("pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)",
-                 "return 100 * pixels / pixels.sum()"), "per cent"),
+        (
+            _shares(
+                "pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)",
+                "return pixels / sum(m.size for m in masks)",
+            ),
+            "void pixels stand in the denominator",
+        ),
+        (
+            _shares(
+                "pixels = sum(np.bincount(m.ravel(), minlength=256) for m in masks)",
+                "pixels = np.append(pixels[:num_classes], pixels[255])",
+                "return pixels / pixels.sum()",
+            ),
+            "void is no class",
+        ),
+        (
+            _shares(
+                "counts = [np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks]",
+                "return np.mean([c / c.sum() for c in counts], axis=0)",
+            ),
+            "mean of each mask's",
+        ),
+        (
+            _shares(
+                "return sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)"
+            ),
+            "those are counts",
+        ),
+        (
+            _shares(
+                "pixels = sum(np.bincount(m.ravel(), minlength=256) for m in masks)",
+                "return pixels / pixels.sum()",
+            ),
+            "keep the first num_classes",
+        ),
+        (
+            _shares(
+                "every = np.concatenate([m.ravel() for m in masks])",
+                "_, counts = np.unique(every[every != 255], return_counts=True)",
+                "return counts / counts.sum()",
+            ),
+            "np.unique leaves it out",
+        ),
+        (
+            _shares(
+                "pixels = np.zeros(num_classes)",
+                "for mask in masks:",
+                "    pixels += np.bincount(mask.ravel())",
+                "return pixels / pixels.sum()",
+            ),
+            "makes 256 bins",
+        ),
+        (
+            _shares("return np.mean([[(m == k).any() for k in range(4)] for m in masks], axis=0)"),
+            "share of masks that contain the class",
+        ),
+        (
+            _shares(
+                "pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)",
+                "return 100 * pixels / pixels.sum()",
+            ),
+            "per cent",
+        ),
     ],
     "road": [
         ("road = 0.298", "the mean is over all 11"),

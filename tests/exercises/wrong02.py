@@ -29,8 +29,10 @@ def _up(*lines: str) -> str:
 
 def _loop(*lines: str, before: str = "model.train()", end: str = "losses") -> str:
     body = "\n        ".join(lines)
-    return (f"def train_steps(model, batches, loss, optimizer):\n    losses = []\n    {before}\n"
-            f"    for images, target in batches:\n        {body}\n    return {end}\n")  # fmt: skip
+    return (
+        f"def train_steps(model, batches, loss, optimizer):\n    losses = []\n    {before}\n"
+        f"    for images, target in batches:\n        {body}\n    return {end}\n"
+    )
 
 
 _FORWARD, _ZERO = "value = loss(model(images), target.long())", "optimizer.zero_grad()"
@@ -50,43 +52,87 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "up": [
         (_up("return self.conv(torch.cat([skip, self.up(x)], 1))"), "left, right, top, bottom"),
-        (_up("x = self.up(x)",
-             "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-             "return self.conv(torch.cat([skip, x], 1))"), 'mode="replicate"'),
-        (_up("x = self.up(x)", "rows, columns = skip.shape[2:]",
-             "out = self.conv(torch.cat([skip[:, :, :x.shape[2], :x.shape[3]], x], 1))",
-             "return F.pad(out, (0, columns - x.shape[3], 0, rows - x.shape[2]))"),
-         "pad x before you join"),
-        (_up("return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"),
-         "brings 8 channels back to 4"),
-        (_up("x = self.up(x)", "skip = skip[:, :, :x.shape[2], :x.shape[3]]",
-             "return self.conv(torch.cat([skip, x], 1))"), "A cropped skip loses"),
-        (_up("x = self.up(x)",
-             "x = F.pad(x, (skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2], 0))",
-             "return self.conv(torch.cat([skip, x], 1))"), "one pixel too low"),
-        (_up("x = F.interpolate(self.up(x), skip.shape[2:], mode='bilinear')",
-             "return self.conv(torch.cat([skip, x], 1))"), "has been stretched"),
-        (_up("x = self.up(x)",
-             "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-             "return self.conv(torch.cat([x, skip], 1))"), "order is [skip, x]"),
-        (_up("x = self.up(x)",
-             "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-             "return self.conv(torch.cat([x, x], 1))"), "the skip does not arrive"),
+        (
+            _up(
+                "x = self.up(x)",
+                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
+                "return self.conv(torch.cat([skip, x], 1))",
+            ),
+            'mode="replicate"',
+        ),
+        (
+            _up(
+                "x = self.up(x)",
+                "rows, columns = skip.shape[2:]",
+                "out = self.conv(torch.cat([skip[:, :, :x.shape[2], :x.shape[3]], x], 1))",
+                "return F.pad(out, (0, columns - x.shape[3], 0, rows - x.shape[2]))",
+            ),
+            "pad x before you join",
+        ),
+        (
+            _up("return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"),
+            "brings 8 channels back to 4",
+        ),
+        (
+            _up(
+                "x = self.up(x)",
+                "skip = skip[:, :, :x.shape[2], :x.shape[3]]",
+                "return self.conv(torch.cat([skip, x], 1))",
+            ),
+            "A cropped skip loses",
+        ),
+        (
+            _up(
+                "x = self.up(x)",
+                "x = F.pad(x, (skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2], 0))",
+                "return self.conv(torch.cat([skip, x], 1))",
+            ),
+            "one pixel too low",
+        ),
+        (
+            _up(
+                "x = F.interpolate(self.up(x), skip.shape[2:], mode='bilinear')",
+                "return self.conv(torch.cat([skip, x], 1))",
+            ),
+            "has been stretched",
+        ),
+        (
+            _up(
+                "x = self.up(x)",
+                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
+                "return self.conv(torch.cat([x, skip], 1))",
+            ),
+            "order is [skip, x]",
+        ),
+        (
+            _up(
+                "x = self.up(x)",
+                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
+                "return self.conv(torch.cat([x, x], 1))",
+            ),
+            "the skip does not arrive",
+        ),
         (_up("x = self.up(x)", "self.conv(torch.cat([skip, x], 1))"), "returned None"),
         ("Up = 3", "expected the class Up itself"),
     ],
     "train_steps": [
-        (_loop("value = loss(model(images), target.long())", _BACK, _STEP, _KEEP, before="pass"),
-         "two faults"),
+        (
+            _loop("value = loss(model(images), target.long())", _BACK, _STEP, _KEEP, before="pass"),
+            "two faults",
+        ),
         (_loop(_FORWARD, _BACK, _STEP, _KEEP), "gradients of all batches add up: the second"),
         (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, before="pass"), "stayed in eval mode"),
-        (_loop("value = loss(model(images), target)", _ZERO, _BACK, _STEP, _KEEP),
-         "train_steps raised"),
+        (
+            _loop("value = loss(model(images), target)", _ZERO, _BACK, _STEP, _KEEP),
+            "train_steps raised",
+        ),
         (_loop(_FORWARD, _BACK, _ZERO, _STEP, _KEEP), "not one weight has changed"),
         (_loop(_FORWARD, _ZERO, _BACK, _STEP, "losses.append(value)"), "value.item()"),
         (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, end="None"), "returned None"),
-        (_loop("value = loss(model(images), target.float())", _ZERO, _BACK, _STEP, _KEEP),
-         "class numbers are indices"),
+        (
+            _loop("value = loss(model(images), target.float())", _ZERO, _BACK, _STEP, _KEEP),
+            "class numbers are indices",
+        ),
         (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, end="[0.0] * 4"), "are not the losses"),
     ],
     "error_maps": [
@@ -103,13 +149,19 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ('advice = "c"', "expected a dict"),
     ],
     "small_net": [
-        ("def build(num_classes):\n    return seglib.models.UNet(num_classes, base_channels=8)",
-         "486,643 parameters"),
+        (
+            "def build(num_classes):\n    return seglib.models.UNet(num_classes, base_channels=8)",
+            "486,643 parameters",
+        ),
         ("def build(num_classes):\n    return nn.Conv2d(3, num_classes, 3)", "at the input's size"),
-        ("def build(num_classes):\n    seglib.models.UNet(num_classes, base_channels=8, depth=3)",
-         "returned None"),
-        ("def build(num_classes):\n"
-         "    return nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, num_classes, 1))",
-         "sees 1 row of"),
+        (
+            "def build(num_classes):\n    seglib.models.UNet(num_classes, base_channels=8, depth=3)",
+            "returned None",
+        ),
+        (
+            "def build(num_classes):\n"
+            "    return nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, num_classes, 1))",
+            "sees 1 row of",
+        ),
     ],
-}                                                                                  # fmt: skip
+}

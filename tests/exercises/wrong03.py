@@ -20,24 +20,35 @@ def _dice(
     first: str = "valid = target != 255",
 ) -> str:
     """The solution with some of its lines changed."""
-    lines = (first, f"p = {p}", f"g = {g}", f"dice = {dice}", "present = g.sum(0) > 0",
-             f"return {mean}")                                                     # fmt: skip
+    lines = (
+        first,
+        f"p = {p}",
+        f"g = {g}",
+        f"dice = {dice}",
+        "present = g.sum(0) > 0",
+        f"return {mean}",
+    )
     return "def soft_dice(logits, target):\n" + "".join(f"    {line}\n" for line in lines)
 
 
 def _maps(
-    labels: str = "torch.where(valid, target, 0)", p: str = "logits.softmax(1)",
-    mask_p: str = "* valid[:, None]", mask_g: str = "* valid[:, None]",
+    labels: str = "torch.where(valid, target, 0)",
+    p: str = "logits.softmax(1)",
+    mask_p: str = "* valid[:, None]",
+    mask_g: str = "* valid[:, None]",
     index: str = "2 * (p * g).sum(over) / (p.sum(over) + g.sum(over)).clamp(min=1e-6)",
-    over: str = "(0, 2, 3)", mean: str = "(1 - dice)[there].sum() / there.sum().clamp(min=1)",
+    over: str = "(0, 2, 3)",
+    mean: str = "(1 - dice)[there].sum() / there.sum().clamp(min=1)",
     start: str = "",
-) -> str:                                                                          # fmt: skip
+) -> str:
     """Another way to the solution, with whole maps; some of its parts changed."""
-    return (f"def soft_dice(logits, target):\n    valid = target != 255\n    {start or 'pass'}\n"
-            f"    p = {p} {mask_p}\n"
-            f"    g = F.one_hot({labels}, logits.shape[1]).movedim(3, 1) {mask_g}\n"
-            f"    over = {over}\n    dice, there = {index}, g.sum(over) > 0\n"
-            f"    return {mean}\n")                                                # fmt: skip
+    return (
+        f"def soft_dice(logits, target):\n    valid = target != 255\n    {start or 'pass'}\n"
+        f"    p = {p} {mask_p}\n"
+        f"    g = F.one_hot({labels}, logits.shape[1]).movedim(3, 1) {mask_g}\n"
+        f"    over = {over}\n    dice, there = {index}, g.sum(over) > 0\n"
+        f"    return {mean}\n"
+    )
 
 
 def _faults(**changes: object) -> str:
@@ -46,8 +57,10 @@ def _faults(**changes: object) -> str:
 
 
 def _runs(four: str = "C", plain: str = "D", median: str = "B", dice: str = "A") -> str:
-    return (f'runs = {{"cross-entropy, 4 %": "{four}", "cross-entropy, 0.1 %": "{plain}", '
-            f'"median weights, 0.1 %": "{median}", "Dice, 0.1 %": "{dice}"}}')     # fmt: skip
+    return (
+        f'runs = {{"cross-entropy, 4 %": "{four}", "cross-entropy, 0.1 %": "{plain}", '
+        f'"median weights, 0.1 %": "{median}", "Dice, 0.1 %": "{dice}"}}'
+    )
 
 
 def _build(loss: str = "CombinedLoss()", lr: str = "5e-3", before: str = "") -> str:
@@ -62,6 +75,7 @@ class Later(nn.Module):
         Later.calls += 1
         return logits.mean() * (1 if Later.calls % 2 else float("nan"))
 """
+
 
 def _supported(**changes: object) -> str:
     right = {"a": True, "b": False, "c": False, "d": True, "e": False}
@@ -87,12 +101,15 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("guess = 'ln 2'", "expected a number"),
     ],
     "soft_dice": [
-        ("""
+        (
+            """
 def soft_dice(logits, target):
     p, valid = logits.softmax(1), (target != 255)[:, None]
     g = F.one_hot(torch.where(target != 255, target, 0), logits.shape[1])
     return 1 - (2 * (p * g * valid).sum() / (p * valid + g).sum())
-""", "movedim(3, 1) brings them there"),
+""",
+            "movedim(3, 1) brings them there",
+        ),
         (_dice(mean="dice[present].sum() / present.sum().clamp(min=1)"), "one minus it"),
         (_dice(mean="-dice[present].sum() / present.sum().clamp(min=1)"), "minus Dice"),
         (_dice(mean="(1 - dice)[present].sum()"), "are added up"),
@@ -105,29 +122,46 @@ def soft_dice(logits, target):
         (_dice(dice="(p * g).sum(0) / (p + g - p * g).sum(0)"), "soft Jaccard"),
         (_dice(dice="(2 * (p * g).sum(0) + 1) / (p.sum(0) + g.sum(0) + 1)"), "1 is added"),
         (_dice(mean="1 - 2 * (p * g).sum() / (p.sum() + g.sum())"), "large classes decide"),
-        (_maps(over="(2, 3)", mean="torch.stack([(1 - d)[t].mean() for d, t in zip(dice, there)])"
-               ".mean()"), "one loss per image"),
+        (
+            _maps(
+                over="(2, 3)",
+                mean="torch.stack([(1 - d)[t].mean() for d, t in zip(dice, there)]).mean()",
+            ),
+            "one loss per image",
+        ),
         (_dice(mean="(1 - dice).mean()"), "costs a full point"),
         (_dice(mean="((1 - dice) * present).sum() / len(dice)"), "in the mean with loss 0"),
         (_maps(mask_p=""), "what is predicted on void pixels"),
         (_maps(mask_p="", mask_g=""), "void pixels count as class 0"),
         (_maps(mask_g=""), "in Σ g it counts as class 0"),
-        (_maps(labels="target.clamp(max=logits.shape[1] - 1)", mask_p="", mask_g=""),
-         "void pixels count as the last class"),
+        (
+            _maps(labels="target.clamp(max=logits.shape[1] - 1)", mask_p="", mask_g=""),
+            "void pixels count as the last class",
+        ),
         (_maps(start="target[~valid] = 0"), "the caller's target has changed: 20 void pixels"),
         (_maps(labels="target"), "255 is no class"),
         (_dice(g="F.one_hot(target[valid])"), "as many channels as it sees"),
         (_dice(mean="(1 - dice)[present].mean()"), "divides 0 by 0"),
-        (_dice(mean="(1 - dice)[present].mean() if valid.any() else torch.tensor(0.0)"),
-         "no gradient path"),
-        (_maps(mean="(1 - dice)[there].mean() if valid.any() else 1 + 0 * logits.sum()"),
-         "nothing to be wrong about"),
-        (_maps(index="2 * (p * g).sum(over) / (p.sum(over) + g.sum(over))",
-               mean="torch.where(there, 1 - dice, 0).sum() / there.sum().clamp(min=1)"),
-         "its gradient has NaN"),
+        (
+            _dice(mean="(1 - dice)[present].mean() if valid.any() else torch.tensor(0.0)"),
+            "no gradient path",
+        ),
+        (
+            _maps(mean="(1 - dice)[there].mean() if valid.any() else 1 + 0 * logits.sum()"),
+            "nothing to be wrong about",
+        ),
+        (
+            _maps(
+                index="2 * (p * g).sum(over) / (p.sum(over) + g.sum(over))",
+                mean="torch.where(there, 1 - dice, 0).sum() / there.sum().clamp(min=1)",
+            ),
+            "its gradient has NaN",
+        ),
         (_dice(dice="2 * (p * g).sum(0) / (p.sum(0) + g.sum(0)).detach()"), "gradient is not"),
-        (_dice(mean="((1 - dice)[present].sum() / present.sum().clamp(min=1)).item()"),
-         "no .item()"),
+        (
+            _dice(mean="((1 - dice)[present].sum() / present.sum().clamp(min=1)).item()"),
+            "no .item()",
+        ),
         (_dice(mean="(1 - dice)[present]"), "is the mean over the classes missing"),
         (_dice(mean="F.cross_entropy(logits, target, ignore_index=255)"), "Class by class"),
         (_dice(mean="None"), "returned None"),
@@ -172,12 +206,14 @@ def soft_dice(logits, target):
         (_build("'dice'"), "expected a loss to call"),
         (_build(lr="5"), "found 5 for the learning rate"),
         (_build(lr="'high'"), "expected a number for the learning rate"),
-        (_build("lambda logits, target: (logits.argmax(1) != target).float().mean()"),
-         "your loss has no gradient"),
+        (
+            _build("lambda logits, target: (logits.argmax(1) != target).float().mean()"),
+            "your loss has no gradient",
+        ),
         (_build("nn.CrossEntropyLoss(reduction='none')"), "a scalar tensor"),
         (_build("lambda logits, target: logits.mean().log() * float('nan')"), "a finite number"),
         (_build("CrossEntropyLoss(torch.ones(2))"), "found 2 class weights"),
         (_build("Later()", before=_NAN_LATER), "training broke off"),
         ("def build_loss(train_set):\n    DiceLoss(), 5e-3", "returned None"),
     ],
-}                                                                                  # fmt: skip
+}

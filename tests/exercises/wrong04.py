@@ -38,22 +38,29 @@ class Matrix:
         {iou}
 """
 _READ = ("prediction, target = np.asarray(prediction), np.asarray(target)",)
-_VALID = (*_READ, "valid = target != self.ignore_index",
-          "prediction, target = prediction[valid], target[valid]")                 # fmt: skip
+_VALID = (
+    *_READ,
+    "valid = target != self.ignore_index",
+    "prediction, target = prediction[valid], target[valid]",
+)
 _LONG = (*_VALID, "prediction, target = prediction.astype(np.int64), target.astype(np.int64)")
-_RANGE = ("for labels in (prediction, target):",
-          "    if ((labels < 0) | (labels >= n)).any():",
-          "        raise ValueError(f'labels are 0 to {n - 1}')")                  # fmt: skip
+_RANGE = (
+    "for labels in (prediction, target):",
+    "    if ((labels < 0) | (labels >= n)).any():",
+    "        raise ValueError(f'labels are 0 to {n - 1}')",
+)
 _COUNT = "counts = np.bincount(target * n + prediction, minlength=n * n).reshape(n, n)"
 _GOOD = (*_LONG, *_RANGE, _COUNT)
 _ADD, _IOU = "self.counts += counts", ("return hits / union",)
 
 
-def _matrix(*update: str, iou: tuple[str, ...] = _IOU, start: str = "pass",
-            dtype: str = "np.int64") -> str:                                       # fmt: skip
+def _matrix(
+    *update: str, iou: tuple[str, ...] = _IOU, start: str = "pass", dtype: str = "np.int64"
+) -> str:
     indent = "\n        "
-    return _MATRIX.format(update=indent.join(update), iou=indent.join(iou), start=start,
-                          dtype=dtype)                                             # fmt: skip
+    return _MATRIX.format(
+        update=indent.join(update), iou=indent.join(iou), start=start, dtype=dtype
+    )
 
 
 def _scored(*iou: str) -> str:
@@ -64,8 +71,10 @@ def _scored(*iou: str) -> str:
 
 
 def _guess(pooled: float, left_out: float, one: float) -> str:
-    return (f'guess = {{"pooled": {pooled}, "per image, absent left out": {left_out}, '
-            f'"per image, absent counts 1": {one}}}')                              # fmt: skip
+    return (
+        f'guess = {{"pooled": {pooled}, "per image, absent left out": {left_out}, '
+        f'"per image, absent counts 1": {one}}}'
+    )
 
 
 def _split(*body: str) -> str:
@@ -73,12 +82,14 @@ def _split(*body: str) -> str:
 
 
 def _by_drive(drives: str, end: str = "train, val") -> str:
-    return _split(f"val = [i for i, f in enumerate(frames) if f.drive in {drives}]",
-                  "train = [i for i in range(len(frames)) if i not in set(val)]",
-                  f"return {end}")                                                 # fmt: skip
+    return _split(
+        f"val = [i for i, f in enumerate(frames) if f.drive in {drives}]",
+        "train = [i for i in range(len(frames)) if i not in set(val)]",
+        f"return {end}",
+    )
 
 
-_NEAR = '''
+_NEAR = """
 def split(frames):
     train, val = [], []
     for drive in sorted({{f.drive for f in frames}}):
@@ -87,18 +98,19 @@ def split(frames):
         train += own[:cut{buffer}]
         val += own[cut:]
     return train, val
-'''
+"""
 # One drive is cut, with a buffer of `left` frames.
-_CUT = '''
+_CUT = """
 def split(frames):
     own = [i for i, f in enumerate(frames) if f.drive == "D"]
     rest = [i for i, f in enumerate(frames) if f.drive != "D"]
     return rest + own[:{left}], own[10:]
-'''
+"""
 
-_GROUPED = ("names = sorted(set(groups))",
-            "sums = np.stack([sum(m for m, g in zip(matrices, groups) if g == name)"
-            " for name in names])")                                                # fmt: skip
+_GROUPED = (
+    "names = sorted(set(groups))",
+    "sums = np.stack([sum(m for m, g in zip(matrices, groups) if g == name) for name in names])",
+)
 _FRAMES = ("sums = matrices",)
 _SUM, _FIRST_MIOU = "miou(sums[drawn].sum(0))", "np.mean(each[drawn])"
 _MIDDLE = "return np.percentile(scores, [2.5, 97.5])"
@@ -106,14 +118,25 @@ _SD = "return np.mean(scores) - np.std(scores), np.mean(scores) + np.std(scores)
 _90 = "return np.percentile(scores, [5, 95])"
 
 
-def _interval(*units: str, score: str = _SUM, end: str = _MIDDLE, seed: str = "seed",
-              draw: str = "rng.integers(len(sums), size=len(sums))") -> str:       # fmt: skip
-    lines = ["def interval(matrices, groups, draws=500, seed=0):",
-             f"    rng = np.random.default_rng({seed})", "    scores = []",
-             *(f"    {line}" for line in units),
-             "    each = [miou(matrix) for matrix in matrices]", "    each = np.array(each)",
-             "    for _ in range(draws):", f"        drawn = {draw}",
-             f"        scores.append({score})", f"    {end}"]                      # fmt: skip
+def _interval(
+    *units: str,
+    score: str = _SUM,
+    end: str = _MIDDLE,
+    seed: str = "seed",
+    draw: str = "rng.integers(len(sums), size=len(sums))",
+) -> str:
+    lines = [
+        "def interval(matrices, groups, draws=500, seed=0):",
+        f"    rng = np.random.default_rng({seed})",
+        "    scores = []",
+        *(f"    {line}" for line in units),
+        "    each = [miou(matrix) for matrix in matrices]",
+        "    each = np.array(each)",
+        "    for _ in range(draws):",
+        f"        drawn = {draw}",
+        f"        scores.append({score})",
+        f"    {end}",
+    ]
     return "\n".join(lines)
 
 
@@ -139,10 +162,11 @@ def interval(matrices, groups, draws=500, seed=0):
 """
 
 # Frames' own scores, of groups drawn.
-_OF_GROUPS = ("np.mean([each[i] for k in drawn for i in range(len(groups))"
-              " if groups[i] == names[k]])")                                       # fmt: skip
+_OF_GROUPS = (
+    "np.mean([each[i] for k in drawn for i in range(len(groups)) if groups[i] == names[k]])"
+)
 
-_RIM = '''
+_RIM = """
 def masks(truth, spacing):
     outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)
     inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
@@ -153,7 +177,7 @@ def masks(truth, spacing):
     first.flat[order[:fewer]] = True
     second.flat[order[:more]] = True
     return first, second
-'''
+"""
 
 
 def _masks(*body: str) -> str:
@@ -162,28 +186,85 @@ def _masks(*body: str) -> str:
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "matrix": [
-        (_matrix(*_LONG, "if prediction.max() >= n or target.max() >= n or prediction.min() < 0:",
-                 "    raise ValueError('labels')", _COUNT, _ADD), "reductions such as max fail"),
-        (_matrix(*_LONG, "if ((prediction < 0) | (prediction >= n) | (target >= n)).any():",
-                 "    raise ValueError('labels')", "target = target % n", _COUNT, _ADD),
-         "a truth of -1, no class and not void,"),
-        (_matrix(*_LONG, *_RANGE,
-                 "counts = np.bincount(prediction * n + target, minlength=n * n).reshape(n, n)",
-                 _ADD), "rows and columns are swapped"),
-        (_matrix(*_READ, "prediction, target = prediction.ravel(), target.ravel()", _COUNT, _ADD),
-         "without void pixels it runs"),
-        (_matrix(*_READ, "target = np.where(target == 255, 0, target).ravel()",
-                 "prediction = prediction.ravel()", _COUNT, _ADD), "counted as class 0"),
-        (_matrix(*_READ, "target = target.clip(0, n - 1).ravel()",
-                 "prediction = prediction.ravel()", _COUNT, _ADD), "counted as the last class"),
+        (
+            _matrix(
+                *_LONG,
+                "if prediction.max() >= n or target.max() >= n or prediction.min() < 0:",
+                "    raise ValueError('labels')",
+                _COUNT,
+                _ADD,
+            ),
+            "reductions such as max fail",
+        ),
+        (
+            _matrix(
+                *_LONG,
+                "if ((prediction < 0) | (prediction >= n) | (target >= n)).any():",
+                "    raise ValueError('labels')",
+                "target = target % n",
+                _COUNT,
+                _ADD,
+            ),
+            "a truth of -1, no class and not void,",
+        ),
+        (
+            _matrix(
+                *_LONG,
+                *_RANGE,
+                "counts = np.bincount(prediction * n + target, minlength=n * n).reshape(n, n)",
+                _ADD,
+            ),
+            "rows and columns are swapped",
+        ),
+        (
+            _matrix(
+                *_READ, "prediction, target = prediction.ravel(), target.ravel()", _COUNT, _ADD
+            ),
+            "without void pixels it runs",
+        ),
+        (
+            _matrix(
+                *_READ,
+                "target = np.where(target == 255, 0, target).ravel()",
+                "prediction = prediction.ravel()",
+                _COUNT,
+                _ADD,
+            ),
+            "counted as class 0",
+        ),
+        (
+            _matrix(
+                *_READ,
+                "target = target.clip(0, n - 1).ravel()",
+                "prediction = prediction.ravel()",
+                _COUNT,
+                _ADD,
+            ),
+            "counted as the last class",
+        ),
         (_matrix(*_GOOD, "self.counts = counts"), "the last batch alone"),
-        (_matrix(*_GOOD, "self.counts = counts",
-                 "union = counts.sum(0) + counts.sum(1) - np.diag(counts)",
-                 "self.all.append(np.diag(counts) / union)", start="self.all = []",
-                 iou=("return np.nanmean(self.all, axis=0)",)), "the mean of each batch's IoU"),
-        (_matrix(*_GOOD, _ADD, "union = counts.sum(0) + counts.sum(1) - np.diag(counts)",
-                 "self.all.append(np.nan_to_num(np.diag(counts) / union))", start="self.all = []",
-                 iou=("return np.mean(self.all, axis=0)",)), "counts is right, but iou() is the"),
+        (
+            _matrix(
+                *_GOOD,
+                "self.counts = counts",
+                "union = counts.sum(0) + counts.sum(1) - np.diag(counts)",
+                "self.all.append(np.diag(counts) / union)",
+                start="self.all = []",
+                iou=("return np.nanmean(self.all, axis=0)",),
+            ),
+            "the mean of each batch's IoU",
+        ),
+        (
+            _matrix(
+                *_GOOD,
+                _ADD,
+                "union = counts.sum(0) + counts.sum(1) - np.diag(counts)",
+                "self.all.append(np.nan_to_num(np.diag(counts) / union))",
+                start="self.all = []",
+                iou=("return np.mean(self.all, axis=0)",),
+            ),
+            "counts is right, but iou() is the",
+        ),
         (_matrix(*_VALID, _COUNT, _ADD), "goes over 255"),
         (_matrix(*_GOOD, _ADD, dtype="np.float32"), "16,777,216"),
         (_matrix(*_GOOD, _ADD, dtype="np.float64"), "counts are whole numbers"),
@@ -199,35 +280,84 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_scored("return (hits / union).astype(np.float32)"), "but float32, expected float64"),
         (_scored("found = hits / union", "self.counts[:] = 0", "return found"), "called twice"),
         (_scored("hits / union"), "iou returned None"),
-        (_matrix(*_GOOD, _ADD, "self.seen.append((prediction, target))", start="self.seen = []"),
-         "it streams nothing"),
+        (
+            _matrix(*_GOOD, _ADD, "self.seen.append((prediction, target))", start="self.seen = []"),
+            "it streams nothing",
+        ),
         (_matrix(*_GOOD), "still all zeros"),
-        (_matrix(*_READ, "target[target == self.ignore_index] = 0", *_LONG, _COUNT, _ADD),
-         "update changes the target"),
-        (_matrix("valid = target != self.ignore_index",
-                 "prediction = prediction[valid].astype(np.int64)",
-                 "target = target[valid].astype(np.int64)", _COUNT, _ADD), "right on arrays"),
-        (_matrix(*_READ, "valid = target != 255",
-                 "target, prediction = target[valid].astype(int), prediction[valid].astype(int)",
-                 _COUNT, _ADD), "is 255 written into update"),
-        (_matrix(*_READ, "if prediction.max() >= n:",
-                 "    raise ValueError('label out of range')", *_LONG, _COUNT, _ADD),
-         "must not matter"),
+        (
+            _matrix(*_READ, "target[target == self.ignore_index] = 0", *_LONG, _COUNT, _ADD),
+            "update changes the target",
+        ),
+        (
+            _matrix(
+                "valid = target != self.ignore_index",
+                "prediction = prediction[valid].astype(np.int64)",
+                "target = target[valid].astype(np.int64)",
+                _COUNT,
+                _ADD,
+            ),
+            "right on arrays",
+        ),
+        (
+            _matrix(
+                *_READ,
+                "valid = target != 255",
+                "target, prediction = target[valid].astype(int), prediction[valid].astype(int)",
+                _COUNT,
+                _ADD,
+            ),
+            "is 255 written into update",
+        ),
+        (
+            _matrix(
+                *_READ,
+                "if prediction.max() >= n:",
+                "    raise ValueError('label out of range')",
+                *_LONG,
+                _COUNT,
+                _ADD,
+            ),
+            "must not matter",
+        ),
         (_matrix(*_LONG, _COUNT, _ADD), "was counted as truth 1, prediction 0"),
-        (_matrix(*_LONG, "np.add.at(self.counts, (target, prediction), 1)"),
-         "raises IndexError"),
-        (_matrix(*_LONG, "if ((prediction < 0) | (prediction >= n)).any():",
-                 "    raise ValueError('prediction')",
-                 "prediction, target = prediction[target < n], target[target < n]", _COUNT, _ADD),
-         "was dropped without a word"),
-        (_matrix(*_LONG, "known = (prediction >= 0) & (prediction < n)",
-                 "prediction, target = prediction[known], target[known]", _COUNT, _ADD),
-         "a prediction of 5 where the truth is class 0 was dropped"),
-        (_matrix(*_GOOD, _ADD, start="self.counts = Matrix.shared.setdefault(num_classes, "
-                                     "self.counts)") + "Matrix.shared = {}\n",
-         "starts with the counts of those before it"),
-        (_matrix(*_GOOD, "self.total += counts", start="self.total = self.__dict__.pop('counts')"),
-         "has no attribute `counts`"),
+        (_matrix(*_LONG, "np.add.at(self.counts, (target, prediction), 1)"), "raises IndexError"),
+        (
+            _matrix(
+                *_LONG,
+                "if ((prediction < 0) | (prediction >= n)).any():",
+                "    raise ValueError('prediction')",
+                "prediction, target = prediction[target < n], target[target < n]",
+                _COUNT,
+                _ADD,
+            ),
+            "was dropped without a word",
+        ),
+        (
+            _matrix(
+                *_LONG,
+                "known = (prediction >= 0) & (prediction < n)",
+                "prediction, target = prediction[known], target[known]",
+                _COUNT,
+                _ADD,
+            ),
+            "a prediction of 5 where the truth is class 0 was dropped",
+        ),
+        (
+            _matrix(
+                *_GOOD,
+                _ADD,
+                start="self.counts = Matrix.shared.setdefault(num_classes, self.counts)",
+            )
+            + "Matrix.shared = {}\n",
+            "starts with the counts of those before it",
+        ),
+        (
+            _matrix(
+                *_GOOD, "self.total += counts", start="self.total = self.__dict__.pop('counts')"
+            ),
+            "has no attribute `counts`",
+        ),
         (_matrix(*_GOOD, "self.counts = counts[1:]"), "expected an array of shape (5, 5)"),
         (_matrix(*_GOOD, "self.counts = self.counts + counts / counts.sum()"), "you count 3"),
         ("def Matrix(num_classes):\n    return num_classes", "expected the class Matrix itself"),
@@ -251,28 +381,51 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("guess = 0.571", "expected a dict with the keys"),
     ],
     "split": [
-        (_split("order = np.random.default_rng(0).permutation(len(frames)).tolist()",
-                "return order[24:], order[:24]"), "You choose frame by frame"),
-        (_split("return [i for i in range(len(frames)) if i % 5], list(range(0, len(frames), 5))"),
-         "You take every 5th frame"),
+        (
+            _split(
+                "order = np.random.default_rng(0).permutation(len(frames)).tolist()",
+                "return order[24:], order[:24]",
+            ),
+            "You choose frame by frame",
+        ),
+        (
+            _split(
+                "return [i for i in range(len(frames)) if i % 5], list(range(0, len(frames), 5))"
+            ),
+            "You take every 5th frame",
+        ),
         (_NEAR.format(share=0.8, buffer=""), "You cut 5 drives in two"),
         (_NEAR.format(share=0.8, buffer=" - 4"), "a short one"),
         (_NEAR.format(share=0.8, buffer=" - 16"), "are in neither part"),
-        (_split("cut = int(0.8 * len(frames))", "n = len(frames)",
-                "return list(range(cut)), list(range(cut, n))"), "You cut one drive in two"),
+        (
+            _split(
+                "cut = int(0.8 * len(frames))",
+                "n = len(frames)",
+                "return list(range(cut)), list(range(cut, n))",
+            ),
+            "You cut one drive in two",
+        ),
         (_CUT.format(left=9), "There is a buffer at the cut"),
         (_by_drive('{"E"}'), "val has no Bicyclist"),
         (_by_drive('{"B", "D"}'), "what val takes, train cannot learn from"),
         (_by_drive('{"C"}'), "too little to measure with"),
         (_by_drive('{"B"}'), "right on the notebook's log"),
-        (_split("return list(range(34)) + list(range(56, 120)), list(range(34, 56))"),
-         "Are indices or names of drives"),
+        (
+            _split("return list(range(34)) + list(range(56, 120)), list(range(34, 56))"),
+            "Are indices or names of drives",
+        ),
         (_by_drive('{"B"}', end="val, train"), "train and val are swapped"),
         (_by_drive('{"B"}', end="val"), "expected two lists of indices"),
-        (_by_drive('{"B"}', end="[i in train for i in range(120)], [i in val for i in range(120)]"),
-         "True and False, expected indices"),
-        (_by_drive('{"B"}', end="[frames[i] for i in train], [frames[i] for i in val]"),
-         "expected their indices"),
+        (
+            _by_drive(
+                '{"B"}', end="[i in train for i in range(120)], [i in val for i in range(120)]"
+            ),
+            "True and False, expected indices",
+        ),
+        (
+            _by_drive('{"B"}', end="[frames[i] for i in train], [frames[i] for i in val]"),
+            "expected their indices",
+        ),
         (_by_drive('{"B"}', end="list(range(120)), val"), "are in train and in val"),
         (_by_drive('{"B"}', end="train, val + val"), "must not count twice"),
         (_by_drive('{"B"}', end="train, [i + 90 for i in val]"), "frames 0 to 119"),
@@ -280,10 +433,12 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "bootstrap": [
         (_ISIN, "a group that is drawn twice must count twice"),
-        (_AS_SHOWN,
-         "you draw frames, expected groups: frames of one drive are nearly one observation; and "
-         "you average the frames' own mIoUs, expected the mIoU of their matrices' sum: a frame "
-         "without a rare class hides its errors; and mean ± one standard deviation"),
+        (
+            _AS_SHOWN,
+            "you draw frames, expected groups: frames of one drive are nearly one observation; and "
+            "you average the frames' own mIoUs, expected the mIoU of their matrices' sum: a frame "
+            "without a rare class hides its errors; and mean ± one standard deviation",
+        ),
         (_interval(*_FRAMES), "you draw frames"),
         (_interval(*_FRAMES, end=_SD), "observation; and mean ± one standard deviation"),
         (_interval(*_FRAMES, score=_FIRST_MIOU), "observation; and you average"),
@@ -291,16 +446,28 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_interval(*_GROUPED, score=_OF_GROUPS, end=_SD), "hides its errors; and mean ±"),
         (_interval(*_GROUPED, end=_SD), "about 68 % of the draws"),
         (_interval(*_GROUPED, end=_90), "hold 90 % of the draws"),
-        (_interval(*_GROUPED, score="np.mean([miou(sums[k]) for k in drawn])"),
-         "you average the groups' own mIoUs"),
+        (
+            _interval(*_GROUPED, score="np.mean([miou(sums[k]) for k in drawn])"),
+            "you average the groups' own mIoUs",
+        ),
         (_interval(*_GROUPED, draw="rng.permutation(len(sums))"), "It has no width"),
         (_interval(*_GROUPED, draw="rng.integers(len(sums), size=1)"), "one group only"),
-        (_interval(*_GROUPED, draw="rng.integers(len(sums), size=len(matrices))"),
-         "as many groups as there are frames"),
-        (_interval(*_GROUPED, end="return np.percentile(scores, [0.025, 0.975])"),
-         "np.percentile counts to 100"),
-        (_interval(*_GROUPED, end="return np.mean(scores) + np.array([-1.96, 1.96])"
-                                  " * np.std(scores) / draws**0.5"), "far too narrow"),
+        (
+            _interval(*_GROUPED, draw="rng.integers(len(sums), size=len(matrices))"),
+            "as many groups as there are frames",
+        ),
+        (
+            _interval(*_GROUPED, end="return np.percentile(scores, [0.025, 0.975])"),
+            "np.percentile counts to 100",
+        ),
+        (
+            _interval(
+                *_GROUPED,
+                end="return np.mean(scores) + np.array([-1.96, 1.96])"
+                " * np.std(scores) / draws**0.5",
+            ),
+            "far too narrow",
+        ),
         (_interval(*_GROUPED, end="return min(scores), max(scores)"), "its width is"),
         (_interval(*_GROUPED, seed=""), "two calls with seed=0"),
         (_interval(*_GROUPED, seed="0"), "the same with every seed"),
@@ -324,14 +491,18 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_RIM.format(body="fewer, more = n - 200, n + 320"), "A Dice is below 0.85"),
         (_RIM.format(body="fewer, more = 620, 630"), "pixels are not square: 0.4 mm"),
         (_RIM.format(body="fewer, more = n + 8, n + 10"), "which side of 100 mm² is missing"),
-        (_masks("return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"),
-         "moving a mask costs Dice and changes no area"),
+        (
+            _masks("return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"),
+            "moving a mask costs Dice and changes no area",
+        ),
         (_masks("return truth, truth"), "Both masks are the same"),
         (_masks("truth[:40] = False", "return truth, truth"), "changes the truth"),
         (_masks("return truth[:50], truth[:50]"), "expected a bool array of the truth's shape"),
         (_masks("return truth * 255, truth * 255"), "expected True and False"),
         (_masks("return truth"), "expected two masks"),
-        (_RIM.format(body="fewer, more = n - 25, n + 26"),
-         "right on the notebook's lesion, but on another lesion, of 108.0 mm²"),
+        (
+            _RIM.format(body="fewer, more = n - 25, n + 26"),
+            "right on the notebook's lesion, but on another lesion, of 108.0 mm²",
+        ),
     ],
-}                                                                                  # fmt: skip
+}

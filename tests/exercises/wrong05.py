@@ -16,29 +16,37 @@ taps = ex.taps.answer
 
 
 def _guess(first: object, second: object, third: object) -> str:
-    return (f'guess = {{"rates 1, 1, 1": {first}, "rates 1, 2, 4": {second}, '
-            f'"stride 2, then rates 1, 2": {third}}}')                             # fmt: skip
+    return (
+        f'guess = {{"rates 1, 1, 1": {first}, "rates 1, 2, 4": {second}, '
+        f'"stride 2, then rates 1, 2": {third}}}'
+    )
 
 
 def _taps(rows: str, columns: str = "", end: str = "rows * columns") -> str:
     columns = columns or rows.replace("height", "width")
-    return (f"def taps(height, width, rate):\n    rows = {rows}\n    columns = {columns}\n"
-            f"    return {end}")                                                   # fmt: skip
+    return (
+        f"def taps(height, width, rate):\n    rows = {rows}\n    columns = {columns}\n"
+        f"    return {end}"
+    )
 
 
 _ROWS = "1 + 2 * max(0, height - rate) / height"
-_MAP = ("def taps(height, width, rate):\n    ones = torch.ones(1, 1, height, width)\n"
-        "    found = F.conv2d(ones, torch.ones(1, 1, 3, 3), padding={padding}, dilation={rate})\n"
-        "    return {end}")                                                        # fmt: skip
+_MAP = (
+    "def taps(height, width, rate):\n    ones = torch.ones(1, 1, height, width)\n"
+    "    found = F.conv2d(ones, torch.ones(1, 1, 3, 3), padding={padding}, dilation={rate})\n"
+    "    return {end}"
+)
 
 _CEIL = "h, w = -(-height // output_stride), -(-width // output_stride)"
 _THREE = "largest // 3, 2 * largest // 3, largest"
 
 
 def _rates(size: str = _CEIL, passes: str = "taps(h, w, rate) >= 3", end: str = _THREE) -> str:
-    return (f"def rates(height, width, output_stride):\n    {size}\n"
-            f"    largest = max(rate for rate in range(1, max(h, w)) if {passes})\n"
-            f"    return {end}")                                                   # fmt: skip
+    return (
+        f"def rates(height, width, output_stride):\n    {size}\n"
+        f"    largest = max(rate for rate in range(1, max(h, w)) if {passes})\n"
+        f"    return {end}"
+    )
 
 
 def _head(*body: str, end: str = "model") -> str:
@@ -59,8 +67,9 @@ _EACH = ("for part in module.modules():", "    part.eval()", f"    {_STAY}")
 
 
 def _choice(night: str, both: str, slices: str) -> str:
-    return (f'choice = {{"by night": "{night}", "by night and by day": "{both}", '
-            f'"slices": "{slices}"}}')                                             # fmt: skip
+    return (
+        f'choice = {{"by night": "{night}", "by night and by day": "{both}", "slices": "{slices}"}}'
+    )
 
 
 WRONG: dict[str, list[tuple[str, str]]] = {
@@ -91,8 +100,10 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_taps(_ROWS, end="rows * columns / 9"), "that is the share"),
         (_MAP.format(padding="rate", rate="rate", end="found.sum().item()"), "that is the total"),
         (_MAP.format(padding=1, rate=1, end="found.mean()"), "that is the number at rate 1"),
-        (_MAP.format(padding="rate", rate="rate", end="found[0, 0, height // 2, width // 2]"),
-         "at the centre of the map"),
+        (
+            _MAP.format(padding="rate", rate="rate", end="found[0, 0, height // 2, width // 2]"),
+            "at the centre of the map",
+        ),
         (_MAP.format(padding="rate", rate="rate", end="found.min()"), "the worst position"),
         (_MAP.format(padding="rate", rate="rate", end="found[0, 0, 0, 0]"), "in the corner"),
         (_MAP.format(padding="rate", rate="rate", end="found"), "expected one number: the mean"),
@@ -105,10 +116,14 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_taps(_ROWS, _ROWS), "knows the height alone"),
         (_taps(_ROWS, end="columns ** 2"), "knows the width alone"),
         (_taps(_ROWS, end="rows + columns"), "adds rows and columns"),
-        (_MAP.format(padding="rate", rate="rate", end="round(found.mean().item(), 1)"),
-         "rounded to one decimal"),
-        (_taps("1 + max(0, height - rate) / height + max(0, height - rate + 1) / height"),
-         "are outside already"),
+        (
+            _MAP.format(padding="rate", rate="rate", end="round(found.mean().item(), 1)"),
+            "rounded to one decimal",
+        ),
+        (
+            _taps("1 + max(0, height - rate) / height + max(0, height - rate + 1) / height"),
+            "are outside already",
+        ),
         (_taps("3 * max(0, height - 2 * rate) / height"), "only positions where all nine"),
         (_taps("3 * max(0, height - rate) / height"), "loses the centre with the others"),
         (_taps("1 + 2 * max(0, height - 2 * rate) / height"), "in r rows at its own side"),
@@ -123,8 +138,11 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "rates": [
         ("def rates(height, width, output_stride):\n    return 6, 12, 18", "the paper's rates"),
-        ("def rates(height, width, output_stride):\n"
-         "    return (6, 12, 18) if output_stride == 16 else (12, 24, 36)", "with twice of them"),
+        (
+            "def rates(height, width, output_stride):\n"
+            "    return (6, 12, 18) if output_stride == 16 else (12, 24, 36)",
+            "with twice of them",
+        ),
         ("def rates(height, width, output_stride):\n    return 1, 2, 4", "must follow its size"),
         (_rates("h, w = height, width"), "the largest rate on the image"),
         (_rates("h, w = height // output_stride, width // output_stride"), "rounded down"),
@@ -148,26 +166,42 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "replace_head": [
         (_head("model.decoder[-1].out_channels = num_classes"), "that is a note: its weights"),
         (_head("model.num_classes = num_classes"), "model.num_classes is a note"),
-        (_head(end="create_model('deeplabv3plus', num_classes, backbone='mobilenet_v3_small')"),
-         "so are all other weights"),
+        (
+            _head(end="create_model('deeplabv3plus', num_classes, backbone='mobilenet_v3_small')"),
+            "so are all other weights",
+        ),
         (_head("model.decoder[-1] = nn.Conv2d(128, num_classes, 1)"), "read in_channels from"),
         (_head(_NEW, "model.decoder.append(nn.Conv2d(11, num_classes, 1))"), "one more layer"),
-        (_head(end="nn.Sequential(model, nn.Conv2d(11, num_classes, 1))"),
-         "a new module around the network"),
-        (_head("model.aspp.project[0] = nn.Conv2d(64, num_classes, 1)"),
-         "aspp.project.0.weight is not what it was"),
-        (_head("c = model.decoder[-1].in_channels",
-               "model.decoder = nn.Sequential(nn.Conv2d(c + 8, c, 3, padding=1), nn.ReLU(),",
-               "                              nn.Conv2d(c, num_classes, 1))"),
-         "of the decoder only the last layer"),
+        (
+            _head(end="nn.Sequential(model, nn.Conv2d(11, num_classes, 1))"),
+            "a new module around the network",
+        ),
+        (
+            _head("model.aspp.project[0] = nn.Conv2d(64, num_classes, 1)"),
+            "aspp.project.0.weight is not what it was",
+        ),
+        (
+            _head(
+                "c = model.decoder[-1].in_channels",
+                "model.decoder = nn.Sequential(nn.Conv2d(c + 8, c, 3, padding=1), nn.ReLU(),",
+                "                              nn.Conv2d(c, num_classes, 1))",
+            ),
+            "of the decoder only the last layer",
+        ),
         (_head("model.decoder = nn.Conv2d(24, num_classes, 1)"), "model.decoder is new as a whole"),
         (_head(_NEW, _PUT, "nn.init.zeros_(model.low[0].weight)"), "low.0.weight is not what"),
-        (_head("model.decoder[-1] = nn.Conv2d(model.decoder[-1].in_channels, num_classes, 3)"),
-         "a kernel of 3×3"),
-        (_head("c = model.decoder[-1].in_channels",
-               "model.decoder[-1] = nn.Conv2d(c, num_classes, 1, bias=False)"), "has no bias"),
-        (_head("model.decoder[-1] = nn.Linear(16, num_classes)"),
-         "expected an nn.Conv2d"),
+        (
+            _head("model.decoder[-1] = nn.Conv2d(model.decoder[-1].in_channels, num_classes, 3)"),
+            "a kernel of 3×3",
+        ),
+        (
+            _head(
+                "c = model.decoder[-1].in_channels",
+                "model.decoder[-1] = nn.Conv2d(c, num_classes, 1, bias=False)",
+            ),
+            "has no bias",
+        ),
+        (_head("model.decoder[-1] = nn.Linear(16, num_classes)"), "expected an nn.Conv2d"),
         (_head("model.requires_grad_(False)", _NEW, _PUT), "no longer require gradients"),
         (_head(_NEW, _PUT, "model(torch.randn(2, 3, 64, 96))"), "in training mode"),
         (_head(_NEW, _PUT, end="new"), "returns the new layer"),
@@ -175,51 +209,124 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_head(_NEW, _PUT, end="model.decoder"), "expected the whole network"),
         (_head(_NEW, _PUT, end="None"), "is the `return` missing"),
         (_head(_NEW, _PUT, end="model.state_dict()"), "expected the network"),
-        (_head("new = nn.Conv2d(model.decoder[-1].in_channels, num_classes + 1, 1)", _PUT),
-         "as many outputs as there are classes"),
+        (
+            _head("new = nn.Conv2d(model.decoder[-1].in_channels, num_classes + 1, 1)", _PUT),
+            "as many outputs as there are classes",
+        ),
     ],
     "freeze": [
         (_freeze("module.eval()"), "eval() was undone"),
         (_freeze("pass"), "running statistics are buffers"),
         (_freeze(*_EACH, start="pass"), "requires_grad_(False) leaves them without"),
-        (_freeze("for part in module.children():", "    part.train = lambda mode=True: part",
-                 start="for part in module: part.requires_grad_(False); part.training = False"),
-         "the BatchNorm in the block inside the block is awake"),
-        (_freeze(*_EACH, start="for part in module.children():\n"
-                               "        for p in part._parameters.values():\n"
-                               "            p.requires_grad_(False) if p is not None else None"),
-         "all of them in the block inside the block: children()"),
-        (_freeze("module[4].eval()", "module[4].train = lambda mode=True: module[4]"),
-         "the block's own BatchNorm is awake"),
-        (_freeze("for part in module.modules():", "    if isinstance(part, nn.BatchNorm2d):",
-                 "        part.eval()", f"        {_STAY}"), "its dropout is still on"),
-        (_freeze("for part in module.modules():", "    if isinstance(part, nn.BatchNorm2d):",
-                 "        part.momentum = 0.0"),
-         "momentum 0 keeps the running mean"),
-        (_freeze("for part in module.modules():", "    if isinstance(part, nn.BatchNorm2d):",
-                 "        part.track_running_stats = False"),
-         "track_running_stats=False stops the counting"),
-        (_freeze("for part in module.modules():", "    if isinstance(part, nn.BatchNorm2d):",
-                 "        part.running_mean = part.running_var = None"), "any more: a checkpoint"),
-        (_freeze(*_EACH, "old = module.forward",
-                 "module.forward = lambda x: torch.no_grad()(old)(x)"), "got no gradient"),
+        (
+            _freeze(
+                "for part in module.children():",
+                "    part.train = lambda mode=True: part",
+                start="for part in module: part.requires_grad_(False); part.training = False",
+            ),
+            "the BatchNorm in the block inside the block is awake",
+        ),
+        (
+            _freeze(
+                *_EACH,
+                start="for part in module.children():\n"
+                "        for p in part._parameters.values():\n"
+                "            p.requires_grad_(False) if p is not None else None",
+            ),
+            "all of them in the block inside the block: children()",
+        ),
+        (
+            _freeze("module[4].eval()", "module[4].train = lambda mode=True: module[4]"),
+            "the block's own BatchNorm is awake",
+        ),
+        (
+            _freeze(
+                "for part in module.modules():",
+                "    if isinstance(part, nn.BatchNorm2d):",
+                "        part.eval()",
+                f"        {_STAY}",
+            ),
+            "its dropout is still on",
+        ),
+        (
+            _freeze(
+                "for part in module.modules():",
+                "    if isinstance(part, nn.BatchNorm2d):",
+                "        part.momentum = 0.0",
+            ),
+            "momentum 0 keeps the running mean",
+        ),
+        (
+            _freeze(
+                "for part in module.modules():",
+                "    if isinstance(part, nn.BatchNorm2d):",
+                "        part.track_running_stats = False",
+            ),
+            "track_running_stats=False stops the counting",
+        ),
+        (
+            _freeze(
+                "for part in module.modules():",
+                "    if isinstance(part, nn.BatchNorm2d):",
+                "        part.running_mean = part.running_var = None",
+            ),
+            "any more: a checkpoint",
+        ),
+        (
+            _freeze(
+                *_EACH, "old = module.forward", "module.forward = lambda x: torch.no_grad()(old)(x)"
+            ),
+            "got no gradient",
+        ),
         (_freeze("torch.set_grad_enabled(False)", *_EACH), "Gradients are off everywhere"),
-        (_freeze("module.eval()", "for part in module.modules():",
-                 "    part.train = lambda: part"), "train(mode=True)"),
-        (_freeze("for part in module.modules():", "    part.train = lambda mode=True, p=part: "
-                                                  "p.eval()"), "a train that calls eval()"),
-        (_freeze("module.eval()", "for part in module.modules():",
-                 "    type(part).train = lambda self, mode=True: self"), "has changed the class"),
-        (_freeze("frozen.requires_grad_(False)", "return frozen",
-                 start="frozen = deepcopy(module).eval()"), "leaves the one in the net"),
+        (
+            _freeze(
+                "module.eval()", "for part in module.modules():", "    part.train = lambda: part"
+            ),
+            "train(mode=True)",
+        ),
+        (
+            _freeze(
+                "for part in module.modules():",
+                "    part.train = lambda mode=True, p=part: p.eval()",
+            ),
+            "a train that calls eval()",
+        ),
+        (
+            _freeze(
+                "module.eval()",
+                "for part in module.modules():",
+                "    type(part).train = lambda self, mode=True: self",
+            ),
+            "has changed the class",
+        ),
+        (
+            _freeze(
+                "frozen.requires_grad_(False)",
+                "return frozen",
+                start="frozen = deepcopy(module).eval()",
+            ),
+            "leaves the one in the net",
+        ),
         (_freeze(*_EACH, "module[0].weight.data.zero_()"), "freeze itself must leave"),
-        (_freeze(*_EACH, "old = module.forward", "module.forward = lambda x: 2 * old(x)"),
-         "has changed what it computes"),
-        (_freeze(*_EACH, "old = module.forward", "module.forward = lambda x: old(x)[:, :2]"),
-         "training raised RuntimeError"),
+        (
+            _freeze(*_EACH, "old = module.forward", "module.forward = lambda x: 2 * old(x)"),
+            "has changed what it computes",
+        ),
+        (
+            _freeze(*_EACH, "old = module.forward", "module.forward = lambda x: old(x)[:, :2]"),
+            "training raised RuntimeError",
+        ),
         (_freeze(start="module.freeze_all()"), "freeze raised AttributeError"),
-        (_freeze(*_EACH, "if not next(module.parameters()).requires_grad and hasattr(module, 'f'):",
-                 "    raise ValueError('frozen already')", "module.f = True"), "a second time"),
+        (
+            _freeze(
+                *_EACH,
+                "if not next(module.parameters()).requires_grad and hasattr(module, 'f'):",
+                "    raise ValueError('frozen already')",
+                "module.f = True",
+            ),
+            "a second time",
+        ),
     ],
     "choose": [
         (_choice("s", "h", "a"), "800 images are few"),
@@ -233,4 +340,4 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_choice("head", "h", "a"), "expected one of z s f h a b n"),
         ("choice = {'by night': 'a'}", "expected a dict with the keys"),
     ],
-}                                                                                  # fmt: skip
+}

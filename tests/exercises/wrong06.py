@@ -14,35 +14,62 @@ from seglib.exercises import lesson06 as ex
 """
 
 
-def _guess(large: str = 'float("inf")', odd: str = "2048", brain: str = "256", tiny: str = "0",
-           range_: str = "1e-8", one: str = "1") -> str:                           # fmt: skip
-    return (f'guess = {{"float16(70000)": {large}, "float16(2049)": {odd}, "bfloat16(257)": {brain}'
-            f', "float16(1e-8)": {tiny}, "bfloat16(1e-8)": {range_}, '
-            f'"bfloat16(1 + 0.001)": {one}}}')                                     # fmt: skip
+def _guess(
+    large: str = 'float("inf")',
+    odd: str = "2048",
+    brain: str = "256",
+    tiny: str = "0",
+    range_: str = "1e-8",
+    one: str = "1",
+) -> str:
+    return (
+        f'guess = {{"float16(70000)": {large}, "float16(2049)": {odd}, "bfloat16(257)": {brain}'
+        f', "float16(1e-8)": {tiny}, "bfloat16(1e-8)": {range_}, '
+        f'"bfloat16(1 + 0.001)": {one}}}'
+    )
 
 
-def _lost(unscaled: str = '{"bridge", "block", "stem"}', scaled: str = '{"stem"}',
-          overflow: str = '{"head"}') -> str:                                      # fmt: skip
-    return (f'vanishes = {{"unscaled": {unscaled}, "scaled by 1024": {scaled}, '
-            f'"overflow at 2**24": {overflow}}}')                                  # fmt: skip
+def _lost(
+    unscaled: str = '{"bridge", "block", "stem"}',
+    scaled: str = '{"stem"}',
+    overflow: str = '{"head"}',
+) -> str:
+    return (
+        f'vanishes = {{"unscaled": {unscaled}, "scaled by 1024": {scaled}, '
+        f'"overflow at 2**24": {overflow}}}'
+    )
 
 
-def _step(overflow: str = "return scale / 2, 0, False", count: str = "good += 1",
-          full: str = "good == growth_interval", grown: str = "return scale * 2, 0, True",
-          end: str = "return scale, good, True") -> str:                           # fmt: skip
-    return (f"def step(scale, good, overflow, growth_interval):\n    if overflow:\n"
-            f"        {overflow}\n    {count}\n    if {full}:\n        {grown}\n    {end}")
+def _step(
+    overflow: str = "return scale / 2, 0, False",
+    count: str = "good += 1",
+    full: str = "good == growth_interval",
+    grown: str = "return scale * 2, 0, True",
+    end: str = "return scale, good, True",
+) -> str:
+    return (
+        f"def step(scale, good, overflow, growth_interval):\n    if overflow:\n"
+        f"        {overflow}\n    {count}\n    if {full}:\n        {grown}\n    {end}"
+    )
 
 
-def _dice(p: str = "logits.softmax(1)[:, 1]", inside: str = "(p * g).sum()",
-          whole: str = "p.sum() + g.sum()", eps: str = "1e-8", start: str = "pass",
-          valid: str = "target != 255", end: str = "1 - 2 * inside / (whole + eps)") -> str:
+def _dice(
+    p: str = "logits.softmax(1)[:, 1]",
+    inside: str = "(p * g).sum()",
+    whole: str = "p.sum() + g.sum()",
+    eps: str = "1e-8",
+    start: str = "pass",
+    valid: str = "target != 255",
+    end: str = "1 - 2 * inside / (whole + eps)",
+) -> str:
     """The loss as the notebook shows it, with some of its parts changed."""
-    return ("def dice(logits, target):\n"
-            f"    {start}\n    eps = {eps}\n    p = {p}\n"
-            f"    valid, truth = {valid}, target == 1\n"
-            "    p, g = p * valid, truth.to(p.dtype)\n"
-            f"    inside, whole = {inside}, {whole}\n    return {end}")            # fmt: skip
+    return (
+        "def dice(logits, target):\n"
+        f"    {start}\n    eps = {eps}\n    p = {p}\n"
+        f"    valid, truth = {valid}, target == 1\n"
+        "    p, g = p * valid, truth.to(p.dtype)\n"
+        f"    inside, whole = {inside}, {whole}\n    return {end}"
+    )
 
 
 def _faults(**changes: str) -> str:
@@ -52,19 +79,27 @@ def _faults(**changes: str) -> str:
 
 def _sum(weight: str, before: str = "pass", inside: str = "pass", after: str = "pass") -> str:
     """A loop over batches; `weight` is the factor of each mean."""
-    return ("def accumulate(model, loss, batches):\n"
-            "    valid = [(target != 255).sum() for _, target in batches]\n"
-            "    total, seen = sum(valid), 0\n"
-            f"    {before}\n"
-            "    for n, (images, target) in enumerate(batches):\n"
-            f"        seen += valid[n]\n        {inside}\n"
-            f"        (loss(model(images), target) * ({weight})).backward()\n    {after}")
+    return (
+        "def accumulate(model, loss, batches):\n"
+        "    valid = [(target != 255).sum() for _, target in batches]\n"
+        "    total, seen = sum(valid), 0\n"
+        f"    {before}\n"
+        "    for n, (images, target) in enumerate(batches):\n"
+        f"        seen += valid[n]\n        {inside}\n"
+        f"        (loss(model(images), target) * ({weight})).backward()\n    {after}"
+    )
 
 
-def _factors(bits: str = "120 / 92", cache: str = "120 / 72", fused: str = "120 / 116",
-             both: str = "120 / 44") -> str:                                       # fmt: skip
-    return (f'factors = {{"sixteen bits": {bits}, "cached images": {cache}, '
-            f'"fused optimiser": {fused}, "the first two": {both}}}')              # fmt: skip
+def _factors(
+    bits: str = "120 / 92",
+    cache: str = "120 / 72",
+    fused: str = "120 / 116",
+    both: str = "120 / 44",
+) -> str:
+    return (
+        f'factors = {{"sixteen bits": {bits}, "cached images": {cache}, '
+        f'"fused optimiser": {fused}, "the first two": {both}}}'
+    )
 
 
 _RIGHT = "valid[n] / total"
@@ -88,7 +123,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_guess(brain="257"), "8 significant bits count every integer up to 256"),
         (_guess(brain="258"), "258 lies as far above as 256 below"),
         (_guess(brain="255"), "where integers of 8 bits end"),
-        (_guess(brain='np.inf'), "its range. What runs out here"),
+        (_guess(brain="np.inf"), "its range. What runs out here"),
         (_guess(brain="260"), "the step is 2, not 4"),
         (_guess(brain="264"), "The nearer one is stored"),
         (_guess(tiny="1e-8"), "six times as large"),
@@ -133,13 +168,23 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_step(full="good > growth_interval"), "doubles one step late"),
         (_step(full="good >= growth_interval - 1"), "doubles one step early"),
         (_step(overflow="return scale / 2, 0, True"), "the weights would be inf or NaN"),
-        (_step("return scale / 2, 0, True", grown="return scale * 2, 0, False",
-               end="return scale, good, False"), "taken is the wrong way round"),
-        (_step(full="good >= growth_interval", grown="return scale * 2, good, True"),
-         "doubles again at the very next step"),
+        (
+            _step(
+                "return scale / 2, 0, True",
+                grown="return scale * 2, 0, False",
+                end="return scale, good, False",
+            ),
+            "taken is the wrong way round",
+        ),
+        (
+            _step(full="good >= growth_interval", grown="return scale * 2, good, True"),
+            "doubles again at the very next step",
+        ),
         (_step(grown="return scale * 2, good, True"), "never is growth_interval again"),
-        (_step(full="good % growth_interval == 0", grown="return scale * 2, good, True"),
-         "the scale is right, but the count"),
+        (
+            _step(full="good % growth_interval == 0", grown="return scale * 2, good, True"),
+            "the scale is right, but the count",
+        ),
         (_step(grown="return scale + 2, 0, True"), "2 is added"),
         (_step(grown="return scale ** 2, 0, True"), "the scale is squared"),
         (_step(overflow="return scale, 0, False"), "the scale stays where the overflow was"),
@@ -148,11 +193,15 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_step(overflow="return scale // 2, 0, False"), "half of 1 would be 0"),
         (_step(overflow="return 1, 0, False"), "falls to 1 at once"),
         (_step(overflow="return scale - 2, 0, False"), "2 is taken off"),
-        (_step("return scale * 2, 0, False", grown="return scale / 2, 0, True"),
-         "growing and falling are exchanged"),
+        (
+            _step("return scale * 2, 0, False", grown="return scale / 2, 0, True"),
+            "growing and falling are exchanged",
+        ),
         (_step(full="good == 2000"), "the scale never grows"),
-        (_step(overflow="return scale / 2, good + 1, False"),
-         "what becomes of good at an overflow?"),
+        (
+            _step(overflow="return scale / 2, good + 1, False"),
+            "what becomes of good at an overflow?",
+        ),
         (_step(count="pass"), "the count never rises"),
         (_step(grown="return scale * 2, 0, False"), "is taken like any other"),
         (_step(grown="return scale * 3, 0, True"), "what becomes of scale at a good step?"),
@@ -165,51 +214,98 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "half_loss": [
         (_dice(), "still adds up in float16, which ends at 65504"),
         (_dice(eps="1e-4"), "eps is mended, the sums are not"),
-        (_dice(eps="1e-4", end="(1 - 2 * inside / (whole + eps)).float()"),
-         "you cast after the sum"),
-        (_dice(inside="(p * g).sum().float()", whole="p.sum().float() + g.sum().float()"),
-         "the sum was infinite when you cast it"),
+        (
+            _dice(eps="1e-4", end="(1 - 2 * inside / (whole + eps)).float()"),
+            "you cast after the sum",
+        ),
+        (
+            _dice(inside="(p * g).sum().float()", whole="p.sum().float() + g.sum().float()"),
+            "the sum was infinite when you cast it",
+        ),
         (_dice(end="(1 - 2 * inside / (whole + eps)).float()"), "NaN stays NaN in float32"),
-        (_dice(whole="(p.sum() + g.sum()).clamp(max=65504)", eps="1e-4",
-               inside="(p * g).sum().clamp(max=20000)"), "hides it; the sum is gone"),
+        (
+            _dice(
+                whole="(p.sum() + g.sum()).clamp(max=65504)",
+                eps="1e-4",
+                inside="(p * g).sum().clamp(max=20000)",
+            ),
+            "hides it; the sum is gone",
+        ),
         (_dice(inside="(p * g).mean()", whole="p.mean() + g.mean()"), "0 / 0 is NaN"),
-        (_dice(inside="(p * g).mean()", whole="p.mean() + g.mean()", eps="1e-4"),
-         "to float32, before softmax"),
-        (_dice(start="dtype, logits = logits.dtype, logits.float()",
-               end="(1 - 2 * inside / (whole + eps)).to(dtype)"),
-         "but of float16 logits the loss is float16"),
-        (_dice(start="logits = logits.bfloat16()", end="(1 - 2 * inside / (whole + eps)).float()"),
-         "the range suffices, the digits do not"),
-        (_dice(start="logits = logits.float() if logits.dtype == torch.float16 else logits"),
-         "in bfloat16, found"),
-        (_dice("logits.float().softmax(1)[:, 1]", valid="torch.ones_like(target)"),
-         "void pixels count in it"),
+        (
+            _dice(inside="(p * g).mean()", whole="p.mean() + g.mean()", eps="1e-4"),
+            "to float32, before softmax",
+        ),
+        (
+            _dice(
+                start="dtype, logits = logits.dtype, logits.float()",
+                end="(1 - 2 * inside / (whole + eps)).to(dtype)",
+            ),
+            "but of float16 logits the loss is float16",
+        ),
+        (
+            _dice(
+                start="logits = logits.bfloat16()", end="(1 - 2 * inside / (whole + eps)).float()"
+            ),
+            "the range suffices, the digits do not",
+        ),
+        (
+            _dice(start="logits = logits.float() if logits.dtype == torch.float16 else logits"),
+            "in bfloat16, found",
+        ),
+        (
+            _dice("logits.float().softmax(1)[:, 1]", valid="torch.ones_like(target)"),
+            "void pixels count in it",
+        ),
         (_dice("logits.float().softmax(1)[:, 1]", eps="1.0"), "an eps of 1 is large"),
-        (_dice("logits.float().softmax(1)[:, 1]", end="2 * inside / (whole + eps)"),
-         "that is the Dice index"),
-        (_dice("logits.float().softmax(1)[:, 1]", end="1 - inside / (whole + eps)"),
-         "the mend has changed the loss itself"),
+        (
+            _dice("logits.float().softmax(1)[:, 1]", end="2 * inside / (whole + eps)"),
+            "that is the Dice index",
+        ),
+        (
+            _dice("logits.float().softmax(1)[:, 1]", end="1 - inside / (whole + eps)"),
+            "the mend has changed the loss itself",
+        ),
         (_dice("logits.float().softmax(1)[:, 1]", eps="0.0"), "An eps belongs to the divisor"),
         (_dice("logits.detach().float().softmax(1)[:, 1]"), "the loss has no gradient"),
-        (_dice(inside="(p * g).sum(dtype=torch.float32)",
-               whole="p.sum(dtype=torch.float32) + g.sum(dtype=torch.float32)"),
-         "to float32, before softmax"),
+        (
+            _dice(
+                inside="(p * g).sum(dtype=torch.float32)",
+                whole="p.sum(dtype=torch.float32) + g.sum(dtype=torch.float32)",
+            ),
+            "to float32, before softmax",
+        ),
         (_dice("(logits.data.float() + 0 * logits).softmax(1)[:, 1]"), "is 0 everywhere"),
-        (_dice("logits.float().softmax(1)[:, 1]", end="1 - 2 * inside / (whole + eps), 1"),
-         "expected one number: a tensor without"),
-        (_dice("logits.float().softmax(1)[:, 1]",
-               end="(1 - 2 * inside / (whole + eps), target.masked_fill_(target == 255, 0))[0]"),
-         "the target is another one afterwards"),
+        (
+            _dice("logits.float().softmax(1)[:, 1]", end="1 - 2 * inside / (whole + eps), 1"),
+            "expected one number: a tensor without",
+        ),
+        (
+            _dice(
+                "logits.float().softmax(1)[:, 1]",
+                end="(1 - 2 * inside / (whole + eps), target.masked_fill_(target == 255, 0))[0]",
+            ),
+            "the target is another one afterwards",
+        ),
         (_dice("logits.float().softmax(4)"), "dice raised IndexError"),
         (_dice(end="None"), "is the `return` missing"),
-        (_dice("logits.float().softmax(1)[:, 1]", inside="(p * g).sum((1, 2))",
-               whole="p.sum((1, 2)) + g.sum((1, 2))",
-               end="(1 - 2 * inside / (whole + eps)).mean()"),
-         "that is the mean of each image's loss"),
-        (_dice("logits[:1].float().softmax(1)[:, 1]", start="target = target[:1]"),
-         "only the first image of the batch counts"),
-        (_dice("logits.float().softmax(1)[:, 1]", end="(1 - 2 * inside / (whole + eps))[None]"),
-         "a tensor without dimensions"),
+        (
+            _dice(
+                "logits.float().softmax(1)[:, 1]",
+                inside="(p * g).sum((1, 2))",
+                whole="p.sum((1, 2)) + g.sum((1, 2))",
+                end="(1 - 2 * inside / (whole + eps)).mean()",
+            ),
+            "that is the mean of each image's loss",
+        ),
+        (
+            _dice("logits[:1].float().softmax(1)[:, 1]", start="target = target[:1]"),
+            "only the first image of the batch counts",
+        ),
+        (
+            _dice("logits.float().softmax(1)[:, 1]", end="(1 - 2 * inside / (whole + eps))[None]"),
+            "a tensor without dimensions",
+        ),
         (_dice("logits.double().softmax(1)[:, 1]"), "float64, expected float32"),
     ],
     "loops": [
@@ -242,40 +338,59 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_sum("1 / total"), "it first has to become a sum again"),
         (_sum(f"(target == 255).sum() / ({_ALL_PIXELS} - total)"), "by its void pixels"),
         (_sum("valid[n] / target.numel()"), "the share of its own pixels"),
-        (_sum("valid[n] / target.numel() / sum((t != 255).float().mean() for _, t in batches)"),
-         "the shares add up to 1"),
+        (
+            _sum("valid[n] / target.numel() / sum((t != 255).float().mean() for _, t in batches)"),
+            "the shares add up to 1",
+        ),
         (_sum(f"{_RIGHT} / len(batches)"), "divided once more by the number of batches"),
         (_sum(_RIGHT, inside="model.zero_grad()"), "only the last batch is left"),
         (_sum(_RIGHT, inside="if n: break"), "only the first batch has a gradient"),
         (_sum(f"-{_RIGHT}"), "the wrong sign"),
         (_sum(f"3 * {_RIGHT}"), "the direction is right"),
-        (_sum(_RIGHT, after="torch.optim.SGD(model.parameters(), lr=0.1).step()"),
-         "the weights have moved"),
+        (
+            _sum(_RIGHT, after="torch.optim.SGD(model.parameters(), lr=0.1).step()"),
+            "the weights have moved",
+        ),
         (_sum(_RIGHT, before="pass", after="model.zero_grad()"), "no parameter has a gradient"),
         (_sum(_RIGHT, inside="target[target == 255] = 0"), "the batches are not what they were"),
-        ("def accumulate(model, loss, batches):\n"
-         "    images, target = (torch.cat(rows) for rows in zip(*batches))\n"
-         "    loss(model(images), target).backward()", "the model saw 6 images at once"),
-        ("def accumulate(model, loss, batches):\n"
-         "    valid = [(target != 255).sum() for _, target in batches]\n"
-         "    means = [loss(model(images), target) for images, target in batches]\n"
-         "    (sum(m * v for m, v in zip(means, valid)) / sum(valid)).backward()",
-         "batches went forward before a backward"),
-        ("def accumulate(model, loss, batches):\n    total = 0\n"
-         "    for images, target in batches:\n        total = total + loss(model(images), target)\n"
-         "        (total / 3).backward()", "forward comes anew each time"),
-        ("def accumulate(model, loss, batches):\n"
-         "    for images, target in batches:\n"
-         "        torch.tensor(loss(model(images), target).item()).backward()",
-         "has no graph: multiply the tensor"),
-        ("def accumulate(model, loss, batches):\n    model.backward()",
-         "accumulate raised AttributeError"),
+        (
+            "def accumulate(model, loss, batches):\n"
+            "    images, target = (torch.cat(rows) for rows in zip(*batches))\n"
+            "    loss(model(images), target).backward()",
+            "the model saw 6 images at once",
+        ),
+        (
+            "def accumulate(model, loss, batches):\n"
+            "    valid = [(target != 255).sum() for _, target in batches]\n"
+            "    means = [loss(model(images), target) for images, target in batches]\n"
+            "    (sum(m * v for m, v in zip(means, valid)) / sum(valid)).backward()",
+            "batches went forward before a backward",
+        ),
+        (
+            "def accumulate(model, loss, batches):\n    total = 0\n"
+            "    for images, target in batches:\n        total = total + loss(model(images), target)\n"
+            "        (total / 3).backward()",
+            "forward comes anew each time",
+        ),
+        (
+            "def accumulate(model, loss, batches):\n"
+            "    for images, target in batches:\n"
+            "        torch.tensor(loss(model(images), target).item()).backward()",
+            "has no graph: multiply the tensor",
+        ),
+        (
+            "def accumulate(model, loss, batches):\n    model.backward()",
+            "accumulate raised AttributeError",
+        ),
         (_sum("torch.rand(())"), "what may the divisor not know"),
-        ("def accumulate(model, loss, batches):\n"
-         "    total = sum((target != 255).sum() for _, target in batches)\n"
-         "    for images, target in batches:\n"
-         "        (F.cross_entropy(model(images), target, ignore_index=255, reduction='sum')\n"
-         "         / total).backward()", "it is that of cross-entropy"),
+        (
+            "def accumulate(model, loss, batches):\n"
+            "    total = sum((target != 255).sum() for _, target in batches)\n"
+            "    for images, target in batches:\n"
+            "        (F.cross_entropy(model(images), target, ignore_index=255, reduction='sum')\n"
+            "         / total).backward()",
+            "it is that of cross-entropy",
+        ),
     ],
     "speedup": [
         (_factors(bits="2"), "what the part gains for itself"),
@@ -295,4 +410,4 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ("factors = [1.3, 1.8, 1.03, 3.2]", "expected a dict with the keys"),
         (_factors(bits='"a third"'), "expected a number"),
     ],
-}                                                                                  # fmt: skip
+}

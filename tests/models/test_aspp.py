@@ -39,10 +39,13 @@ def test_known_numbers():
 
 
 def test_the_warning_names_the_branches_and_a_remedy():
-    with pytest.warns(UserWarning, match=(
-        r"map of 6×8 the ASPP branches of rate 6, 12, 18 have 1\.5, 1\.0, 1\.0 of 9 taps .*"
-        r"choose atrous_rates up to 5"
-    )):                                                                            # fmt: skip
+    with pytest.warns(
+        UserWarning,
+        match=(
+            r"map of 6×8 the ASPP branches of rate 6, 12, 18 have 1\.5, 1\.0, 1\.0 of 9 taps .*"
+            r"choose atrous_rates up to 5"
+        ),
+    ):
         warn_of_few_taps(6, 8, (6, 12, 18))
     assert valid_taps(6, 8, 5) >= 2 > valid_taps(6, 8, 6)
     with pytest.warns(UserWarning, match=r"the ASPP branch of rate 6 has 1\.5 of 9"):
@@ -55,7 +58,7 @@ def test_no_warning_where_the_rates_fit():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ASPP(4, (1, 2, 3), 4).eval()(torch.zeros(1, 4, 6, 8))
-        warn_of_few_taps(33, 33, (6, 12, 18))                      # the paper's, at 513×513
+        warn_of_few_taps(33, 33, (6, 12, 18))  # the paper's, at 513×513
 
 
 @pytest.mark.parametrize("rates", [(), (0, 1), (1.5,), "6,12", 6, (True, "2")])
@@ -74,7 +77,7 @@ def test_equals_torchvisions_aspp():
     torch.testing.assert_close(ours(x), theirs(x))
     theirs, ours = theirs.train(), ours.train()
     theirs.project[3].p = ours.project[3].p = 0.0
-    torch.testing.assert_close(ours(x), theirs(x))                 # batch statistics, too
+    torch.testing.assert_close(ours(x), theirs(x))  # batch statistics, too
 
 
 def test_one_image_in_training():
@@ -87,8 +90,9 @@ def test_one_image_in_training():
     assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
     assert all(torch.isfinite(p.grad).all() for p in aspp.parameters())
     aspp(torch.randn(2, 6, 5, 7))
-    assert norm.num_batches_tracked == 1 and not torch.equal(norm.running_mean,
-                                                             before["running_mean"])
+    assert norm.num_batches_tracked == 1 and not torch.equal(
+        norm.running_mean, before["running_mean"]
+    )
 
 
 def test_with_one_image_the_pooled_branch_is_subtracted_again():
@@ -115,7 +119,7 @@ def test_pooled_batch_norm_with_one_image_trains_as_it_evaluates():
     torch.testing.assert_close(norm(x), norm.eval()(x))
     assert type(pickle.loads(pickle.dumps(norm))) is PooledBatchNorm
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        nn.BatchNorm2d(3)(x)                                       # what it is there for
+        nn.BatchNorm2d(3)(x)  # what it is there for
 
 
 def test_separable_is_a_convolution_within_and_one_across_channels():

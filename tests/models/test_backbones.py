@@ -41,7 +41,7 @@ def twins(name: str, output_stride: int) -> tuple[Backbone, Backbone]:
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_sizes_and_channels(name, output_stride):
-    with torch.device("meta"):                             # shapes alone: nothing is computed
+    with torch.device("meta"):  # shapes alone: nothing is computed
         features = Backbone(name, output_stride).eval()(torch.zeros(2, 3, 65, 96))
     strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
     assert [tuple(f.shape) for f in features] == [
@@ -100,7 +100,7 @@ def test_a_dilated_backbone_computes_the_old_values_and_those_in_between(name, o
     pairs = zip(plain.double()(images), large.double()(images), strict=True)
     for stride, (small, big) in zip((4, 8, 16, 32), pairs, strict=True):
         step = max(1, stride // output_stride)
-        torch.testing.assert_close(big[..., ::step, ::step], small)        # borders included
+        torch.testing.assert_close(big[..., ::step, ::step], small)  # borders included
 
 
 def test_without_dilation_the_values_would_be_others():
@@ -124,8 +124,10 @@ def test_dilations_one_by_one():
 
 
 def test_dilation_changes_no_weight_and_no_name():
-    shapes = [{k: v.shape for k, v in Backbone("mobilenet_v3_large", s).state_dict().items()}
-              for s in (8, 16, 32)]                                                # fmt: skip
+    shapes = [
+        {k: v.shape for k, v in Backbone("mobilenet_v3_large", s).state_dict().items()}
+        for s in (8, 16, 32)
+    ]
     assert all(a == b for a, b in pairwise(shapes))
     assert shapes[0].keys() == zoo.mobilenet_v3_large().features.state_dict().keys()
 
@@ -137,7 +139,7 @@ def test_group_norm_in_place_of_every_batch_norm():
     assert sum(p.numel() for p in backbone.parameters()) == sum(
         p.numel() for p in Backbone("resnet18").parameters()
     )
-    assert backbone(torch.randn(1, 3, 32, 32))[-1].shape == (1, 512, 1, 1)   # in training, too
+    assert backbone(torch.randn(1, 3, 32, 32))[-1].shape == (1, 512, 1, 1)  # in training, too
 
 
 def test_one_value_per_channel_is_explained():

@@ -23,7 +23,7 @@ from seglib.models import (
     create_model,
     is_model,
     model_options,
-)  # fmt: skip
+)
 from seglib.models.norms import to_group_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
@@ -34,14 +34,19 @@ SMALL = {
     "fcn8s": {"backbone": "resnet18"},
     "segnet": {"base_channels": 4, "depth": 4},
     "deeplabv3": {"backbone": "resnet18", "atrous_rates": (1, 2), "channels": 16, "aux": True},
-    "deeplabv3plus": {"backbone": "mobilenet_v3_small", "atrous_rates": (1, 2, 3), "channels": 32,
-                      "low_channels": 8, "aux": True},
+    "deeplabv3plus": {
+        "backbone": "mobilenet_v3_small",
+        "atrous_rates": (1, 2, 3),
+        "channels": 32,
+        "low_channels": 8,
+        "aux": True,
+    },
     "lraspp": {"backbone": "mobilenet_v3_small", "channels": 16},
     "torchvision:lraspp_mobilenet_v3_large": {},
     "torchvision:deeplabv3_mobilenet_v3_large": {"aux": True},
-}                                                                                  # fmt: skip
+}
 OWN = [name for name in SMALL if ":" not in name]
-PUBLISHED = {                                # by torchvision, with the auxiliary head if there is
+PUBLISHED = {  # by torchvision, with the auxiliary head if there is
     "lraspp_mobilenet_v3_large": 3_221_538,
     "deeplabv3_mobilenet_v3_large": 11_029_328,
     "fcn_resnet50": 35_322_218,
@@ -75,11 +80,14 @@ def test_parameters_of_wrapped_models_are_the_published_ones(architecture):
     assert count(model) == PUBLISHED[architecture]
 
 
-@pytest.mark.parametrize(("name", "options", "published"), [
-    ("deeplabv3", {"backbone": "resnet50", "aux": True}, 42_004_074),
-    ("deeplabv3", {"backbone": "resnet101", "aux": True, "output_stride": 8}, 60_996_202),
-    ("lraspp", {"backbone": "mobilenet_v3_large"}, 3_221_538),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options", "published"),
+    [
+        ("deeplabv3", {"backbone": "resnet50", "aux": True}, 42_004_074),
+        ("deeplabv3", {"backbone": "resnet101", "aux": True, "output_stride": 8}, 60_996_202),
+        ("lraspp", {"backbone": "mobilenet_v3_large"}, 3_221_538),
+    ],
+)
 def test_our_own_have_as_many(name, options, published):
     with torch.device("meta"):
         assert count(create_model(name, 21, **options)) == published
@@ -92,13 +100,13 @@ def test_parameters_by_hand():
         assert count(segnet.encoder) == vgg - sum(2 * [64, 128] + 3 * [256] + 6 * [512])  # biases
         norms = 2 * (3 * 512 + 512 + 512 + 256 + 256 + 256 + 128 + 128 + 64 + 64)
         convs = count(segnet.encoder) - 2 * sum(2 * [64, 128] + 3 * [256] + 6 * [512])
-        assert count(segnet.decoder) == convs - 9 * 3 * 64 + norms         # the mirror image
+        assert count(segnet.decoder) == convs - 9 * 3 * 64 + norms  # the mirror image
         for name, widths in (("fcn32s", 512), ("fcn16s", 512 + 256), ("fcn8s", 512 + 256 + 128)):
             model = create_model(name, 11, backbone="resnet18")
             assert count(model) == resnet + 11 * widths + 11 * len(model.scores)
         plus = create_model("deeplabv3plus", 11, backbone="resnet18", channels=10, low_channels=4)
-    conv = lambda i, o: i * o + 2 * o                                          # noqa: E731
-    separable = lambda i, o: 9 * i + 2 * i + conv(i, o)                        # noqa: E731
+    conv = lambda i, o: i * o + 2 * o  # noqa: E731
+    separable = lambda i, o: 9 * i + 2 * i + conv(i, o)  # noqa: E731
     aspp = 2 * conv(512, 10) + 3 * separable(512, 10) + conv(50, 10)
     decoder = conv(64, 4) + separable(14, 10) + separable(10, 10) + 11 * 10 + 11
     assert count(plus) == resnet + aspp + decoder
@@ -107,7 +115,7 @@ def test_parameters_by_hand():
 def test_the_small_checkpoint_fits_the_repository():
     with torch.device("meta"):
         model = create_model("deeplabv3plus", 8, backbone="mobilenet_v3_small", channels=128)
-    assert 2 * sum(t.numel() for t in model.state_dict().values()) < 8e6       # in half precision
+    assert 2 * sum(t.numel() for t in model.state_dict().values()) < 8e6  # in half precision
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -216,7 +224,7 @@ def test_lraspp_equals_torchvisions_head():
     from torchvision.models.segmentation.lraspp import LRASPP as Theirs
 
     torch.manual_seed(0)
-    features = zoo.mobilenet_v3_small().features           # not dilated; last layer of each stage
+    features = zoo.mobilenet_v3_small().features  # not dilated; last layer of each stage
     backbone = IntermediateLayerGetter(features, {"3": "low", "12": "high"})
     theirs = Theirs(backbone, 24, 576, num_classes=4).eval()
     random_statistics(theirs)
@@ -232,7 +240,7 @@ def test_fcn_by_hand():
     torch.manual_seed(0)
     model = create_model("fcn8s", 3, backbone="resnet18").eval()
     images = torch.randn(1, 3, 50, 70)
-    grow = lambda x, size: nn.functional.interpolate(x, size, mode="bilinear")     # noqa: E731
+    grow = lambda x, size: nn.functional.interpolate(x, size, mode="bilinear")  # noqa: E731
     with torch.no_grad():
         _, c3, c4, c5 = model.backbone(images)
         s5, s4, s3 = model.scores
@@ -247,10 +255,18 @@ def test_fcn_by_hand():
         torch.testing.assert_close(model(images), grow(x, (50, 70)))
 
 
-@pytest.mark.parametrize(("kind", "name"), [
-    (FCN32s, "fcn32s"), (FCN16s, "fcn16s"), (FCN8s, "fcn8s"), (SegNet, "segnet"),
-    (DeepLabV3, "deeplabv3"), (DeepLabV3Plus, "deeplabv3plus"), (LRASPP, "lraspp"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (FCN32s, "fcn32s"),
+        (FCN16s, "fcn16s"),
+        (FCN8s, "fcn8s"),
+        (SegNet, "segnet"),
+        (DeepLabV3, "deeplabv3"),
+        (DeepLabV3Plus, "deeplabv3plus"),
+        (LRASPP, "lraspp"),
+    ],
+)
 def test_names(kind, name):
     assert kind.name == name and name in available_models() and is_model(name)
     assert type(build(name)) is kind

@@ -22,9 +22,12 @@ class Small(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3),
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout2d(0.3),
             nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
-        )                                                                          # fmt: skip
+        )
         self.head = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
 
     def forward(self, x):
@@ -39,7 +42,7 @@ def small():
 def three_steps(model):
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     for step in range(3):
-        model.train()                                      # as every loop does
+        model.train()  # as every loop does
         torch.manual_seed(step)
         model(torch.randn(4, 3, 8, 8)).square().mean().backward()
         optimizer.step()
@@ -58,7 +61,7 @@ def test_frozen_is_frozen_through_three_steps():
     freeze(model.backbone)
     before, head = state(model.backbone), state(model.head)
     three_steps(model)
-    assert same(before, state(model.backbone))             # weights and running statistics
+    assert same(before, state(model.backbone))  # weights and running statistics
     assert not any(torch.equal(v, model.head.state_dict()[k]) for k, v in head.items())
     assert model.training and model.head.training
     assert not any(part.training for part in model.backbone.modules())
@@ -70,10 +73,16 @@ def test_what_requires_grad_and_eval_alone_do_not_hold():
     model.backbone.requires_grad_(False)
     before = state(model.backbone)
     three_steps(model)
-    moved = {key for key, value in model.backbone.state_dict().items()
-             if not torch.equal(value, before[key])}                               # fmt: skip
-    assert moved == {f"{i}.{name}" for i in ("1", "4.1")
-                     for name in ("running_mean", "running_var", "num_batches_tracked")}
+    moved = {
+        key
+        for key, value in model.backbone.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
+    assert moved == {
+        f"{i}.{name}"
+        for i in ("1", "4.1")
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
 
 
 def test_unfreeze():
@@ -134,8 +143,10 @@ def test_frozen_restores_what_was():
         assert not any(p.requires_grad for p in model.backbone.parameters())
         assert not model.backbone[1].training and model.head.training
         raise KeyError
-    assert was == ([p.requires_grad for p in model.parameters()],
-                   [m.training for m in model.modules()])                          # fmt: skip
+    assert was == (
+        [p.requires_grad for p in model.parameters()],
+        [m.training for m in model.modules()],
+    )
     assert is_frozen(model.backbone[4]) and not is_frozen(model.backbone[1])
 
 
@@ -156,13 +167,18 @@ def test_parameter_groups_cover_everything_once():
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
 
 
-@pytest.mark.parametrize("use", [
-    lambda model: parameter_groups(model, 0.1),
-    lambda model: fit(model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1,
-                      freeze_epochs=1),
-    lambda model: fit(model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1,
-                      backbone_lr=0.1),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: parameter_groups(model, 0.1),
+        lambda model: fit(
+            model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1, freeze_epochs=1
+        ),
+        lambda model: fit(
+            model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1, backbone_lr=0.1
+        ),
+    ],
+)
 def test_a_model_without_a_backbone(use):
     with pytest.raises(ValueError, match=r"unet has no backbone to freeze .* deeplabv3plus"):
         use(create_model("unet", 3, base_channels=2, depth=1))
@@ -185,7 +201,7 @@ def test_fit_freezes_for_the_first_epochs(tmp_path):
     model = small()
     tiny_run(None, model=model, epochs=3, freeze_epochs=2)
     after = state(model.backbone)
-    assert after["1.num_batches_tracked"] == 3             # the steps of the last epoch alone
+    assert after["1.num_batches_tracked"] == 3  # the steps of the last epoch alone
     assert not any(torch.equal(value, after[key]) for key, value in before.items())
 
 
@@ -205,8 +221,9 @@ def test_backbone_lr_against_a_plain_loop():
     fit(model, loader, epochs=2, lr=0.01, backbone_lr=0.002, schedule="constant", seed=5)
     optimizer = torch.optim.AdamW(
         [{"params": twin.head.parameters()}, {"params": twin.backbone.parameters(), "lr": 0.002}],
-        lr=0.01, weight_decay=0.01,
-    )                                                                              # fmt: skip
+        lr=0.01,
+        weight_decay=0.01,
+    )
     twin.train()
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
@@ -223,7 +240,7 @@ def test_the_schedule_scales_both_rates(tmp_path, schedule):
     _, history = tiny_run(tmp_path, model=small(), schedule=schedule, backbone_lr=0.001)
     groups = load_checkpoint(tmp_path / "last.pt", small()).training["optimizer"]["param_groups"]
     assert groups[1]["lr"] == pytest.approx(groups[0]["lr"] / 10)
-    first = {"onecycle": 0.01 / 25}.get(schedule, 0.01)    # the history shows the head's rate
+    first = {"onecycle": 0.01 / 25}.get(schedule, 0.01)  # the history shows the head's rate
     assert history.rows[0]["lr"] == pytest.approx(first)
 
 

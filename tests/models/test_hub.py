@@ -56,18 +56,24 @@ def test_offline(smp, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
-    with pytest.raises(OSError, match=(
-        r"weights of resnet18 could not be fetched .* model\.safetensors of smp-hub/resnet18\."
-        r"imagenet .*huggingface/hub"
-    )):                                                                            # fmt: skip
+    with pytest.raises(
+        OSError,
+        match=(
+            r"weights of resnet18 could not be fetched .* model\.safetensors of smp-hub/resnet18\."
+            r"imagenet .*huggingface/hub"
+        ),
+    ):
         create_model(NAME, 4, pretrained="backbone")
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("smp:unett/resnet18", "no decoder 'unett'; did you mean 'unet'"),
-    ("smp:unet/resnet19", r"no encoder 'resnet19'; did you mean 'resnet1.*\(it knows"),
-    ("smp:unet/", "expected smp:DECODER/ENCODER"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smp:unett/resnet18", "no decoder 'unett'; did you mean 'unet'"),
+        ("smp:unet/resnet19", r"no encoder 'resnet19'; did you mean 'resnet1.*\(it knows"),
+        ("smp:unet/", "expected smp:DECODER/ENCODER"),
+    ],
+)
 def test_bad_names(smp, name, message):
     with pytest.raises(ValueError, match=message):
         create_model(name, 4)

@@ -21,6 +21,7 @@ LRASPP = "torchvision:lraspp_mobilenet_v3_large"
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """torch.hub's folder for weights; every download fails as it does without a network."""
+
     def offline(url, *args, **kwargs):
         raise URLError("[Errno -2] Name or service not known")
 
@@ -45,8 +46,10 @@ def coco_file(cache, name, **options):
 
 def hollow(model):
     """The model's state dict with one number a tensor: all names and shapes in a small file."""
-    return {key: torch.tensor(float(i % 7)).to(value.dtype).expand(value.shape)
-            for i, (key, value) in enumerate(model.state_dict().items())}          # fmt: skip
+    return {
+        key: torch.tensor(float(i % 7)).to(value.dtype).expand(value.shape)
+        for i, (key, value) in enumerate(model.state_dict().items())
+    }
 
 
 # ---------------------------------------------------------------- ImageNet
@@ -61,14 +64,15 @@ def test_imagenet_weights_reach_the_backbone(cache, name):
     source = getattr(classifier, "features", classifier).state_dict()
     found = model.backbone.state_dict()
     assert all(torch.equal(value, source[key]) for key, value in found.items())
-    assert len(source) - len(found) == (2 if name == "resnet18" else 0)            # fc
+    assert len(source) - len(found) == (2 if name == "resnet18" else 0)  # fc
     assert "pretrained" not in model.options
 
 
 @pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus", "fcn8s", "lraspp"])
 def test_imagenet_weights_fit_every_model_with_a_backbone(cache, name):
-    torch.save(hollow(zoo.mobilenet_v3_small()),
-               published(cache, "mobilenet_v3_small", "IMAGENET1K_V1"))
+    torch.save(
+        hollow(zoo.mobilenet_v3_small()), published(cache, "mobilenet_v3_small", "IMAGENET1K_V1")
+    )
     model = create_model(name, 3, pretrained="backbone", backbone="mobilenet_v3_small")
     assert model.backbone["0"][0].weight.unique().numel() == 1
 
@@ -76,8 +80,10 @@ def test_imagenet_weights_fit_every_model_with_a_backbone(cache, name):
 def test_imagenet_weights_in_a_wrapped_model(cache):
     with torch.device("meta"):
         classifier = zoo.mobilenet_v3_large()
-    state = {key: torch.tensor(1).to(value.dtype).expand(value.shape)
-             for key, value in classifier.state_dict().items()}                    # fmt: skip
+    state = {
+        key: torch.tensor(1).to(value.dtype).expand(value.shape)
+        for key, value in classifier.state_dict().items()
+    }
     torch.save(state, published(cache, "mobilenet_v3_large", "IMAGENET1K_V1"))
     model = create_model(LRASPP, 3, pretrained="backbone")
     assert all((p == 1).all() for p in model.backbone.parameters())
@@ -106,12 +112,15 @@ def test_coco_with_another_number_of_classes_gets_a_new_head(cache, tmp_path):
     torch.manual_seed(5)
     fresh = create_model(LRASPP, 8).state_dict()
     new = {key for key, value in ours.state_dict().items() if value.shape != theirs[key].shape}
-    assert new == {f"classifier.{part}_classifier.{kind}"
-                   for part in ("low", "high") for kind in ("weight", "bias")}     # fmt: skip
+    assert new == {
+        f"classifier.{part}_classifier.{kind}"
+        for part in ("low", "high")
+        for kind in ("weight", "bias")
+    }
     for key, value in ours.state_dict().items():
         assert torch.equal(value, (fresh if key in new else theirs)[key]), key
     assert predict(ours, np.zeros((20, 30, 3), np.uint8)).max() < 8
-    save_checkpoint(tmp_path / "a.pt", ours)               # and from here on without the file
+    save_checkpoint(tmp_path / "a.pt", ours)  # and from here on without the file
     published(cache, "lraspp_mobilenet_v3_large", "COCO_WITH_VOC_LABELS_V1").unlink()
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
@@ -136,10 +145,13 @@ def test_coco_with_and_without_the_auxiliary_head(cache, aux, num_classes):
 
 def test_coco_in_our_own_deeplabv3(cache):
     with torch.device("meta"):
-        theirs = zoo.get_model("deeplabv3_resnet50", weights=None, weights_backbone=None,
-                               aux_loss=True)                                      # fmt: skip
-    state = {key: torch.tensor(float(i % 5)).to(value.dtype).expand(value.shape)
-             for i, (key, value) in enumerate(theirs.state_dict().items())}        # fmt: skip
+        theirs = zoo.get_model(
+            "deeplabv3_resnet50", weights=None, weights_backbone=None, aux_loss=True
+        )
+    state = {
+        key: torch.tensor(float(i % 5)).to(value.dtype).expand(value.shape)
+        for i, (key, value) in enumerate(theirs.state_dict().items())
+    }
     torch.save(state, published(cache, "deeplabv3_resnet50", "COCO_WITH_VOC_LABELS_V1"))
     model = create_model("deeplabv3", 6, pretrained="coco", atrous_rates=(1, 2, 3))
     for key, value in model.state_dict().items():
@@ -155,8 +167,9 @@ def test_coco_in_our_own_deeplabv3(cache):
 def carried(tmp_path, monkeypatch):
     """A stand-in for the checkpoint that the repository carries, in half precision."""
     torch.manual_seed(2)
-    model = create_model("deeplabv3plus", 8, backbone="mobilenet_v3_small", channels=16,
-                         atrous_rates=(1, 2, 3))                                   # fmt: skip
+    model = create_model(
+        "deeplabv3plus", 8, backbone="mobilenet_v3_small", channels=16, atrous_rates=(1, 2, 3)
+    )
     folder = tmp_path / "data" / "weights"
     folder.mkdir(parents=True)
     save_checkpoint(folder / "streets_deeplabv3plus.pt", model.half())
@@ -175,8 +188,11 @@ def test_streets_comes_with_its_options(carried):
 
 def test_streets_with_other_classes(carried):
     model = create_model("deeplabv3plus", 3, pretrained="streets")
-    different = [key for key, value in model.state_dict().items()
-                 if not torch.equal(value, carried.state_dict()[key])]             # fmt: skip
+    different = [
+        key
+        for key, value in model.state_dict().items()
+        if not torch.equal(value, carried.state_dict()[key])
+    ]
     assert different == ["decoder.2.weight", "decoder.2.bias"]
 
 
@@ -187,9 +203,12 @@ def test_streets_with_other_options_is_refused(carried):
 
 def test_streets_without_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=(
-        r"no weights streets_fcn8s\.pt for 'fcn8s' .* looked in .*weights.* leave pretrained out"
-    )):                                                                            # fmt: skip
+    with pytest.raises(
+        FileNotFoundError,
+        match=(
+            r"no weights streets_fcn8s\.pt for 'fcn8s' .* looked in .*weights.* leave pretrained out"
+        ),
+    ):
         create_model("fcn8s", 8, pretrained="streets")
 
 
@@ -202,11 +221,14 @@ def test_streets_from_a_file_that_is_no_checkpoint(carried, tmp_path):
 # ---------------------------------------------------------------- what can go wrong
 
 
-@pytest.mark.parametrize(("name", "kind", "options", "file"), [
-    ("deeplabv3plus", "backbone", {"backbone": "resnet18"}, "resnet18-f37072fd.pth"),
-    ("lraspp", "backbone", {}, "mobilenet_v3_large-8738ca79.pth"),
-    (LRASPP, "coco", {}, "lraspp_mobilenet_v3_large-d234d4ea.pth"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "file"),
+    [
+        ("deeplabv3plus", "backbone", {"backbone": "resnet18"}, "resnet18-f37072fd.pth"),
+        ("lraspp", "backbone", {}, "mobilenet_v3_large-8738ca79.pth"),
+        (LRASPP, "coco", {}, "lraspp_mobilenet_v3_large-d234d4ea.pth"),
+    ],
+)
 def test_offline(cache, name, kind, options, file):
     with pytest.raises(OSError, match="could not be fetched") as caught:
         create_model(name, 3, pretrained=kind, **options)
@@ -275,15 +297,23 @@ def test_fill_replaces_nothing_but_the_classes():
         fill(module, {**state, "weight": torch.ones(5, 9)}, replaced_classes=5)
 
 
-@pytest.mark.parametrize(("name", "kind", "options", "message"), [
-    ("unet", "backbone", {}, "unet has no backbone of a classifier"),
-    ("segnet", "backbone", {}, "segnet has no backbone"),
-    ("unet", "coco", {}, "no COCO weights for unet on its own"),
-    ("deeplabv3", "coco", {"backbone": "resnet18"}, "no COCO weights for deeplabv3 on resnet18"),
-    ("lraspp", "coco", {}, "no COCO weights for lraspp .* torchvision:"),
-    ("deeplabv3", "coco", {"channels": 64}, "channels=64 .* 256 channels"),
-    ("fcn8s", "backbone", {"norm": "group"}, 'needs norm="batch"'),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "message"),
+    [
+        ("unet", "backbone", {}, "unet has no backbone of a classifier"),
+        ("segnet", "backbone", {}, "segnet has no backbone"),
+        ("unet", "coco", {}, "no COCO weights for unet on its own"),
+        (
+            "deeplabv3",
+            "coco",
+            {"backbone": "resnet18"},
+            "no COCO weights for deeplabv3 on resnet18",
+        ),
+        ("lraspp", "coco", {}, "no COCO weights for lraspp .* torchvision:"),
+        ("deeplabv3", "coco", {"channels": 64}, "channels=64 .* 256 channels"),
+        ("fcn8s", "backbone", {"norm": "group"}, 'needs norm="batch"'),
+    ],
+)
 def test_weights_that_do_not_exist(cache, name, kind, options, message):
     with pytest.raises(ValueError, match=message):
         create_model(name, 3, pretrained=kind, **options)

@@ -17,18 +17,12 @@ def identity_blocks(model):
 
 def test_unpooling_by_hand():
     model = identity_blocks(SegNet(1, in_channels=1, base_channels=1, depth=1))
-    image = torch.tensor([
-        [1, 2, 5, 3],
-        [4, 3, 1, 0],
-        [7, 1, 2, 2],
-        [0, 6, 8, 9],
-    ]).float()[None, None]                                                         # fmt: skip
-    expected = torch.tensor([
-        [0, 0, 5, 0],
-        [4, 0, 0, 0],
-        [7, 0, 0, 0],
-        [0, 0, 0, 9],
-    ]).float()[None, None]                                                         # fmt: skip
+    image = torch.tensor([[1, 2, 5, 3], [4, 3, 1, 0], [7, 1, 2, 2], [0, 6, 8, 9]]).float()[
+        None, None
+    ]
+    expected = torch.tensor([[0, 0, 5, 0], [4, 0, 0, 0], [7, 0, 0, 0], [0, 0, 0, 9]]).float()[
+        None, None
+    ]
     assert torch.equal(model(image), expected)
 
 

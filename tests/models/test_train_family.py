@@ -20,10 +20,20 @@ def folder(tmp_path_factory):
 
 def flags(folder, **more):
     settings = {
-        "data": "folder", "root": folder, "classes": NAMES, "height": 24, "width": 32,
-        "epochs": 2, "batch_size": 2, "model": "deeplabv3plus", "backbone": "mobilenet_v3_small",
-        "atrous_rates": "1,2", "channels": 16, "output_stride": 8, **more,
-    }                                                                              # fmt: skip
+        "data": "folder",
+        "root": folder,
+        "classes": NAMES,
+        "height": 24,
+        "width": 32,
+        "epochs": 2,
+        "batch_size": 2,
+        "model": "deeplabv3plus",
+        "backbone": "mobilenet_v3_small",
+        "atrous_rates": "1,2",
+        "channels": 16,
+        "output_stride": 8,
+        **more,
+    }
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
@@ -35,26 +45,46 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     out = str(tmp_path / "run")
-    words = ["train", *flags(folder, pretrained="backbone", freeze_epochs=1, backbone_lr=0.0002,
-                             norm="batch", aux="false"), "--out", out]             # fmt: skip
+    words = [
+        "train",
+        *flags(
+            folder,
+            pretrained="backbone",
+            freeze_epochs=1,
+            backbone_lr=0.0002,
+            norm="batch",
+            aux="false",
+        ),
+        "--out",
+        out,
+    ]
     assert main(words) == 1
     error = capsys.readouterr().err
     assert "mobilenet_v3_small-047dcff4.pth could not be fetched (no network)" in error
 
-    weights = tmp_path / "hub" / "checkpoints" / weights_url(
-        "mobilenet_v3_small", "IMAGENET1K_V1").rsplit("/", 1)[1]                   # fmt: skip
+    weights = (
+        tmp_path
+        / "hub"
+        / "checkpoints"
+        / weights_url("mobilenet_v3_small", "IMAGENET1K_V1").rsplit("/", 1)[1]
+    )
     torch.save(zoo.mobilenet_v3_small().state_dict(), weights)
     assert main(words) == 0
     assert "deeplabv3plus with" in capsys.readouterr().out
     settings = read_content(tmp_path / "run" / "last.pt")["training"]["settings"]
     assert settings["pretrained"] == "backbone" and settings["freeze_epochs"] == 1
     weights.unlink()
-    assert main([*words, "--resume"]) == 0                 # needs no weights but the run's own
+    assert main([*words, "--resume"]) == 0  # needs no weights but the run's own
     model = load_model(tmp_path / "run" / "best.pt")
     assert model.options == {
-        "backbone": "mobilenet_v3_small", "output_stride": 8, "atrous_rates": (1, 2),
-        "channels": 16, "low_channels": 48, "norm": "batch", "aux": False,
-    }                                                                              # fmt: skip
+        "backbone": "mobilenet_v3_small",
+        "output_stride": 8,
+        "atrous_rates": (1, 2),
+        "channels": 16,
+        "low_channels": 48,
+        "norm": "batch",
+        "aux": False,
+    }
     photo = str(folder / "test" / "images" / "009.png")
     assert main(["predict", f"{out}/best.pt", photo, "--out", str(tmp_path / "seen")]) == 0
     assert (tmp_path / "seen" / "009_labels.png").exists()
@@ -82,22 +112,28 @@ def test_options_from_toml_and_from_flags(tmp_path):
     assert read.options == {"aux": False}
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"aux": "yes"}, "found aux = 'yes', expected true or false"),
-    ({"atrous_rates": "1,x"}, "found atrous_rates = 'x', expected a whole number"),
-    ({"backbones": "resnet18"}, "no setting 'backbones'; did you mean 'backbone'"),
-    ({"model": "deeplabv4"}, "no model 'deeplabv4'; did you mean 'deeplabv3'"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"aux": "yes"}, "found aux = 'yes', expected true or false"),
+        ({"atrous_rates": "1,x"}, "found atrous_rates = 'x', expected a whole number"),
+        ({"backbones": "resnet18"}, "no setting 'backbones'; did you mean 'backbone'"),
+        ({"model": "deeplabv4"}, "no model 'deeplabv4'; did you mean 'deeplabv3'"),
+    ],
+)
 def test_bad_options(given, message):
     with pytest.raises(ValueError, match=message):
         read_settings(None, {"model": "deeplabv3", **given})
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"freeze_epochs": -1}, "found freeze_epochs=-1"),
-    ({"pretrained": "imagenet"}, "pretrained='imagenet', expected False"),
-    ({"pretrained": "streets"}, "no weights streets_deeplabv3plus.pt"),
-])                                                                                 # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"freeze_epochs": -1}, "found freeze_epochs=-1"),
+        ({"pretrained": "imagenet"}, "pretrained='imagenet', expected False"),
+        ({"pretrained": "streets"}, "no weights streets_deeplabv3plus.pt"),
+    ],
+)
 def test_bad_settings(folder, tmp_path, capsys, monkeypatch, given, message):
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path))
     monkeypatch.setattr("seglib.models.pretrained.find_dataset", lambda *a: None)

@@ -16,7 +16,7 @@ def test_parameters_of_the_usual_large_net():
 
 def test_parameters_by_hand():
     # depth 1, base 2, 1 class: per 3×3 convolution 9·in·out + 2·out of its BatchNorm
-    double = lambda i, o: 9 * i * o + 2 * o + 9 * o * o + 2 * o     # noqa: E731
+    double = lambda i, o: 9 * i * o + 2 * o + 9 * o * o + 2 * o  # noqa: E731
     up = 4 * 4 * 2 + 2
     by_hand = double(3, 2) + double(2, 4) + up + double(4, 2) + (2 * 1 + 1)
     assert count(UNet(1, base_channels=2, depth=1)) == by_hand
@@ -38,8 +38,11 @@ def test_logits_have_the_images_size_and_gradients_reach_everything(norm, up, si
 
 def test_other_numbers_of_channels():
     assert UNet(2, in_channels=1, base_channels=4, depth=1)(torch.zeros(1, 1, 6, 8)).shape == (
-        1, 2, 6, 8,
-    )                                                                              # fmt: skip
+        1,
+        2,
+        6,
+        8,
+    )
 
 
 def test_options_build_the_same_net_again():

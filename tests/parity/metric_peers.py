@@ -19,9 +19,14 @@ from seglib.metrics import ConfusionMatrix
 
 Batches = list[tuple[Tensor, Tensor]]
 Metric = Callable[[Batches, int], float]
-PACKAGES = {"torchmetrics": "torchmetrics", "smp": "segmentation-models-pytorch",
-            "MONAI": "monai", "kornia": "kornia", "scikit-learn": "scikit-learn",
-            "torch": "torch"}                                                      # fmt: skip
+PACKAGES = {
+    "torchmetrics": "torchmetrics",
+    "smp": "segmentation-models-pytorch",
+    "MONAI": "monai",
+    "kornia": "kornia",
+    "scikit-learn": "scikit-learn",
+    "torch": "torch",
+}
 
 VOID = {
     "torchmetrics MulticlassJaccardIndex": "ignore_index=255",
@@ -56,7 +61,7 @@ OTHERWISE = {
 
 NOT_MEASURED = {
     "Hugging Face evaluate mean_iou": "evaluate.load fetches the metric's code from the hub; the "
-    "package does not hold it. tests/test_metrics.py holds ours to its documented example.",
+    "package does not hold it. tests/test_metrics.py holds ours to its documented example."
 }
 
 
@@ -73,24 +78,35 @@ def of_torchmetrics() -> dict[str, Metric]:
 
 def of_smp() -> dict[str, Metric]:
     smp = quietly("segmentation_models_pytorch.metrics")
-    return {f"smp {reduction}": stats(smp, reduction)
-            for reduction in ("macro", "micro", "macro-imagewise")}                # fmt: skip
+    return {
+        f"smp {reduction}": stats(smp, reduction)
+        for reduction in ("macro", "micro", "macro-imagewise")
+    }
 
 
 def of_monai() -> dict[str, Metric]:
-    return {"MONAI MeanIoU": one_hot(ignore_empty=True),
-            "MONAI MeanIoU, ignore_empty=False": one_hot(ignore_empty=False)}      # fmt: skip
+    return {
+        "MONAI MeanIoU": one_hot(ignore_empty=True),
+        "MONAI MeanIoU, ignore_empty=False": one_hot(ignore_empty=False),
+    }
 
 
 def of_kornia() -> dict[str, Metric]:
     kornia = quietly("kornia.metrics")
-    return {"kornia mean_iou, averaged": averaged(kornia),
-            "kornia confusion_matrix, summed": summed(kornia)}                     # fmt: skip
+    return {
+        "kornia mean_iou, averaged": averaged(kornia),
+        "kornia confusion_matrix, summed": summed(kornia),
+    }
 
 
 # Library -> what gives its metrics by name
-METRICS = {"seglib": of_seglib, "torchmetrics": of_torchmetrics, "smp": of_smp,
-           "MONAI": of_monai, "kornia": of_kornia}                                 # fmt: skip
+METRICS = {
+    "seglib": of_seglib,
+    "torchmetrics": of_torchmetrics,
+    "smp": of_smp,
+    "MONAI": of_monai,
+    "kornia": of_kornia,
+}
 
 
 def ours(batches: Batches, classes: int) -> float:
@@ -124,9 +140,7 @@ def jaccard(torchmetrics: Any) -> Metric:
 def pairs(torchmetrics: Any) -> Metric:
     def metric(batches: Batches, classes: int) -> float:
         void = has_void(batches)
-        score = torchmetrics.MeanIoU(
-            classes, input_format="one-hot" if void else "index"
-        )
+        score = torchmetrics.MeanIoU(classes, input_format="one-hot" if void else "index")
         for labels, truth in batches:
             if void:
                 labels = torch.where(truth == 255, 255, labels)
@@ -140,8 +154,10 @@ def pairs(torchmetrics: Any) -> Metric:
 
 def stats(smp: Any, reduction: str) -> Metric:
     def metric(batches: Batches, classes: int) -> float:
-        counts = [smp.get_stats(labels, truth, "multiclass", ignore_index=255, num_classes=classes)
-                  for labels, truth in batches]                                    # fmt: skip
+        counts = [
+            smp.get_stats(labels, truth, "multiclass", ignore_index=255, num_classes=classes)
+            for labels, truth in batches
+        ]
         whole = [torch.cat(parts) for parts in zip(*counts, strict=True)]
         return float(smp.iou_score(*whole, reduction=reduction))
 
@@ -165,8 +181,10 @@ def apart(batches: Batches, classes: int) -> tuple[Batches, int]:
     """Void as a further class of both, where there is void."""
     if not has_void(batches):
         return batches, classes
-    return [(torch.where(truth == 255, classes, labels), torch.where(truth == 255, classes, truth))
-            for labels, truth in batches], classes + 1                             # fmt: skip
+    return [
+        (torch.where(truth == 255, classes, labels), torch.where(truth == 255, classes, truth))
+        for labels, truth in batches
+    ], classes + 1
 
 
 def averaged(kornia: Any) -> Metric:

@@ -65,16 +65,20 @@ def agrees_with_scikit_learn(metric: Metric) -> str:
 
 def batches_do_not_matter(metric: Metric) -> str:
     labels, truth = case()
-    values = [metric(list(zip(labels.split(size), truth.split(size), strict=True)), CLASSES)
-              for size in (1, 2, 4)]                                               # fmt: skip
+    values = [
+        metric(list(zip(labels.split(size), truth.split(size), strict=True)), CLASSES)
+        for size in (1, 2, 4)
+    ]
     told = ", ".join(f"{value:.4f}" for value in values)
     return f"{told} by 1, 2, 4 a batch" if any(compare(v, values[0]) for v in values) else ""
 
 
 def void_does_not_count(metric: Metric) -> str:
     labels, truth = case()
-    values = [metric([(torch.where(truth == 255, label, labels), truth)], CLASSES)
-              for label in range(CLASSES)]                                         # fmt: skip
+    values = [
+        metric([(torch.where(truth == 255, label, labels), truth)], CLASSES)
+        for label in range(CLASSES)
+    ]
     told = ", ".join(f"{value:.4f}" for value in values)
     return f"{told} with 0, 1, 2 there" if any(compare(v, values[0]) for v in values) else ""
 
@@ -119,9 +123,12 @@ def all_void_does_not_count(metric: Metric) -> str:
     labels, truth = case()
     blank = torch.zeros_like(labels[:1]), torch.full_like(truth[:1], 255)
     alone = metric([(labels, truth)], CLASSES)
-    said = [compare(metric([(labels, truth), blank], CLASSES), alone),
-            compare(metric([(torch.cat([labels, blank[0]]), torch.cat([truth, blank[1]]))],
-                           CLASSES), alone)]                                       # fmt: skip
+    said = [
+        compare(metric([(labels, truth), blank], CLASSES), alone),
+        compare(
+            metric([(torch.cat([labels, blank[0]]), torch.cat([truth, blank[1]]))], CLASSES), alone
+        ),
+    ]
     return next((words for words in said if words), "")
 
 
@@ -142,5 +149,8 @@ def ask(name: str, metric: Metric) -> str:
     try:
         return PROPERTIES[name](metric)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0][:70]}" if str(error) else (
-            type(error).__name__)                                                  # fmt: skip
+        return (
+            f"{type(error).__name__}: {str(error).splitlines()[0][:70]}"
+            if str(error)
+            else (type(error).__name__)
+        )

@@ -14,8 +14,12 @@ from torch import Tensor, nn
 from seglib import losses as ours
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-PACKAGES = {"smp": "segmentation-models-pytorch", "MONAI": "monai", "kornia": "kornia",
-            "torch": "torch"}                                                      # fmt: skip
+PACKAGES = {
+    "smp": "segmentation-models-pytorch",
+    "MONAI": "monai",
+    "kornia": "kornia",
+    "torch": "torch",
+}
 
 
 def versions(packages: dict[str, str]) -> dict[str, str]:
@@ -24,8 +28,10 @@ def versions(packages: dict[str, str]) -> dict[str, str]:
 
 def installed(packages: dict[str, str]) -> bool:
     modules = {"scikit-learn": "sklearn"}
-    return all(importlib.util.find_spec(modules.get(package, package.replace("-", "_")))
-               for package in packages.values())                                   # fmt: skip
+    return all(
+        importlib.util.find_spec(modules.get(package, package.replace("-", "_")))
+        for package in packages.values()
+    )
 
 
 def quietly(name: str) -> Any:
@@ -36,9 +42,13 @@ def quietly(name: str) -> Any:
 
 
 def of_seglib() -> dict[str, Loss]:
-    return {"cross-entropy": ours.CrossEntropyLoss(), "focal": ours.FocalLoss(2.0),
-            "Dice": ours.DiceLoss(), "Tversky": ours.TverskyLoss(0.3, 0.7),
-            "Lovász": ours.LovaszSoftmaxLoss()}                                    # fmt: skip
+    return {
+        "cross-entropy": ours.CrossEntropyLoss(),
+        "focal": ours.FocalLoss(2.0),
+        "Dice": ours.DiceLoss(),
+        "Tversky": ours.TverskyLoss(0.3, 0.7),
+        "Lovász": ours.LovaszSoftmaxLoss(),
+    }
 
 
 def of_torch() -> dict[str, Loss]:
@@ -47,11 +57,13 @@ def of_torch() -> dict[str, Loss]:
 
 def of_smp() -> dict[str, Loss]:
     smp = quietly("segmentation_models_pytorch.losses")
-    return {"cross-entropy": smp.SoftCrossEntropyLoss(ignore_index=255, smooth_factor=0.0),
-            "focal": smp.FocalLoss("multiclass", ignore_index=255),
-            "Dice": smp.DiceLoss("multiclass", ignore_index=255),
-            "Tversky": smp.TverskyLoss("multiclass", ignore_index=255, alpha=0.3, beta=0.7),
-            "Lovász": smp.LovaszLoss("multiclass", ignore_index=255)}              # fmt: skip
+    return {
+        "cross-entropy": smp.SoftCrossEntropyLoss(ignore_index=255, smooth_factor=0.0),
+        "focal": smp.FocalLoss("multiclass", ignore_index=255),
+        "Dice": smp.DiceLoss("multiclass", ignore_index=255),
+        "Tversky": smp.TverskyLoss("multiclass", ignore_index=255, alpha=0.3, beta=0.7),
+        "Lovász": smp.LovaszLoss("multiclass", ignore_index=255),
+    }
 
 
 def of_monai() -> dict[str, Loss]:
@@ -61,35 +73,49 @@ def of_monai() -> dict[str, Loss]:
 
 def of_kornia() -> dict[str, Loss]:
     kornia = quietly("kornia.losses")
-    return {"focal": kornia.FocalLoss(None, 2.0, "mean", ignore_index=255),
-            "Dice": kornia.DiceLoss("macro", ignore_index=255),
-            "Tversky": kornia.TverskyLoss(0.3, 0.7, ignore_index=255),
-            "Lovász": kornia.LovaszSoftmaxLoss()}                                  # fmt: skip
+    return {
+        "focal": kornia.FocalLoss(None, 2.0, "mean", ignore_index=255),
+        "Dice": kornia.DiceLoss("macro", ignore_index=255),
+        "Tversky": kornia.TverskyLoss(0.3, 0.7, ignore_index=255),
+        "Lovász": kornia.LovaszSoftmaxLoss(),
+    }
 
 
 # Library -> what gives its losses by kind: cross-entropy, focal (γ 2), Dice, Tversky, Lovász
-LOSSES = {"seglib": of_seglib, "torch": of_torch, "smp": of_smp, "MONAI": of_monai,
-          "kornia": of_kornia}                                                     # fmt: skip
+LOSSES = {
+    "seglib": of_seglib,
+    "torch": of_torch,
+    "smp": of_smp,
+    "MONAI": of_monai,
+    "kornia": of_kornia,
+}
 
 # Library -> what gives its focal loss with γ = 0, which is cross-entropy where it has a softmax
 WITHOUT_FOCUS: dict[str, Callable[[], Loss]] = {
     "seglib": lambda: ours.FocalLoss(0.0),
     "smp": lambda: quietly("segmentation_models_pytorch.losses").FocalLoss(
-        "multiclass", gamma=0.0, ignore_index=255),
+        "multiclass", gamma=0.0, ignore_index=255
+    ),
     "MONAI": lambda: masked_focal(quietly("monai.losses"), gamma=0.0),
     "kornia": lambda: quietly("kornia.losses").FocalLoss(None, 0.0, "mean", ignore_index=255),
-}                                                                                  # fmt: skip
+}
 
 
 def masked_dice(monai: Any) -> Loss:
     """MONAI leaves void out by a mask, which its MaskedDiceLoss takes."""
     loss = monai.MaskedDiceLoss(softmax=True, to_onehot_y=True, batch=True)
-    return lambda logits, target: loss(logits, torch.where(target == 255, 0, target)[:, None],
-                                       mask=(target != 255)[:, None].float())      # fmt: skip
+    return lambda logits, target: loss(
+        logits,
+        torch.where(target == 255, 0, target)[:, None],
+        mask=(target != 255)[:, None].float(),
+    )
 
 
 def masked_focal(monai: Any, gamma: float = 2.0) -> Loss:
     """MONAI's focal loss knows no void; MaskedLoss multiplies both inputs by a mask."""
     loss = monai.MaskedLoss(monai.FocalLoss, use_softmax=True, to_onehot_y=True, gamma=gamma)
-    return lambda logits, target: loss(logits, torch.where(target == 255, 0, target)[:, None],
-                                       mask=(target != 255)[:, None].float())
+    return lambda logits, target: loss(
+        logits,
+        torch.where(target == 255, 0, target)[:, None],
+        mask=(target != 255)[:, None].float(),
+    )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-PRECISIONS = {                                         # dtype of the logits, dtype of autocast
+PRECISIONS = {  # dtype of the logits, dtype of autocast
     "float32": (torch.float32, None),
     "bfloat16": (torch.bfloat16, None),
     "float16": (torch.float16, None),
@@ -29,17 +29,18 @@ PRECISIONS = {                                         # dtype of the logits, dt
 class Bar(NamedTuple):
     """What counts as equal (relative and absolute tolerances), and as zero."""
 
-    void: tuple[float, float]              # with other logits at void
-    margin: tuple[float, float]            # with a margin of void
+    void: tuple[float, float]  # with other logits at void
+    margin: tuple[float, float]  # with a margin of void
     precision: tuple[float, float]
-    perfect: float                         # what a perfect prediction may cost
-    loud: float = 3                        # by what logits at void are multiplied
-    closely: bool = False                  # also asks for gradients, logits and exact values
+    perfect: float  # what a perfect prediction may cost
+    loud: float = 3  # by what logits at void are multiplied
+    closely: bool = False  # also asks for gradients, logits and exact values
 
 
 PEERS = Bar(void=(1e-3, 1e-6), margin=(5e-3, 1e-5), precision=(1e-2, 0), perfect=1e-3)
-OURS = Bar(void=(0, 0), margin=(1e-5, 1e-6), precision=(2e-4, 1e-6), perfect=1e-6, loud=30,
-           closely=True)                                                           # fmt: skip
+OURS = Bar(
+    void=(0, 0), margin=(1e-5, 1e-6), precision=(2e-4, 1e-6), perfect=1e-6, loud=30, closely=True
+)
 
 
 class World(NamedTuple):
@@ -75,7 +76,7 @@ def run(loss: Loss, logits: Tensor, target: Tensor, world: World) -> tuple[float
     """Value and gradient; whatever is raised is for `ask` to tell."""
     autocast = PRECISIONS[world.precision][1]
     x = logits.detach().to(world.device, world.dtype, copy=True).requires_grad_()
-    labels = target.to(world.device)                   # (on the CPU the target itself)
+    labels = target.to(world.device)  # (on the CPU the target itself)
     before = x.detach().clone()
     with torch.autocast(world.device, autocast) if autocast else nullcontext():
         value = loss(x, labels)
@@ -173,7 +174,7 @@ def agrees_with_float32(loss: Loss, world: World) -> str:
     """
     logits, target, void = large_case()
     target = target.clone()
-    seen = logits.to(world.dtype, copy=True)           # what is left of the logits in this dtype
+    seen = logits.to(world.dtype, copy=True)  # what is left of the logits in this dtype
     if world.bar.closely:
         target[void] = 255
         double: Any = copy.deepcopy(loss)
@@ -203,5 +204,8 @@ def ask(name: str, loss: Loss, world: World) -> str:
     try:
         return PROPERTIES[name](loss, world)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0][:70]}" if str(error) else (
-            type(error).__name__)                                                  # fmt: skip
+        return (
+            f"{type(error).__name__}: {str(error).splitlines()[0][:70]}"
+            if str(error)
+            else (type(error).__name__)
+        )

@@ -1,7 +1,7 @@
 """Who holds what, measured with the libraries of the extra "bench".
 
-    python tests/parity/table.py             writes the record, parity.json, and prints it
-    python tests/parity/table.py --check     says what the record tells otherwise than it is now
+python tests/parity/table.py             writes the record, parity.json, and prints it
+python tests/parity/table.py --check     says what the record tells otherwise than it is now
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ OTHERWISE = {
 }
 
 # Title -> the number of classes with which the toy images are scored
-TOYS = {"three classes": metric_properties.CLASSES,
-        "with a fourth that nobody has": metric_properties.CLASSES + 1}            # fmt: skip
+TOYS = {
+    "three classes": metric_properties.CLASSES,
+    "with a fourth that nobody has": metric_properties.CLASSES + 1,
+}
 
 RECORD = HERE.parents[1] / "results" / "experiments" / "parity.json"
 PACKAGES = peers.PACKAGES | metric_peers.PACKAGES
@@ -45,10 +47,16 @@ PACKAGES = peers.PACKAGES | metric_peers.PACKAGES
 
 def answers(library: str) -> dict[str, Any]:
     """Of a library's losses: loss -> property -> precision -> "" or what happened."""
-    return {kind: {name: {precision: properties.ask(name, loss, properties.World(precision))
-                          for precision in properties.PRECISIONS}
-                   for name in properties.PROPERTIES}
-            for kind, loss in peers.LOSSES[library]().items()}                     # fmt: skip
+    return {
+        kind: {
+            name: {
+                precision: properties.ask(name, loss, properties.World(precision))
+                for precision in properties.PRECISIONS
+            }
+            for name in properties.PROPERTIES
+        }
+        for kind, loss in peers.LOSSES[library]().items()
+    }
 
 
 def ratio(library: str) -> float:
@@ -61,11 +69,16 @@ def ratio(library: str) -> float:
 def measure() -> dict[str, Any]:
     """The losses and, under "metrics", the metrics."""
     warnings.simplefilter("ignore")
-    return {"schema": 1, "versions": peers.versions(peers.PACKAGES),
-            "found": {library: answers(library) for library in peers.LOSSES},
-            "focal without focus / cross-entropy": {
-                library: ratio(library) for library in peers.WITHOUT_FOCUS},
-            "otherwise": OTHERWISE, "metrics": measure_metrics()}                  # fmt: skip
+    return {
+        "schema": 1,
+        "versions": peers.versions(peers.PACKAGES),
+        "found": {library: answers(library) for library in peers.LOSSES},
+        "focal without focus / cross-entropy": {
+            library: ratio(library) for library in peers.WITHOUT_FOCUS
+        },
+        "otherwise": OTHERWISE,
+        "metrics": measure_metrics(),
+    }
 
 
 def metric_answers(metric: metric_properties.Metric) -> dict[str, str]:
@@ -74,8 +87,9 @@ def metric_answers(metric: metric_properties.Metric) -> dict[str, str]:
 
 def measure_metrics() -> dict[str, Any]:
     """The metrics: metric -> property -> "" or what happened; and metric -> value on the toy."""
-    metrics = {name: metric for give in metric_peers.METRICS.values()
-               for name, metric in give().items()}                                 # fmt: skip
+    metrics = {
+        name: metric for give in metric_peers.METRICS.values() for name, metric in give().items()
+    }
     toy = metric_properties.toy()
     pooled = metric_properties.reference(*toy[0])
     values = {
@@ -83,18 +97,25 @@ def measure_metrics() -> dict[str, Any]:
         | {"scikit-learn jaccard_score, pooled": round(pooled, 4)}
         for title, classes in TOYS.items()
     }
-    return {"versions": peers.versions(metric_peers.PACKAGES),
-            "found": {name: metric_answers(metric) for name, metric in metrics.items()},
-            "values": values, "otherwise": metric_peers.OTHERWISE, "void": metric_peers.VOID,
-            "not measured": metric_peers.NOT_MEASURED}                             # fmt: skip
+    return {
+        "versions": peers.versions(metric_peers.PACKAGES),
+        "found": {name: metric_answers(metric) for name, metric in metrics.items()},
+        "values": values,
+        "otherwise": metric_peers.OTHERWISE,
+        "void": metric_peers.VOID,
+        "not measured": metric_peers.NOT_MEASURED,
+    }
 
 
 def leaves(content: Any, *path: str) -> dict[tuple[str, ...], Any]:
     """Every value of nested dicts, by its path."""
     if not isinstance(content, dict):
         return {path: content}
-    return {key: value for name, inner in content.items()
-            for key, value in leaves(inner, *path, name).items()}                  # fmt: skip
+    return {
+        key: value
+        for name, inner in content.items()
+        for key, value in leaves(inner, *path, name).items()
+    }
 
 
 def differences(record: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -130,13 +151,18 @@ def failures(record: dict[str, Any], library: str, kind: str) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     check = parser.parse_args(argv).check
     if not peers.installed(PACKAGES):
-        print("some of these are not installed: " + ", ".join(PACKAGES.values())
-              + '; they are the extra "bench": `make bench` installs it', file=sys.stderr)
+        print(
+            "some of these are not installed: "
+            + ", ".join(PACKAGES.values())
+            + '; they are the extra "bench": `make bench` installs it',
+            file=sys.stderr,
+        )
         return 1
     return compare(measure()) if check else write(measure())
 
@@ -169,8 +195,11 @@ def write(record: dict[str, Any]) -> int:
 
 
 def print_metrics(record: dict[str, Any]) -> None:
-    print("\nOne prediction, many mean IoUs (" + ", ".join(
-        f"{name} {version}" for name, version in record["versions"].items()) + ")")  # fmt: skip
+    print(
+        "\nOne prediction, many mean IoUs ("
+        + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        + ")"
+    )
     first, second = record["values"]
     print(f"{'':38}{first:>15}{second:>32}")
     for name, value in record["values"][first].items():

@@ -70,8 +70,10 @@ def test_the_record_shows_some_failure_of_each_peer(record):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not peers.installed(table.PACKAGES),
-                    reason="the extra bench is not installed; `make bench` compares with it")
+@pytest.mark.skipif(
+    not peers.installed(table.PACKAGES),
+    reason="the extra bench is not installed; `make bench` compares with it",
+)
 def test_the_record_is_what_comes_out(record):
     versions = peers.versions(table.PACKAGES)
     if versions != {**record["versions"], **record["metrics"]["versions"]}:
@@ -83,8 +85,11 @@ def test_a_check_tells_every_difference(record, monkeypatch, capsys):
     now = copy.deepcopy(record)
     monkeypatch.setattr(peers, "installed", lambda packages: True)
     monkeypatch.setattr(table, "measure", lambda: now)
-    failed = next(path for path, said in table.leaves(record).items()
-                  if "found" in path and "MONAI" in path and said)                 # fmt: skip
+    failed = next(
+        path
+        for path, said in table.leaves(record).items()
+        if "found" in path and "MONAI" in path and said
+    )
     _, library, kind, name, precision = failed
     answers = now["found"][library][kind]
     answers[name][precision] = "other words"
@@ -97,10 +102,13 @@ def test_a_check_tells_every_difference(record, monkeypatch, capsys):
     now["metrics"]["values"]["three classes"]["smp macro"] += 1e-3
     assert table.main(["--check"]) == 1
     said = capsys.readouterr().out
-    for part in (f"{', '.join(failed)}: the record says ",
-                 "smp, Dice, a perfect prediction costs 0, float16: the record says",
-                 "MONAI: the record says 0.25, now it is 0.3", "three classes, smp macro: ",
-                 "'smp': '9.9'"):                                                  # fmt: skip
+    for part in (
+        f"{', '.join(failed)}: the record says ",
+        "smp, Dice, a perfect prediction costs 0, float16: the record says",
+        "MONAI: the record says 0.25, now it is 0.3",
+        "three classes, smp macro: ",
+        "'smp': '9.9'",
+    ):
         assert part in said, part
     monkeypatch.setattr(peers, "installed", lambda packages: False)
     assert table.main(["--check"]) == 1 and "the extra" in capsys.readouterr().err

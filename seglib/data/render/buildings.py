@@ -10,15 +10,36 @@ from numpy.random import RandomState
 from seglib.data.render.canvas import Array, Canvas, Surface, boxes, facing, patches, upright, wall
 from seglib.data.render.things import BUILDING, SIGN, pick
 
-_WALLS = np.array([  # brick, gault brick, render, stone, concrete, timber
-    (108, 74, 58), (148, 130, 102), (196, 194, 186), (222, 220, 212), (206, 200, 190),
-    (142, 132, 114), (110, 109, 107), (66, 54, 48), (92, 84, 72), (72, 72, 74), (170, 150, 122),
-    (84, 60, 50),
-])  # fmt: skip
-_FRONTS = np.array([  # of shops
-    (28, 48, 84), (130, 24, 28), (24, 62, 44), (34, 32, 34), (196, 190, 178), (60, 30, 60),
-    (20, 60, 140), (186, 60, 30), (220, 180, 40), (70, 68, 66),
-])  # fmt: skip
+_WALLS = np.array(
+    [  # brick, gault brick, render, stone, concrete, timber
+        (108, 74, 58),
+        (148, 130, 102),
+        (196, 194, 186),
+        (222, 220, 212),
+        (206, 200, 190),
+        (142, 132, 114),
+        (110, 109, 107),
+        (66, 54, 48),
+        (92, 84, 72),
+        (72, 72, 74),
+        (170, 150, 122),
+        (84, 60, 50),
+    ]
+)
+_FRONTS = np.array(
+    [  # of shops
+        (28, 48, 84),
+        (130, 24, 28),
+        (24, 62, 44),
+        (34, 32, 34),
+        (196, 190, 178),
+        (60, 30, 60),
+        (20, 60, 140),
+        (186, 60, 30),
+        (220, 180, 40),
+        (70, 68, 66),
+    ]
+)
 
 
 class Style(NamedTuple):
@@ -41,14 +62,30 @@ def draw_style(rng: RandomState, shop: float) -> Style:
     modern = u() < 0.2
     window = (u(0.75, 0.95), u(0.5, 0.8)) if modern else (u(0.3, 0.55), u(0.45, 0.62))
     roof = 0.0 if modern or u() < 0.25 else u(1.5, 4.0)
-    return Style(pick(rng, _WALLS), pick(rng, _FRONTS), u(2.8, 3.6), u(1.6, 4.0), window,
-                 u() < shop, u() < 0.6, None if u() < 0.5 else u(110, 225), roof)  # fmt: skip
+    return Style(
+        pick(rng, _WALLS),
+        pick(rng, _FRONTS),
+        u(2.8, 3.6),
+        u(1.6, 4.0),
+        window,
+        u() < shop,
+        u() < 0.6,
+        None if u() < 0.5 else u(110, 225),
+        roof,
+    )
 
 
 def building(
-    canvas: Canvas, rng: RandomState, near: Array, far: Array, depth: float, height: float,
-    style: Style, shades: tuple[float, float], terrace: bool,
-) -> None:  # fmt: skip
+    canvas: Canvas,
+    rng: RandomState,
+    near: Array,
+    far: Array,
+    depth: float,
+    height: float,
+    style: Style,
+    shades: tuple[float, float],
+    terrace: bool,
+) -> None:
     """A house whose front runs from `near` to `far` along the street and whose side wall, at the
     near end, is `depth` metres wide (positive: to the right). `shades`: of front and side. In a
     terrace the side is a bare gable over the neighbour's roof."""
@@ -56,8 +93,9 @@ def building(
     ridge = np.array([depth / 2, height + style.roof, 0])
     if style.roof:
         tiles, slate = Surface(BUILDING, wall(near, far), grain=0.25), rng.uniform(50, 95)
-        canvas.paint([[near + up, far + up, far + ridge, near + ridge]],
-                     np.full(3, slate) * shades[0], tiles)  # fmt: skip
+        canvas.paint(
+            [[near + up, far + up, far + ridge, near + ridge]], np.full(3, slate) * shades[0], tiles
+        )
         for _ in range(int(rng.uniform(0, 3)) if near[2] < 50 else 0):  # chimneys
             x, y, z = near + (far - near) * rng.uniform(0.1, 0.9) + ridge
             stack = [(-0.5, y - 0.4), (0.5, y - 0.4), (0.5, y + 1.2), (-0.5, y + 1.2)]
@@ -110,9 +148,15 @@ def _facade(
 
 
 def _shop(
-    canvas: Canvas, rng: RandomState, quad: Array, length: float, top: float, front: Array,
-    shade: float, detail: Surface,
-) -> None:  # fmt: skip
+    canvas: Canvas,
+    rng: RandomState,
+    quad: Array,
+    length: float,
+    top: float,
+    front: Array,
+    shade: float,
+    detail: Surface,
+) -> None:
     """Panes and what is displayed behind them, and a name board (lettering is a sign in CamVid)."""
     u = rng.uniform
     canvas.paint(patches(quad, (0, 0, 1, top)), front * shade, detail)
@@ -124,14 +168,20 @@ def _shop(
     goods: Array = np.sort(u(0.04, 0.96, (2 * len(panes), 2)), 1)
     goods[:, 1] = np.minimum(goods[:, 1], goods[:, 0] + u(0.2, 1.2, len(goods)) / length)
     goods = boxes(goods, *np.sort(u(0.13, 0.6, (len(goods), 2)), 1).T * top)
-    canvas.paint(patches(quad, goods), u(15, 170, (len(goods), 1)) * shade
-                 * u(0.8, 1.2, (len(goods), 3)), detail)  # fmt: skip
+    canvas.paint(
+        patches(quad, goods),
+        u(15, 170, (len(goods), 1)) * shade * u(0.8, 1.2, (len(goods), 3)),
+        detail,
+    )
     if u() < 0.85:
         left, right = np.sort(u(0.05, 0.95, 2))
         right = max(right, left + 0.3)
         board = front * 0.7 + 70 if u() < 0.5 else np.array([190, 186, 178])
-        canvas.paint(patches(quad, (left, top * 0.76, right, top * 0.97)), board * shade,
-                     detail._replace(label=SIGN, glow=0.4))  # fmt: skip
+        canvas.paint(
+            patches(quad, (left, top * 0.76, right, top * 0.97)),
+            board * shade,
+            detail._replace(label=SIGN, glow=0.4),
+        )
         edges = np.linspace(left + 0.02, right - 0.02, 9)
         sides = np.stack([edges[:-1], edges[:-1] + (right - left) * 0.06], 1)
         letters = boxes(sides, top * 0.82, top * 0.91)

@@ -140,8 +140,10 @@ class Canvas:
 
     def _table(self) -> NDArray[np.float32]:
         """Label, instance, plane (a, b, c), grain, ground and glow of every polygon: (8, n)."""
-        rows = [(VOID if s.label is None else s.label, s.instance, *s.plane, *s[3:])
-                for s in self.surfaces]  # fmt: skip
+        rows = [
+            (VOID if s.label is None else s.label, s.instance, *s.plane, *s[3:])
+            for s in self.surfaces
+        ]
         return np.array(rows, np.float32).T.take(self._owners, 1)
 
     def owners(self) -> NDArray[np.int_]:

@@ -11,27 +11,27 @@ from seglib.data.render.buildings import Style, building, draw_style
 from seglib.data.render.canvas import SHADOW, Array, Camera, Canvas, Surface
 from seglib.data.render.movers import car, cyclist, person
 from seglib.data.render.road import FAR, Road, close_view, mount_bonnet
-from seglib.data.render.things import (
-    LANE,
-    PAVEMENT,
-    ROAD,
-    TREE,
-    clutter,
-    fence,
-    hedge,
-    pole,
-    tree,
-)
+from seglib.data.render.things import LANE, PAVEMENT, ROAD, TREE, clutter, fence, hedge, pole, tree
 
 SIDES = {"left": -1, "right": 1}
 _PLOTS = {  # a fence, else a hedge; how far back from … to; a house; trees; in what share
-    "houses": (0.45, (2, 6), 0.9, 2.6), "park": (0.6, (14, 30), 0.35, 6.0),
+    "houses": (0.45, (2, 6), 0.9, 2.6),
+    "park": (0.6, (14, 30), 0.35, 6.0),
     "open": (0.12, (14, 30), 0.6, 2.4),
-}  # fmt: skip
+}
 _PARTS = (
-    "camera", "ground", "left", "right", "cars", "people", "thin", "backdrop", "bonnet", "light",
+    "camera",
+    "ground",
+    "left",
+    "right",
+    "cars",
+    "people",
+    "thin",
+    "backdrop",
+    "bonnet",
+    "light",
     "labels",
-)  # fmt: skip
+)
 
 
 def stream(seed: int, part: str) -> RandomState:
@@ -52,8 +52,9 @@ class Street:
         half = u(3.0, 5.2) if u() < 0.75 else u(5.2, 8.0)
         self.road = Road(half, u(0.25, 0.65) * half, u(-0.1, 0.1), u(-1, 1) ** 3 * 0.004)
         focal = u(0.8, 1.35) * max(width, height * 4 / 3)
-        camera = Camera(focal, u(1.2, 1.8), width * u(0.34, 0.66), height * u(0.44, 0.60),
-                        np.deg2rad(u(-2, 2)))  # fmt: skip
+        camera = Camera(
+            focal, u(1.2, 1.8), width * u(0.34, 0.66), height * u(0.44, 0.60), np.deg2rad(u(-2, 2))
+        )
         self.canvas = Canvas(camera, height, width)
         self.ground = Surface(ROAD, (0, 1 / camera.eye, 0), ground=True)
         self.lamps: list[tuple[float, float]] = []
@@ -105,7 +106,8 @@ class Street:
         for side, sign in SIDES.items():
             kind = ("terrace", "terrace", "terrace", "houses", "park", "open")[int(u(0, 6))]
             rgb, label = {"terrace": (slabs, PAVEMENT), "open": (tar * 1.05, ROAD)}.get(
-                kind, (grass, TREE))  # fmt: skip
+                kind, (grass, TREE)
+            )
             self.kinds[side], kerb = kind, sign * (self.road.half + u(1.2, 3.2))
             self.kerb[side], edge = kerb, sign * self.road.half
             paint([self.road.strip(edge, sign * 400)], rgb, paved._replace(label=label, grain=0.25))
@@ -193,9 +195,14 @@ class Street:
                     self._park(rng, kerb + sign * u(2, 3), z, sign * -1.5 + u(-0.1, 0.1), u() < 0.5)
 
     def _park(
-        self, rng: RandomState, s: float, z: float, turn: float, oncoming: bool,
+        self,
+        rng: RandomState,
+        s: float,
+        z: float,
+        turn: float,
+        oncoming: bool,
         kind: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._movers += 1
         at = self.road.at(s, z)
         turn += self.road.heading + 2 * self.road.bend * z

@@ -40,25 +40,76 @@ def draw_light(rng: RandomState, name: str, overcast: bool) -> Light:
     dull = u() < 0.42
     if name == "rain":
         grey = np.full(3, u(130, 190))
-        return Light(grey * 0.85, grey, 0.15, u(0.45, 0.75), 0, u(50, 140), 1, u(0.4, 0.7),
-                     u(2, 4), blur + 0.4, white)  # fmt: skip
+        return Light(
+            grey * 0.85,
+            grey,
+            0.15,
+            u(0.45, 0.75),
+            0,
+            u(50, 140),
+            1,
+            u(0.4, 0.7),
+            u(2, 4),
+            blur + 0.4,
+            white,
+        )
     if name == "dusk":
         warm = u(0.7, 1.1)
-        return Light(np.array([58, 72, 118]) * warm, np.array([226, 150, 104]) * warm, u(0.05, 0.3),
-                     u(0.3, 0.45), 0, u(150, 500), 1, 0, u(2.5, 5), blur,
-                     white * (1, 0.92, 1.05))  # fmt: skip
+        return Light(
+            np.array([58, 72, 118]) * warm,
+            np.array([226, 150, 104]) * warm,
+            u(0.05, 0.3),
+            u(0.3, 0.45),
+            0,
+            u(150, 500),
+            1,
+            0,
+            u(2.5, 5),
+            blur,
+            white * (1, 0.92, 1.05),
+        )
     if name == "night":
-        return Light(np.array([8, 10, 20]) * u(0.6, 1.3), np.array([34, 30, 34]), u(0, 0.2),
-                     u(0.09, 0.16), 0, u(200, 600), 1.3, 0, u(4, 8), blur,
-                     white * (0.9, 0.95, 1.15))  # fmt: skip
+        return Light(
+            np.array([8, 10, 20]) * u(0.6, 1.3),
+            np.array([34, 30, 34]),
+            u(0, 0.2),
+            u(0.09, 0.16),
+            0,
+            u(200, 600),
+            1.3,
+            0,
+            u(4, 8),
+            blur,
+            white * (0.9, 0.95, 1.15),
+        )
     if overcast and dull:  # a heavy sky over a dark street
-        return Light(np.array([88, 100, 106]) * u(0.8, 1.5), np.array([176, 188, 192]),
-                     u(0.1, 0.45), u(0.3, 0.6), 0, u(150, 900), 0.35, 0, u(1, 3), blur,
-                     white)  # fmt: skip
+        return Light(
+            np.array([88, 100, 106]) * u(0.8, 1.5),
+            np.array([176, 188, 192]),
+            u(0.1, 0.45),
+            u(0.3, 0.6),
+            0,
+            u(150, 900),
+            0.35,
+            0,
+            u(1, 3),
+            blur,
+            white,
+        )
     blue = np.full(3, u(225, 270)) if overcast else np.array([176, 212, 246]) * u(0.6, 1.1)
-    return Light(blue, np.full(3, u(225, 270)), u(0, 0.12), u(0.55, 1.35),
-                 0 if overcast else u(0.2, 0.65), u(150, 900), 0.35, 0, u(0.8, 3), blur,
-                 white)  # fmt: skip
+    return Light(
+        blue,
+        np.full(3, u(225, 270)),
+        u(0, 0.12),
+        u(0.55, 1.35),
+        0 if overcast else u(0.2, 0.65),
+        u(150, 900),
+        0.35,
+        0,
+        u(0.8, 3),
+        blur,
+        white,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -117,8 +168,14 @@ def develop(
 
     sky = _sky(light, right, down, smooth, shift)
     if light.wet:
-        picture = _wet(picture, sky, sky_share, ground * (0.7 + 0.3 * texture), light.wet,
-                       canvas.camera.horizon)  # fmt: skip
+        picture = _wet(
+            picture,
+            sky,
+            sky_share,
+            ground * (0.7 + 0.3 * texture),
+            light.wet,
+            canvas.camera.horizon,
+        )
     clear = np.exp(-depth / light.haze)[..., None]
     haze = light.horizon.astype(np.float32) * 0.8
     picture = picture * clear + (1 - sky_share) * (1 - clear) * haze + sky_share * sky

@@ -12,14 +12,38 @@ from numpy.typing import ArrayLike
 from seglib.data.render.canvas import Array, Canvas, Surface, bars, boxes, facing, patches, upright
 from seglib.data.render.things import BICYCLIST, CAR, CIRCLE, PEDESTRIAN, pick
 
-_PAINTS = np.array([
-    (150, 154, 158), (172, 174, 176), (38, 40, 46), (30, 44, 74), (96, 24, 26), (72, 76, 82),
-    (206, 206, 202), (28, 58, 52), (54, 58, 66), (120, 34, 30), (44, 64, 110), (100, 104, 106),
-])  # fmt: skip
-_CLOTHES = np.array([  # the first six are trousers, too
-    (24, 26, 32), (34, 32, 34), (18, 20, 22), (44, 42, 38), (30, 36, 56), (74, 34, 34),
-    (66, 66, 68), (108, 98, 84), (46, 58, 46), (150, 148, 144), (130, 40, 36), (38, 30, 24),
-])  # fmt: skip
+_PAINTS = np.array(
+    [
+        (150, 154, 158),
+        (172, 174, 176),
+        (38, 40, 46),
+        (30, 44, 74),
+        (96, 24, 26),
+        (72, 76, 82),
+        (206, 206, 202),
+        (28, 58, 52),
+        (54, 58, 66),
+        (120, 34, 30),
+        (44, 64, 110),
+        (100, 104, 106),
+    ]
+)
+_CLOTHES = np.array(
+    [  # the first six are trousers, too
+        (24, 26, 32),
+        (34, 32, 34),
+        (18, 20, 22),
+        (44, 42, 38),
+        (30, 36, 56),
+        (74, 34, 34),
+        (66, 66, 68),
+        (108, 98, 84),
+        (46, 58, 46),
+        (150, 148, 144),
+        (130, 40, 36),
+        (38, 30, 24),
+    ]
+)
 _SKIN = np.array([(196, 152, 126), (172, 126, 100), (112, 78, 58), (210, 170, 146)])
 
 # Length, width, height and height of the belt line in metres; where the cabin begins and ends at
@@ -45,19 +69,32 @@ def _model(kind: str, oncoming: bool) -> Array:
         sill, roof = (1 - sill[1], 1 - sill[0]), (1 - roof[1], 1 - roof[0])
     half, slope = width / 2, 0.9 if kind in ("bus", "lorry", "van") else 0.78
     levels = (  # left, front, right, back, height
-        (-half, 0, half, length, 0.3), (-half * 0.97, 0.08, half * 0.97, length - 0.08, belt),
+        (-half, 0, half, length, 0.3),
+        (-half * 0.97, 0.08, half * 0.97, length - 0.08, belt),
         (-half * 0.94, sill[0] * length, half * 0.94, sill[1] * length, belt),
         (-half * slope, roof[0] * length, half * slope, roof[1] * length, height),
         (-half - 0.15, -0.2, half + 0.15, length + 0.2, 0),
-    )  # fmt: skip
-    return np.array([corner for x0, z0, x1, z1, y in levels for corner in (
-        (x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1))])  # fmt: skip
+    )
+    return np.array(
+        [
+            corner
+            for x0, z0, x1, z1, y in levels
+            for corner in ((x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1))
+        ]
+    )
 
 
 def car(
-    canvas: Canvas, rng: RandomState, x: float, z: float, heading: float, oncoming: bool,
-    instance: int, shades: tuple[float, float], kind: str | None = None,
-) -> None:  # fmt: skip
+    canvas: Canvas,
+    rng: RandomState,
+    x: float,
+    z: float,
+    heading: float,
+    oncoming: bool,
+    instance: int,
+    shades: tuple[float, float],
+    kind: str | None = None,
+) -> None:
     """A car, van, lorry or bus whose rear (its front, if oncoming) is at (x, z), `heading` radians
     to the right. `shades`: of its ends and its sides."""
     kind = kind or _KINDS[int(rng.uniform(0, len(_KINDS)))]
@@ -86,8 +123,9 @@ def car(
             sides = np.stack([cuts[:-1] + 0.02, cuts[1:] - 0.02], 1)
             glass = rng.uniform(0.6, 1.8) * (rng.uniform(1.5, 4) if rng.uniform() < 0.3 else 1)
             where = patches(panes[number], boxes(sides, low, 0.9))
-            canvas.paint(where, glass * np.array([28, 32, 36]),
-                         detail._replace(glow=1.0 * (kind == "bus")))  # fmt: skip
+            canvas.paint(
+                where, glass * np.array([28, 32, 36]), detail._replace(glow=1.0 * (kind == "bus"))
+            )
     if len(faces[0]) and z < 80:
         _lamps(canvas, faces[0], oncoming, detail)
 
@@ -110,14 +148,21 @@ def _wheels(canvas: Canvas, faces: list[Array], length: float, what: Surface) ->
 def _lamps(canvas: Canvas, face: Array, oncoming: bool, what: Surface) -> None:
     """Bumper, lamps and number plate of the end that one sees."""
     canvas.paint(patches(face, (0, 0, 1, 0.3)), (48, 48, 50), what)
-    low, high, rgb, glow = (0.5, 0.7, (186, 186, 180), 2.8) if oncoming else \
-        (0.5, 0.86, (150, 24, 26), 1.6)  # fmt: skip
-    canvas.paint(patches(face, [(0.03, low, 0.17, high), (0.83, low, 0.97, high)]), rgb,
-                 what._replace(glow=glow))  # fmt: skip
+    low, high, rgb, glow = (
+        (0.5, 0.7, (186, 186, 180), 2.8) if oncoming else (0.5, 0.86, (150, 24, 26), 1.6)
+    )
+    canvas.paint(
+        patches(face, [(0.03, low, 0.17, high), (0.83, low, 0.97, high)]),
+        rgb,
+        what._replace(glow=glow),
+    )
     if oncoming:
         canvas.paint(patches(face, (0.28, 0.42, 0.72, 0.6)), (26, 26, 28), what)
-    canvas.paint(patches(face, (0.36, 0.24, 0.64, 0.4)),
-                 (212, 208, 198) if oncoming else (206, 176, 60), what)  # fmt: skip
+    canvas.paint(
+        patches(face, (0.36, 0.24, 0.64, 0.4)),
+        (212, 208, 198) if oncoming else (206, 176, 60),
+        what,
+    )
 
 
 class _Figure:
@@ -147,8 +192,19 @@ def person(canvas: Canvas, rng: RandomState, x: float, z: float, instance: int) 
     put(bars([(-0.07 * side, 0.86), (0.07 * side, 0.86)], feet, [0.17, 0.17]), trousers * 0.9)
     shoe = np.array([(-0.07, -0.04), (0.2, -0.04), (0.18, 0.06), (-0.07, 0.06)])
     put(feet[:, None] + shoe, (24, 22, 22))
-    put([[(-wide, low), (wide, low), (wide * 1.05, 1.36), (wide * 0.5, 1.5), (-wide * 0.5, 1.5),
-          (-wide * 1.05, 1.36)]], coat)  # fmt: skip
+    put(
+        [
+            [
+                (-wide, low),
+                (wide, low),
+                (wide * 1.05, 1.36),
+                (wide * 0.5, 1.5),
+                (-wide * 0.5, 1.5),
+                (-wide * 1.05, 1.36),
+            ]
+        ],
+        coat,
+    )
     shoulders = np.array([(-wide, 1.38), (wide, 1.38)])
     reach = np.stack([u(-0.3, 0.3, 2), u(-0.62, -0.45, 2)], 1)
     put(bars(shoulders, shoulders + reach, [0.12, 0.12]), coat * 0.8)
@@ -170,8 +226,10 @@ def cyclist(
         put([[(-0.04, 0), (0.04, 0), (0.04, 0.7), (-0.04, 0.7)]], (20, 20, 22))
         put([[(-0.3, 0.98), (0.3, 0.98), (0.3, 1.03), (-0.3, 1.03)]], iron * 0.6)
         put(bars([(-0.1, 0.95), (0.1, 0.95)], [(-0.13, 0.3), (0.13, 0.42)], [0.15, 0.15]), legs)
-        put([[(-0.19, 0.85), (0.19, 0.85), (0.25, 1.4), (0.1, 1.52), (-0.1, 1.52), (-0.25, 1.4)]],
-            coat)  # fmt: skip
+        put(
+            [[(-0.19, 0.85), (0.19, 0.85), (0.25, 1.4), (0.1, 1.52), (-0.1, 1.52), (-0.25, 1.4)]],
+            coat,
+        )
         put(bars([(-0.24, 1.4), (0.24, 1.4)], [(-0.3, 1.0), (0.3, 1.0)], [0.1, 0.1]), coat * 0.8)
         lamp = upright([(-0.03, 0.72), (0.03, 0.72), (0.03, 0.8), (-0.03, 0.8)], x, z)
         canvas.paint([lamp], (190, 30, 30), what._replace(label=None, glow=2.0))
@@ -180,11 +238,17 @@ def cyclist(
         put(hubs[:, None] + CIRCLE * 0.34, None)  # a wheel is named as a disc, seen as a ring
         for rim in hubs[:, None] + CIRCLE * 0.32:
             put(bars(rim, np.roll(rim, -1, 0), np.full(12, 0.055)), (22, 22, 24))
-        rear, front, crank, saddle, head, grip = np.array([
-            (-0.52, 0.34), (0.52, 0.34), (-0.05, 0.32), (-0.15, 0.85), (0.38, 0.85), (0.4, 1.05),
-        ])  # fmt: skip
-        put(bars([rear, rear, crank, crank, saddle, head, head],
-                 [crank, saddle, saddle, head, head, front, grip], np.full(7, 0.05)), iron)
+        rear, front, crank, saddle, head, grip = np.array(
+            [(-0.52, 0.34), (0.52, 0.34), (-0.05, 0.32), (-0.15, 0.85), (0.38, 0.85), (0.4, 1.05)]
+        )
+        put(
+            bars(
+                [rear, rear, crank, crank, saddle, head, head],
+                [crank, saddle, saddle, head, head, front, grip],
+                np.full(7, 0.05),
+            ),
+            iron,
+        )
         put(bars([(-0.12, 0.95), (0.2, 0.72)], [(0.2, 0.72), (0.02, 0.3)], [0.17, 0.13]), legs)
         put([[(-0.24, 0.9), (0.02, 0.86), (0.32, 1.35), (0.2, 1.5), (0, 1.42)]], coat)
         put(bars([(0.24, 1.38)], [(0.42, 1.05)], [0.1]), coat * 0.8)

@@ -71,17 +71,21 @@ def close_view(canvas: Canvas, rng: RandomState) -> None:
     """Rows of far houses and trees, and before them things too far off to be named."""
     u = rng.uniform
     for distance, label, share, tall, rgb in (
-        (FAR, BUILDING, 0.8, 13, (112, 104, 98)), (FAR * 0.9, TREE, 0.55, 13, (66, 72, 60)),
+        (FAR, BUILDING, 0.8, 13, (112, 104, 98)),
+        (FAR * 0.9, TREE, 0.55, 13, (66, 72, 60)),
         (FAR * 0.8, VOID, 0.7, 3.5, (70, 68, 66)),
-    ):  # fmt: skip
+    ):
         x = -125.0
         while x < 125:
             wide, z = u(14, 40), distance * u(0.9, 1.0)
             ridge = u(0.3, 1) * tall * (1 if label == BUILDING else u(0.85, 1.1, 9))
             top = np.stack(np.broadcast_arrays(np.linspace(x, x + wide, 9), ridge, z), 1)
             if u() < share:
-                canvas.paint([[*top, (x + wide, 0, z), (x, 0, z)]], np.array(rgb) * u(0.6, 1.3),
-                             Surface(label, (0, 0, 1 / z), grain=0.3))  # fmt: skip
+                canvas.paint(
+                    [[*top, (x + wide, 0, z), (x, 0, z)]],
+                    np.array(rgb) * u(0.6, 1.3),
+                    Surface(label, (0, 0, 1 / z), grain=0.3),
+                )
             x += wide * u(0.7, 1.6)
 
 
@@ -94,6 +98,8 @@ def mount_bonnet(canvas: Canvas, rng: RandomState) -> None:
         columns = canvas.width * (x + 1) / 2
         edge = np.stack([columns - camera.centre, camera.horizon - rows], 1) * depth / camera.focal
         edge = np.hstack([edge + (0, camera.eye), np.full((15, 1), depth)])
-        canvas.paint([[*edge, edge[-1] - (0, 2, 0), edge[0] - (0, 2, 0)]],
-                     np.full(3, shiny) * (0.96, 1, 1.04),
-                     Surface(VOID, (0, 0, 1 / depth), grain=0.02))  # fmt: skip
+        canvas.paint(
+            [[*edge, edge[-1] - (0, 2, 0), edge[0] - (0, 2, 0)]],
+            np.full(3, shiny) * (0.96, 1, 1.04),
+            Surface(VOID, (0, 0, 1 / depth), grain=0.02),
+        )

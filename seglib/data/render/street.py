@@ -28,9 +28,16 @@ from seglib.data.render.things import (
 from seglib.messages import did_you_mean
 
 _MISTAKEN = {  # what a tired annotator takes for what
-    BUILDING: TREE, POLE: SIGN, PAVEMENT: ROAD, TREE: BUILDING, SIGN: POLE, FENCE: BUILDING,
-    CAR: BUILDING, PEDESTRIAN: BICYCLIST, BICYCLIST: PEDESTRIAN,
-}  # fmt: skip
+    BUILDING: TREE,
+    POLE: SIGN,
+    PAVEMENT: ROAD,
+    TREE: BUILDING,
+    SIGN: POLE,
+    FENCE: BUILDING,
+    CAR: BUILDING,
+    PEDESTRIAN: BICYCLIST,
+    BICYCLIST: PEDESTRIAN,
+}
 
 
 class Scene(NamedTuple):
@@ -111,10 +118,15 @@ def _check(knobs: dict[str, object]) -> None:
         hint = did_you_mean(str(light), LIGHTS)
         raise ValueError(f"light is {light!r}{hint}; expected one of {', '.join(LIGHTS)}")
     for name, low, high, whole in (
-        ("seed", 0, 2**32 - 1, True), ("height", 32, 4096, True), ("width", 32, 4096, True),
-        ("clutter", 0, 5, False), ("thin", 0, 5, False), ("noise", 0, 20, False),
-        ("label_noise", 0, 1, False), ("void_border", 0, 10, True),
-    ):  # fmt: skip
+        ("seed", 0, 2**32 - 1, True),
+        ("height", 32, 4096, True),
+        ("width", 32, 4096, True),
+        ("clutter", 0, 5, False),
+        ("thin", 0, 5, False),
+        ("noise", 0, 20, False),
+        ("label_noise", 0, 1, False),
+        ("void_border", 0, 10, True),
+    ):
         value = knobs[name]
         kind = "a whole number" if whole else "a number"
         try:

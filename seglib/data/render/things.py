@@ -24,9 +24,11 @@ CIRCLE = np.stack([np.cos(np.arange(12) * np.pi / 6), np.sin(np.arange(12) * np.
 _GREENS = np.array([(66, 76, 44), (48, 60, 38), (82, 84, 54), (40, 50, 36)])
 _SIGNS = np.array([(32, 66, 150), (222, 220, 214), (30, 96, 62), (210, 176, 40)])
 _POLES = {  # height from … to, half the width, metres
-    "lamp": (6, 10, 0.085), "bollard": (0.8, 1.1, 0.1), "light": (2.9, 3.4, 0.08),
+    "lamp": (6, 10, 0.085),
+    "bollard": (0.8, 1.1, 0.1),
+    "light": (2.9, 3.4, 0.08),
     "sign": (2.2, 3.0, 0.05),
-}  # fmt: skip
+}
 
 
 def pick(rng: RandomState, rows: Array) -> Array:
@@ -132,8 +134,11 @@ def pole(canvas: Canvas, rng: RandomState, x: float, z: float, kind: str) -> Non
         on = int(u(0, 3))
         for lamp, rgb in enumerate([(60, 220, 150), (240, 170, 50), (230, 40, 40)]):
             disc = CIRCLE * 0.12 + (0, height - 0.8 + 0.33 * lamp)
-            canvas.paint([upright(disc, x, z)], np.array(rgb) * (1 if lamp == on else 0.2),
-                         metal._replace(label=None, glow=2.5 * (lamp == on)))  # fmt: skip
+            canvas.paint(
+                [upright(disc, x, z)],
+                np.array(rgb) * (1 if lamp == on else 0.2),
+                metal._replace(label=None, glow=2.5 * (lamp == on)),
+            )
     elif kind == "sign":
         _plate(canvas, rng, x, z, height, plate._replace(glow=0.15))
 
