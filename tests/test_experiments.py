@@ -411,7 +411,7 @@ def test_a_changed_fingerprint_starts_the_part_anew(tmp_path):
 
 
 def test_changed_data_leave_the_arms_that_do_not_use_them(repository):
-    data = {"Toy": "data", "Other": "code.py"}
+    data = {"Toy": "./data", "Other": "f g"}
     for arm in ("Toy", "Other", "both Toy and Other"):
         job = job_in(repository, data=data)
         job.once(arm, 0, dict)
