@@ -79,11 +79,11 @@ def report(script: str, rows: list[Row], instead: str | None = None) -> None:
     if "--record" in sys.argv and instead is not None:
         print(f"not recorded: measured on {instead}")
     elif "--record" in sys.argv:
-        from seglib.paths import written_beside
+        from seglib.util.paths import atomic_write
 
         content = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
         content = dict(sorted({**content, Path(script).stem: entry}.items()))
-        with written_beside(RECORD) as temporary:
+        with atomic_write(RECORD) as temporary:
             text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8")
 
@@ -100,7 +100,7 @@ def stored(row: Row) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     import torch
 
-    from seglib.machine import describe_machine
+    from seglib.util.machine import describe_machine
 
     found = describe_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     found["peers"] = {}

@@ -22,8 +22,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import torch
 from _report import Row, report
 
-from seglib import distributed
 from seglib.data import make_loader
+from seglib.engine import distributed
 from seglib.models import UNet
 from seglib.training import fit
 

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from _report import Row, report
 
-from seglib.compute import Compute, make_optimizer, optimizer_step
+from seglib.engine.precision import Compute, make_optimizer, optimizer_step
 from seglib.losses import CrossEntropyLoss
 from seglib.models import UNet
 

@@ -41,10 +41,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from seglib.data import CamVid, FolderDataset, make_loader
-from seglib.machine import half_precision
 from seglib.models import UNet
 from seglib.training import fit
 from seglib.transforms import train_transform
+from seglib.util.machine import half_precision
 
 SIZE, BATCH, EPOCHS, RATE = (96, 128), 8, 6, 3e-3
 CLASSES = [f"class {i}" for i in range(11)]

@@ -25,16 +25,16 @@ from typing import Any
 
 import torch
 
-from seglib.checkpoints import DataSpec, load_checkpoint, save_checkpoint
 from seglib.data import RenderedStreets, Streets, make_loader
 from seglib.data.loader import EpochSampler, SampleKey
+from seglib.engine.artifacts import revision
+from seglib.engine.checkpoints import DataSpec, load_checkpoint, save_checkpoint
 from seglib.losses import CombinedLoss
-from seglib.machine import describe_machine
 from seglib.models import create_model
-from seglib.paths import written_beside
-from seglib.runlog import revision
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
+from seglib.util.machine import describe_machine
+from seglib.util.paths import atomic_write
 
 HOME = Path(__file__).resolve().parent
 MODEL = "deeplabv3plus"
@@ -131,7 +131,7 @@ def main() -> None:
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     manifest = json.loads(text)
     for name, content in ((path.with_suffix(".json").name, text), ("README.md", card(manifest))):
-        with written_beside(options.out / name) as temporary:
+        with atomic_write(options.out / name) as temporary:
             temporary.write_text(content, encoding="utf-8", newline="\n")
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; test mIoU {manifest['scores']}")
 

@@ -25,9 +25,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # works without an installation, too
 
 from seglib.data import Scans, Streets  # noqa: E402
-from seglib.data.embedded import EmbeddedDataset  # noqa: E402
 from seglib.data.palettes import VOID_COLOUR  # noqa: E402
-from seglib.progress import progress  # noqa: E402
+from seglib.data.sets import EmbeddedDataset  # noqa: E402
+from seglib.util.progress import progress  # noqa: E402
 
 SETS: dict[str, type[EmbeddedDataset]] = {"streets": Streets, "scans": Scans}
 VOID = 255

@@ -40,7 +40,7 @@ from arms import RENDERED_SLICES, RENDERING, InMemory
 from records import Job, Part, main, summary_table
 
 from seglib.data import RenderedScans, RenderedStreets, Scans, Streets
-from seglib.models.norms import to_group_norm
+from seglib.models.blocks import to_group_norm
 from seglib.transforms import eval_transform
 
 SCENES = (8, 24, 80)

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from torch.utils.data import Subset
 
 from seglib.data import RenderedStreets, class_statistics, make_loader
-from seglib.data.base import SegmentationDataset
+from seglib.data.dataset import SegmentationDataset
 from seglib.losses import CrossEntropyLoss, class_weights
 from seglib.metrics import Scores
 from seglib.models.unet import UNet
-from seglib.paths import written_beside
-from seglib.progress import progress
 from seglib.training import evaluate, fit
 from seglib.transforms import TrainTransform, train_transform
+from seglib.util.paths import atomic_write
+from seglib.util.progress import progress
 
 # What decides a trained network's scores (see fingerprints.py)
 LOOP = (
-    "make_scheduler train_epoch epoch_randomness mass batches.shares grouped make_optimizer "
+    "make_scheduler train_epoch epoch_randomness loss_denominator batch_weights grouped make_optimizer "
     "optimizer_step SampleKey EpochSampler make_loader resize_image resize_mask _centres normalise "
     "cut_window EvalTransform TrainTransform train_transform"
 )
@@ -84,7 +84,7 @@ def rendered_streets(settings: Mapping[str, Any], transform: Any) -> InMemory:
     if not path.exists():
         stored = InMemory.copy_of(scenes)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(path) as temporary, open(temporary, "wb") as handle:
+        with atomic_write(path) as temporary, open(temporary, "wb") as handle:
             np.savez(handle, images=stored.images, masks=stored.masks)
         for stale in set(path.parent.glob(f"{name}_*.npz")) - {path}:  # of another renderer
             stale.unlink()

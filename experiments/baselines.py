@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from seglib.metrics import ConfusionMatrix, Scores
-from seglib.progress import progress
 from seglib.transforms import resize_image, resize_mask
+from seglib.util.progress import progress
 
 VOID = 255
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from seglib.data import make_loader
 from seglib.losses import CombinedLoss
+from seglib.metrics.scores import Scores
 from seglib.models import create_model, freeze
-from seglib.scores import Scores
 from seglib.training import evaluate, fit
 
 MODEL = "deeplabv3plus"

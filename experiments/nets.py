@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from seglib.borders import error_by_distance
 from seglib.data import class_statistics, make_loader
 from seglib.losses import CrossEntropyLoss, class_weights
+from seglib.metrics.boundary import error_by_distance
 from seglib.models.unet import UNet
 from seglib.training import fit
 
@@ -92,7 +92,7 @@ def label_maps(model: nn.Module, data: InMemory, indices: Sequence[int]) -> list
 
 
 def border_errors(model: nn.Module, data: InMemory, edges: Sequence[float]) -> list[float]:
-    """The share of wrong pixels by their distance to a border (see seglib.borders)."""
+    """The share of wrong pixels by their distance to a border (see seglib.metrics.boundary)."""
     truths = [data[i][1].numpy() for i in range(len(data))]
     found = error_by_distance(label_maps(model, data, range(len(data))), truths, edges)
     return [round(float(value), 5) for value in found]

@@ -29,8 +29,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from fingerprints import ROOT, fingerprint
 
-from seglib.data.embedded import EmbeddedDataset
-from seglib.paths import written_beside
+from seglib.data.sets import EmbeddedDataset
+from seglib.util.paths import atomic_write
 
 FOLDER = ROOT / "results" / "experiments"
 TRIALS = ROOT / "runs" / "experiments"  # ignored by git: runs with other settings
@@ -89,7 +89,7 @@ class Record:
         machines = {**content["machines"], name: here}
         content["machines"] = {key: machines[key] for key in machines if key in used}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text(as_json(content), encoding="utf-8", newline="\n")
 
 
@@ -105,7 +105,7 @@ def describe_here() -> dict[str, Any]:
     """Hardware, threads, versions and revision, once a process."""
     import torch
 
-    from seglib.machine import describe_machine
+    from seglib.util.machine import describe_machine
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine = describe_machine(device)

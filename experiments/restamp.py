@@ -24,7 +24,7 @@ from typing import Any
 from fingerprints import ROOT
 from records import FOLDER, Record, as_json, revision
 
-from seglib.paths import written_beside
+from seglib.util.paths import atomic_write
 
 VARY = {"seconds", "load", "machine", "fingerprint", "fit_seconds", "images_per_second"}
 
@@ -103,7 +103,7 @@ def main(name: str, old: str, arguments: list[str]) -> None:
     content.setdefault("restamped", []).append(
         {"from": old, "to": revision(), "equal": " ".join(arguments)}
     )
-    with written_beside(record.path) as temporary:
+    with atomic_write(record.path) as temporary:
         temporary.write_text(as_json(content), encoding="utf-8", newline="\n")
     print(f"{name}: equal, restamped")
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seglib.boundary import BoundaryCounts
-from seglib.calibration import CalibrationCounts
 from seglib.data import make_loader
+from seglib.engine.schedules import make_scheduler
 from seglib.metrics import ConfusionMatrix
+from seglib.metrics.boundary import BoundaryCounts
+from seglib.metrics.calibration import CalibrationCounts
 from seglib.models.unet import UNet
-from seglib.schedules import make_scheduler
 from seglib.training import epoch_randomness, train_epoch
 
 

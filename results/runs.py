@@ -19,8 +19,8 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
 
     Settings, machine and revision are those that the run itself wrote when it began (run.json).
     """
-    from seglib.checkpoints import load_checkpoint, read_content
     from seglib.data import DATASETS, make_loader
+    from seglib.engine.checkpoints import load_checkpoint, read_content
     from seglib.training import evaluate
     from seglib.transforms import eval_transform
 

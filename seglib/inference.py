@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seglib.models.modes import eval_mode
+from seglib.models.freezing import eval_mode
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, check_image, normalise, resize_image
 
 

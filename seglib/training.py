@@ -19,19 +19,20 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from seglib import batches, checks, distributed, memory
-from seglib.checkpoints import DataSpec
-from seglib.compute import Compute, optimizer_step
 from seglib.data.loader import SampleKey
-from seglib.history import History
-from seglib.interrupt import Interrupted, Position, Signals
-from seglib.losses import CrossEntropyLoss, check_labels
-from seglib.metrics import ConfusionMatrix, Scores
-from seglib.models.freezing import backbone_of, frozen
-from seglib.models.modes import eval_mode
-from seglib.progress import progress
-from seglib.run import Run, model_settings
-from seglib.schedules import PER_STEP
+from seglib.engine import accumulation, distributed, memory, validation
+from seglib.engine.checkpoints import DataSpec
+from seglib.engine.history import History
+from seglib.engine.precision import Compute, optimizer_step
+from seglib.engine.schedules import PER_STEP
+from seglib.engine.signals import Interrupted, StopOnSignal
+from seglib.engine.state import EpochProgress, Run, model_settings
+from seglib.losses.check import check_labels
+from seglib.losses.pixels import CrossEntropyLoss
+from seglib.metrics.confusion import ConfusionMatrix
+from seglib.metrics.scores import Scores
+from seglib.models.freezing import backbone_of, eval_mode, frozen
+from seglib.util.progress import progress
 
 
 def fit(
@@ -115,12 +116,12 @@ def fit(
         "ema": ema,
         "sync_batchnorm": sync_batchnorm or None,
     }
-    checks.check_settings(settings)
+    validation.check_settings(settings)
     backbone = backbone_of(model) if freeze_epochs else model
     compute = Compute.of(model, amp, channels_last)
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)
-    checks.check_ignore_index(ignore_index, train_loader.dataset, loss)
-    settings |= {"loss": repr(loss), **checks.loader_settings(train_loader), **(config or {})}
+    validation.check_ignore_index(ignore_index, train_loader.dataset, loss)
+    settings |= {"loss": repr(loss), **validation.loader_settings(train_loader), **(config or {})}
     run = Run.prepare(model, compute, settings, train_loader, out)
     run.open(resume)
     history, scheduler = run.history, run.scheduler
@@ -129,7 +130,7 @@ def fit(
     net: Any = distributed.wrapped(model, compute.device, sync_batchnorm, freeze_epochs > 0)
     net = torch.compile(net) if compile else net  # what the steps call
 
-    with Signals(out is not None, compute.device) as stop:
+    with StopOnSignal(out is not None, compute.device) as stop:
         for epoch in range(len(history.rows), epochs):
             if patience is not None and history.epochs_since_best() >= patience:
                 break
@@ -139,7 +140,7 @@ def fit(
                 with (
                     epoch_randomness(seed, epoch, compute.device),
                     resting,
-                    batches.epoch_from(train_loader, epoch, run.at.step),
+                    accumulation.epoch_from(train_loader, epoch, run.at.step),
                 ):
                     row["train_loss"], images = train_epoch(
                         net,
@@ -157,7 +158,7 @@ def fit(
                         at=run.at,
                         stop=stop,
                     )
-                checks.check_weights(model, epoch + 1)
+                validation.check_weights(model, epoch + 1)
                 row |= run.extras(images)
                 if val_loader is not None:
                     distributed.same_buffers(run.result)
@@ -168,7 +169,7 @@ def fit(
             except Interrupted:
                 run.pause()
                 raise
-            row = distributed.agreed({**row, "seconds": run.seconds()})
+            row = distributed.broadcast_from_first({**row, "seconds": run.seconds()})
             history.add(row)
             if schedule == "plateau":
                 scheduler.step(row[history.best_key])
@@ -191,43 +192,47 @@ def train_epoch(
     scaler: Any = None,
     accumulate: int = 1,
     average: AveragedModel | None = None,
-    at: Position | None = None,
-    stop: Signals | None = None,
+    at: EpochProgress | None = None,
+    stop: StopOnSignal | None = None,
 ) -> tuple[float, int]:
     """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images.
 
     `average` follows the weights; `at` is where the pass begins, and is moved along with it;
     `stop` may end it after a step.
     """
-    compute, at = compute or Compute.of(model), at or Position()
+    compute, at = compute or Compute.of(model), at or EpochProgress()
     device = compute.device
     model.train()
-    rest = batches.remaining(loader, at, device, ignore_index)
+    rest = accumulation.remaining(loader, at, device, ignore_index)
     with progress(rest, desc=label, unit="batch", initial=at.step, total=len(loader)) as bar:
-        for group in batches.grouped(bar, accumulate):  # the batches of one step
+        for group in accumulation.grouped(bar, accumulate):  # the batches of one step
             targets = [compute.target(target) for _, target in group]
-            shares = batches.shares(loss, targets, ignore_index, accumulate)
+            shares = accumulation.batch_weights(loss, targets, ignore_index, accumulate)
             optimizer.zero_grad(set_to_none=True)
             for i, (images, labels) in enumerate(group):
                 share, mass = shares[i]
                 with (
-                    memory.explained(images, compute.amp, accumulate, distributed.world()),
+                    memory.explain_out_of_memory(
+                        images, compute.amp, accumulate, distributed.world()
+                    ),
                     distributed.alone(model, until_last=i + 1 < len(group)),
                 ):
                     logits = compute.logits(model, images)  # (N, C, H, W)
                     if at.step == 0:
-                        checks.check_batch(logits, labels, loader.dataset)
+                        validation.check_batch(logits, labels, loader.dataset)
                     if device.type != "cpu":
                         check_labels(labels, logits.shape[1], ignore_index)
                     value = loss(logits, targets[i])  # scalar
                     number = value.item()
                     if not math.isfinite(number):
-                        raise FloatingPointError(checks.not_finite(number, loader, at.step, images))
+                        raise FloatingPointError(
+                            validation.not_finite(number, loader, at.step, images)
+                        )
                     value = value if share == 1 else value * share
                     (value if scaler is None else scaler.scale(value)).backward()
                 at.add(number, mass, len(images))
                 bar.set_postfix_str(f"loss {at.mean:.3f}", refresh=False)
-            with memory.explained(images, compute.amp, accumulate, distributed.world()):
+            with memory.explain_out_of_memory(images, compute.amp, accumulate, distributed.world()):
                 stepped = optimizer_step(model, optimizer, clip, scaler)
             if not stepped:
                 at.skipped += 1
@@ -269,32 +274,32 @@ def run_evaluation(
     per_image: bool = False,
     *,
     compute: Compute | None = None,
-    stop: Signals | None = None,
+    stop: StopOnSignal | None = None,
 ) -> tuple[Scores, float]:
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
     compute = compute or Compute.of(model)
     dataset = getattr(loader, "dataset", None)
-    checks.check_ignore_index(ignore_index, dataset, loss)
+    validation.check_ignore_index(ignore_index, dataset, loss)
     matrix, total, mass = None, 0.0, 0.0
     everyones = distributed.everyones_batches(loader)
     with eval_mode(model), torch.inference_mode():
         bar = progress(loader, desc="evaluate", unit="batch")
         for number, (images, labels) in enumerate(bar):
-            with memory.explained(images, compute.amp):
+            with memory.explain_out_of_memory(images, compute.amp):
                 logits = compute.logits(model, images)  # (N, C, H, W)
             if matrix is None:
-                checks.check_batch(logits, labels, dataset)
+                validation.check_batch(logits, labels, dataset)
                 matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
             if compute.device.type != "cpu":
                 check_labels(labels, logits.shape[1], ignore_index)
             target = compute.target(labels)  # (N, H, W)
             matrix.update(logits, target)
             if loss is not None:
-                count = batches.mass(loss, target, ignore_index)
+                count = accumulation.loss_denominator(loss, target, ignore_index)
                 total, mass = total + loss(logits, target).item() * count, mass + count
             if stop is not None and number < everyones:
                 stop.check()
-    classes = distributed.highest(0 if matrix is None else matrix.num_classes)
+    classes = distributed.max_over_processes(0 if matrix is None else matrix.num_classes)
     if classes == 0:
         raise ValueError("the loader gave no batch: its data set is empty")
     matrix = matrix or ConfusionMatrix(classes, ignore_index, per_image)

@@ -19,15 +19,15 @@ import torch
 from PIL import Image
 from toys import CLASSES, Toy, tiny_model, tiny_run
 
-from seglib import course
-from seglib.__main__ import main
-from seglib.checkpoints import load_checkpoint, load_model, save_checkpoint
+from seglib.cli.main import main
+from seglib.cli.settings import read_settings
+from seglib.course import doctor as course
 from seglib.data import CamVid, FolderDataset, make_loader
+from seglib.engine.checkpoints import load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss, class_weights
 from seglib.metrics import ConfusionMatrix
 from seglib.models import UNet, create_model
-from seglib.settings import read_settings
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 

@@ -442,7 +442,7 @@ def test_a_missing_data_set_is_told_once_and_is_no_error(tmp_path, capsys, monke
     from seglib.data import CamVid
 
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path))
-    monkeypatch.setattr("seglib.paths.data_roots", lambda root=None: [Path(root or tmp_path)])
+    monkeypatch.setattr("seglib.util.paths.data_roots", lambda root=None: [Path(root or tmp_path)])
     job = job_in(tmp_path)
     assert job.open(CamVid, "train") is None and job.open(CamVid, "test") is None
     said = capsys.readouterr().out

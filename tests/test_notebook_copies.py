@@ -47,7 +47,7 @@ for path in commands.lessons([]):
 # ---------------------------------------------------------------- the machinery itself
 
 TOY = """
-from seglib.exercises.base import Lesson, NotYet
+from seglib.exercises.kit import Lesson, NotYet
 
 LESSON = Lesson("07", outcomes=("add", "double", "tell"))
 

@@ -18,7 +18,7 @@ from notebook_rules import FRAME, IGNORED, TECHNICAL, Page
 from PIL import Image
 
 from seglib import exercises
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = commands.lessons([])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seglib.__main__ import main
+from seglib.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = sorted((ROOT / "results" / "runs").glob("*.json"))

@@ -11,7 +11,7 @@ from torch import nn
 from toys import Toy, tiny_model, tiny_run
 
 from seglib.data.loader import make_loader
-from seglib.history import History
+from seglib.engine.history import History
 from seglib.losses import CrossEntropyLoss
 from seglib.models import UNet
 from seglib.training import epoch_randomness, evaluate, fit

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seglib.checkpoints import load_checkpoint
 from seglib.data import Streets, make_loader
+from seglib.engine.checkpoints import load_checkpoint
 from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
 from seglib.transforms import eval_transform

@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 USE = """
 import runpy, sys
 import seglib, torch
-from seglib import paths
+from seglib.util import paths
 from seglib.data import Scans, Streets
 from seglib.models import create_model
-from seglib.records import read_record
+from seglib.course.records import read_record
 
 print(seglib.__file__)
 print(paths.checkout())

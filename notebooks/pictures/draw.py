@@ -14,7 +14,7 @@ from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLo
 from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
 from seglib.plotting import colorize, legend, show_predictions
-from seglib.records import label_map, read_record, values
+from seglib.course.records import label_map, read_record, values
 from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent

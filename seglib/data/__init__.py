@@ -4,16 +4,13 @@ Cheap to import: PyTorch and albumentations are loaded where they are used. (`do
 exported: `seglib.data.download` is the module that it is in.)
 """
 
-from seglib.data.base import FolderDataset, SegmentationDataset
+from seglib.data.dataset import FolderDataset, SegmentationDataset
 from seglib.data.download import DownloadError
-from seglib.data.files import read_image, read_mask
 from seglib.data.loader import EpochSampler, SampleKey, make_loader
-from seglib.data.named import NamedDataset
-from seglib.data.public import CamVid, Ultrasound
+from seglib.data.reading import read_image, read_mask
 from seglib.data.rendered import RenderedScans, RenderedStreets
-from seglib.data.scans import Scans
+from seglib.data.sets import CamVid, NamedDataset, Scans, Streets, Ultrasound
 from seglib.data.statistics import ClassStatistics, Report, class_statistics
-from seglib.data.streets import Streets
 
 __all__ = [
     "DATASETS",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from seglib.memory import free_memory
+from seglib.util.machine import free_memory
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}

@@ -21,10 +21,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from seglib import paths
 from seglib.data.sources import SOURCES, Source, manifest_digest, shortfalls, verify
-from seglib.messages import did_you_mean
-from seglib.progress import progress as progress_bar
+from seglib.util import paths
+from seglib.util.progress import progress as progress_bar
+from seglib.util.suggest import did_you_mean
 
 __all__ = ["SOURCES", "DownloadError", "Source", "download", "manifest_digest", "verify"]
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seglib.data.base import SegmentationDataset, Transform
+from seglib.data.dataset import SegmentationDataset, Transform
 from seglib.data.palettes import SCAN_CLASSES, SCAN_PALETTE, STREET_CLASSES, STREET_PALETTE
-from seglib.messages import did_you_mean
+from seglib.util.suggest import did_you_mean
 
 _WHITE = np.array([[255, 255, 255]], dtype=np.uint8)  # lane markings
 

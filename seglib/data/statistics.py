@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seglib.progress import progress as progress_bar
+from seglib.util.progress import progress as progress_bar
 
 if TYPE_CHECKING:
-    from seglib.data.base import SegmentationDataset
+    from seglib.data.dataset import SegmentationDataset
 
 
 @dataclass(frozen=True, eq=False)

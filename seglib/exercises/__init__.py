@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 
 
 def lessons() -> list[Lesson]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seglib.exercises.base import NotYet, show
-from seglib.records import paired_difference, read_record, values
+from seglib.course.records import paired_difference, read_record, values
+from seglib.exercises.kit import NotYet, show
 
 RARE = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
 BASE, WEIGHTED = "cross-entropy", "cross-entropy, median weights"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from seglib.exercises.base import NotYet, show
-from seglib.records import interval, paired_difference, read_record, values
+from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.exercises.kit import NotYet, show
 
 ARMS = {
     "z": "zero-shot",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from seglib.exercises.base import NotYet, show
+from seglib.exercises.kit import NotYet, show
 
 RUNS = {
     "cross-entropy, 4 %": "C",
@@ -51,7 +51,7 @@ def curves_figure() -> Figure:
     """Recall and precision of the lesion in four recorded runs, panels A to D."""
     import matplotlib.pyplot as plt
 
-    from seglib.records import read_record, values
+    from seglib.course.records import read_record, values
 
     record = read_record("03_losses")
     figure, axes = plt.subplots(

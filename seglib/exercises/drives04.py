@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seglib.exercises.base import NotYet, call, show
+from seglib.exercises.kit import NotYet, call, show
 
 GAP, SHARE, LEFT_OUT = 60.0, (0.15, 0.35), 0.20
 STEP = 4.0  # seconds from frame to frame

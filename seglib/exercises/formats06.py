@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from seglib.exercises.base import NotYet, show
+from seglib.exercises.kit import NotYet, show
 
 # ---------------------------------------------------------------- formats
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from seglib.exercises.base import NotYet, call, number, show
+from seglib.exercises.kit import NotYet, call, number, show
 from seglib.models.unet import Up
 
 # ---------------------------------------------------------------- 1: parameters
@@ -256,9 +256,9 @@ def error_panels() -> Figure:
     """Photo, truth, and four error maps by letter; the predictions of D are shifted."""
     import matplotlib.pyplot as plt
 
+    from seglib.course.records import label_map, read_record, values
     from seglib.data import Streets
     from seglib.plotting import colorize, error_map, paint_errors
-    from seglib.records import label_map, read_record, values
     from seglib.transforms import resize_image, resize_mask
 
     record, streets = read_record("02_unet"), Streets("test")

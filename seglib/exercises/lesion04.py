@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seglib.exercises.base import NotYet, call, show
+from seglib.exercises.kit import NotYet, call, show
 
 OPERATE = 100.0  # mm²: from here on
 LOWEST, EQUAL = 0.85, 0.005  # of Dice: what is asked, and how far two may differ

@@ -6,7 +6,7 @@ from seglib.exercises import judges01 as judges
 from seglib.exercises import scores01 as scores
 from seglib.exercises import shrink01 as shrink
 from seglib.exercises import solutions01 as solutions
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 from seglib.exercises.judges01 import six_pairs
 
 __all__ = ["LESSON", "six_pairs", "summary"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seglib.exercises import judges02, smallnet02, solutions02
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 from seglib.exercises.judges02 import error_panels
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seglib.exercises import advice03, curves03, dice03, judges03, ownloss03, solutions03
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 from seglib.exercises.curves03 import curves_figure
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seglib.exercises import drives04, judges04, lesion04, matrix04, size04, solutions04
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 from seglib.exercises.drives04 import Frame, driving_log
 from seglib.exercises.lesion04 import lesion
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seglib.exercises import choose05, freeze05, heads05, sight05, solutions05
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 
 __all__ = ["LESSON", "choose", "field", "freeze", "rates", "replace_head", "summary", "taps"]
 

@@ -11,7 +11,7 @@ from seglib.exercises import (
     solutions06,
     steps06,
 )
-from seglib.exercises.base import Lesson
+from seglib.exercises.kit import Lesson
 from seglib.exercises.formats06 import gradients
 from seglib.exercises.loops06 import causes, loop
 from seglib.exercises.steps06 import step_parts

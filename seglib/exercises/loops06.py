@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from seglib.exercises import faulty06
-from seglib.exercises.base import NotYet, show
+from seglib.exercises.kit import NotYet, show
 
 FAULTS = {"A": "clip", "B": "step", "C": "scale", "D": "zero", "E": "skip"}
 CAUSES = {

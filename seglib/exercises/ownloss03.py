@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from seglib.data import RenderedScans
-from seglib.exercises.base import NotYet, call, number, show
-from seglib.metrics import Scores
+from seglib.exercises.kit import NotYet, call, number, show
+from seglib.metrics.scores import Scores
 
 BAR, SEEDS, TRAIN, HIDDEN = 0.70, (51, 52), range(160), range(5000, 5030)
 EPOCHS, SIZE = 6, 64

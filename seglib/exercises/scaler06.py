@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seglib.exercises.base import NotYet, call, number, show
+from seglib.exercises.kit import NotYet, call, number, show
 
 State = tuple[float, float, bool]  # scale, good, taken
 Machine = Callable[[float, float, bool, int], State]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seglib.exercises.base import NotYet, number, show
-from seglib.records import read_record, values
+from seglib.course.records import read_record, values
+from seglib.exercises.kit import NotYet, number, show
 
 WIDTH = 0.02  # of the interval
 UNITS = {"scenes": ("frame_width", 60), "drives": ("drive_width", 24)}  # from this size on

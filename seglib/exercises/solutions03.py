@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
-from seglib.losses import CombinedLoss
+from seglib.losses.combined import CombinedLoss
 
 
 def soft_dice(logits, target):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from seglib.exercises.base import NotYet, number, show
+from seglib.exercises.kit import NotYet, number, show
 
 PARTS = {"data": 60, "forward": 20, "backward": 36, "optimiser": 4}  # ms, made up
 REMEDIES: dict[str, dict[str, float]] = {  # what a part takes then

@@ -9,16 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from seglib.messages import did_you_mean
 from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
+from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
-from seglib.models.hub import SMPModel
 from seglib.models.lraspp import LRASPP
 from seglib.models.pretrained import KINDS, fill, load_pretrained, load_streets
 from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
-from seglib.models.wrapped import ARCHITECTURES, TorchvisionModel
+from seglib.util.suggest import did_you_mean
 
 __all__ = [
     "LRASPP",

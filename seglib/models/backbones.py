@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from seglib.messages import did_you_mean
-from seglib.models.norms import to_group_norm
+from seglib.models.blocks import to_group_norm
+from seglib.util.suggest import did_you_mean
 
 BACKBONES = (
     "resnet18",

@@ -2,19 +2,127 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from seglib.models.aspp import ASPP, check_rates
 from seglib.models.backbones import Backbone
-from seglib.models.layers import auxiliary, conv_norm, fcn_head, resize_to, separable
+from seglib.models.blocks import (
+    PooledBatchNorm,
+    auxiliary,
+    conv_norm,
+    fcn_head,
+    make_norm,
+    resize_to,
+    separable,
+)
+
+
+def valid_taps(height: int, width: int, rate: int) -> float:
+    """Of the 9 taps of a 3×3 convolution of that rate, how many meet the map and not its padding.
+
+    The mean over all positions of a height × width map: 9 on an endless one, 1 where the rate is
+    as large as the map, and the convolution no more than a 1×1.
+
+    >>> [round(valid_taps(6, 8, rate), 2) for rate in (1, 6, 12)]
+    [7.33, 1.5, 1.0]
+    """
+    rows = 1 + 2 * max(0, height - rate) / height  # mean number of the 3 rows inside
+    columns = 1 + 2 * max(0, width - rate) / width
+    return rows * columns
+
+
+def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
+    """Warn, naming them, of branches whose 3×3 convolution has fewer than two valid taps."""
+    taps = {rate: valid_taps(height, width, rate) for rate in rates}
+    few = {rate: count for rate, count in taps.items() if count < 2}
+    if not few:
+        return
+    fine = [rate for rate in range(1, max(few)) if valid_taps(height, width, rate) >= 2]
+    remedy = f"choose atrous_rates up to {fine[-1]}, " if fine else ""
+    one = len(few) == 1
+    warnings.warn(
+        f"on a feature map of {height}×{width} the ASPP {'branch' if one else 'branches'} of rate "
+        f"{', '.join(map(str, few))} {'has' if one else 'have'} "
+        f"{', '.join(f'{count:.1f}' for count in few.values())} of 9 taps inside on average, so "
+        f"hardly more than a 1×1 convolution; {remedy}larger images or a smaller output_stride",
+        stacklevel=2,
+    )
+
+
+class Pooled(nn.Sequential):
+    """The branch that sees the whole image: its mean, 1×1 convolution, norm, ReLU, everywhere.
+
+    With norm="batch" and a batch of one image, training uses the running statistics here. Nothing
+    is lost: what this branch adds is constant over the image, and the BatchNorm behind all branches
+    subtracts it again in such a step.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            PooledBatchNorm(out_channels) if norm == "batch" else make_norm(norm, out_channels),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).expand(-1, -1, *x.shape[-2:])  # (N, C, h, w)
+
+
+class ASPP(nn.Module):
+    """A 1×1 convolution, one 3×3 for each rate and the image's mean, side by side, then mixed.
+
+    Chen et al., 2017 (arXiv:1706.05587); with `separable_convs` as in DeepLabv3+ (2018,
+    arXiv:1802.02611). Takes (N, in_channels, h, w), returns (N, channels, h, w). Warns on a map
+    so small that a branch has fewer than two valid taps.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        rates: Sequence[int],
+        channels: int = 256,
+        norm: str = "batch",
+        separable_convs: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.rates = check_rates(rates)
+        branches: list[nn.Module] = [conv_norm(in_channels, channels, norm=norm)]
+        for rate in self.rates:
+            branches.append(
+                separable(in_channels, channels, rate, norm)
+                if separable_convs
+                else conv_norm(in_channels, channels, 3, rate, norm)
+            )
+        self.convs = nn.ModuleList([*branches, Pooled(in_channels, channels, norm)])
+        width = len(self.convs) * channels
+        self.project = nn.Sequential(*conv_norm(width, channels, norm=norm), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        warn_of_few_taps(x.shape[-2], x.shape[-1], self.rates)
+        x = torch.cat([branch(x) for branch in self.convs], dim=1)  # (N, branches·channels, h, w)
+        return self.project(x)  # (N, channels, h, w)
+
+
+def check_rates(rates: Sequence[int]) -> tuple[int, ...]:
+    """The rates as a tuple; ValueError unless they are whole numbers from 1 up."""
+    found = tuple(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else ()
+    if not found or any(not isinstance(rate, int) or rate < 1 for rate in found):
+        raise ValueError(
+            f"found atrous_rates={rates!r}, expected whole numbers from 1 up, such as (6, 12, 18)"
+        )
+    return found
 
 
 class DeepLabV3(nn.Module):
     """Chen et al., 2017 (arXiv:1706.05587): a dilated backbone, ASPP, enlarged in one step.
 
     The paper's rates are (6, 12, 18) at output stride 16 and twice of them at 8, for images of
-    513×513; small images need small ones (see `seglib.models.aspp.valid_taps`). Takes images
+    513×513; small images need small ones (see `valid_taps`). Takes images
     (N, 3, H, W) of any size, returns logits (N, num_classes, H, W); built with `aux=True`,
     `model(images, return_aux=True)` also gives those of a small head on the stage before (for a
     loop of your own: `fit` trains the logits alone).

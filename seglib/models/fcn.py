@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
-from seglib.models.layers import resize_to
+from seglib.models.blocks import resize_to
 
 
 class FCN32s(nn.Module):

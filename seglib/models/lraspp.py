@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
-from seglib.models.layers import conv_norm, resize_to
+from seglib.models.blocks import conv_norm, resize_to
 
 
 class LRASPPHead(nn.Module):

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seglib.paths import data_roots, find_dataset
-from seglib.progress import shown
+from seglib.util.paths import data_roots, find_dataset
+from seglib.util.progress import shown
 
 KINDS = ("backbone", "coco", "streets")
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.models.layers import conv_norm
+from seglib.models.blocks import conv_norm
 
 WIDTHS, CONVOLUTIONS = (1, 2, 4, 8, 8), (2, 2, 3, 3, 3)  # of VGG-16, in base_channels
 

@@ -6,22 +6,11 @@ are padded, so that the output has the input's size, and each is followed by a n
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def make_norm(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer: "batch", "group" (4 channels or more a group) or "none"."""
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    if kind == "group":
-        return nn.GroupNorm(math.gcd(32, channels // 4) if channels % 4 == 0 else 1, channels)
-    if kind == "none":
-        return nn.Identity()
-    raise ValueError(f'found norm={kind!r}, expected "batch", "group" or "none"')
+from seglib.models.blocks import make_norm
 
 
 class DoubleConv(nn.Sequential):

@@ -12,8 +12,8 @@ script `figure.savefig("name.png")`.
 
 from seglib.plotting.arrays import VOID_COLOUR, as_image, colorize, error_map
 from seglib.plotting.charts import plot_class_shares, plot_confusion_matrix, plot_history
-from seglib.plotting.pictures import legend, paint_errors, show_predictions, show_samples
-from seglib.plotting.regions import Label, overlay, place_labels
+from seglib.plotting.grids import legend, paint_errors, show_predictions, show_samples
+from seglib.plotting.overlay import Label, overlay, place_labels
 
 __all__ = [
     "VOID_COLOUR",

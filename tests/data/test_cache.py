@@ -9,9 +9,9 @@ import pytest
 from test_main import write_folder
 from toys import CLASSES
 
-from seglib.__main__ import main
+from seglib.cli.main import main
 from seglib.data import FolderDataset, Streets, cache, make_loader
-from seglib.data import base as base_module
+from seglib.data import dataset as base_module
 from seglib.transforms import eval_transform, train_transform
 
 PAIR = 4 * 24 * 32  # bytes of a decoded pair of Toy

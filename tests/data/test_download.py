@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from local_server import CONTENT, PREFIX, TOY, Site, archive, serve
 
-from seglib import paths
 from seglib.data import download as module
 from seglib.data.download import DownloadError, download
 from seglib.data.sources import SOURCES
+from seglib.util import paths
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglib.__main__ import main
+from seglib.cli.main import main
 from seglib.data import DATASETS, Scans, Streets, class_statistics, read_mask
-from seglib.data.embedded import EmbeddedDataset
 from seglib.data.palettes import SCAN_PALETTE, STREET_PALETTE, VOID_COLOUR
+from seglib.data.sets import EmbeddedDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 BOTH = pytest.mark.parametrize("kind", [Streets, Scans])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seglib.data import read_image, read_mask
-from seglib.data.files import pair_files
+from seglib.data.pairing import pair_files
 from seglib.data.palettes import check_palette
 
 LABELS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)

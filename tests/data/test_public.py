@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seglib.data import CamVid, Ultrasound, class_statistics, public
+from seglib.data import CamVid, Ultrasound, class_statistics
+from seglib.data import sets as public
 from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, ULTRASOUND_CLASSES
 from seglib.data.sources import SOURCES
 
@@ -25,7 +26,7 @@ def test_absent_data_names_places_and_remedies(
 ) -> None:
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "named"))
     places = [tmp_path / "named", tmp_path / "cache"]
-    monkeypatch.setattr("seglib.paths.data_roots", lambda root=None: places)
+    monkeypatch.setattr("seglib.util.paths.data_roots", lambda root=None: places)
     with pytest.raises(FileNotFoundError) as caught:
         CamVid("train")
     for place in places:

@@ -23,7 +23,7 @@ import commands  # noqa: E402
 import notebook_rules  # noqa: E402
 
 from seglib import exercises  # noqa: E402
-from seglib.exercises.base import Exercise, Lesson, Outcome  # noqa: E402
+from seglib.exercises.kit import Exercise, Lesson, Outcome  # noqa: E402
 
 
 class Case(NamedTuple):

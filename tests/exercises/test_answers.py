@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import answers
 
 from seglib import exercises
-from seglib.exercises.base import CORRECT, NOT_ATTEMPTED, NOT_YET
+from seglib.exercises.kit import CORRECT, NOT_ATTEMPTED, NOT_YET
 
 CASES = [
     answers.Case(lesson.number, name, "solution")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from seglib.exercises import curves03, dice03, judges03, lesson03, ownloss03, solutions03
-from seglib.exercises.base import NOT_YET, NotYet
+from seglib.exercises.kit import NOT_YET, NotYet
 from seglib.losses import CrossEntropyLoss, DiceLoss
 
 # ---------------------------------------------------------------- by hand, and soft Dice
@@ -67,7 +67,7 @@ def made_up_record():
 
 
 def test_the_figure_has_recall_and_precision_in_four_panels(monkeypatch):
-    monkeypatch.setattr("seglib.records.read_record", lambda name: made_up_record())
+    monkeypatch.setattr("seglib.course.records.read_record", lambda name: made_up_record())
     figure = lesson03.curves_figure()
     assert [axis.get_title() for axis in figure.axes] == list("ABCD")
     for axis in figure.axes:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from seglib.exercises import judges04, matrix04, size04
-from seglib.exercises.base import NotYet
-from seglib.scores import Scores
+from seglib.exercises.kit import NotYet
+from seglib.metrics.scores import Scores
 
 
 def bootstrap(unit, count):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seglib.exercises import freeze05, heads05, lesson05, sight05
-from seglib.exercises.base import CORRECT, NOT_YET
+from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.models import freeze
 
 

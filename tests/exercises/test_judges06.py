@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seglib.exercises import accumulate06, dice06, faulty06, formats06, lesson06, loops06, scaler06
-from seglib.exercises.base import CORRECT, NOT_YET
+from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.losses import CrossEntropyLoss
 
 # ---------------------------------------------------------------- formats

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seglib.models.aspp import ASPP, check_rates, valid_taps, warn_of_few_taps
-from seglib.models.layers import separable
-from seglib.models.norms import PooledBatchNorm, to_group_norm
+from seglib.models.blocks import PooledBatchNorm, separable, to_group_norm
+from seglib.models.deeplab import ASPP, check_rates, valid_taps, warn_of_few_taps
 
 
 def brute_force(height, width, rate):

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models as zoo
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from seglib.checkpoints import load_model, save_checkpoint
+from seglib.engine.checkpoints import load_model, save_checkpoint
 from seglib.models import (
     LRASPP,
     DeepLabV3,
@@ -24,7 +24,7 @@ from seglib.models import (
     is_model,
     model_options,
 )
-from seglib.models.norms import to_group_norm
+from seglib.models.blocks import to_group_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
 

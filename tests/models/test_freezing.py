@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from toys import Toy, tiny_run
 
-from seglib.checkpoints import load_checkpoint
 from seglib.data.loader import make_loader
+from seglib.engine.checkpoints import load_checkpoint
 from seglib.models import create_model, freeze, parameter_groups, unfreeze
 from seglib.models.freezing import frozen, is_frozen
 from seglib.training import evaluate, fit

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from seglib.checkpoints import load_model, save_checkpoint
+from seglib.engine.checkpoints import load_model, save_checkpoint
 from seglib.models import create_model, model_options, parameter_groups
 
 NAME = "smp:unet/resnet18"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision import models as zoo
 
-from seglib.checkpoints import load_model, save_checkpoint
+from seglib.engine.checkpoints import load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.models import create_model
 from seglib.models.pretrained import fill, weights_url

@@ -5,10 +5,10 @@ import torch
 from test_main import NAMES, write_folder
 from torchvision import models as zoo
 
-from seglib.__main__ import main
-from seglib.checkpoints import load_model, read_content
+from seglib.cli.main import main
+from seglib.cli.settings import read_settings
+from seglib.engine.checkpoints import load_model, read_content
 from seglib.models.pretrained import weights_url
-from seglib.settings import read_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seglib import losses as ours
+from seglib.losses import pixels as ours
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 PACKAGES = {

@@ -23,7 +23,7 @@ import metric_properties  # noqa: E402
 import peers  # noqa: E402
 import properties  # noqa: E402
 
-from seglib.paths import written_beside  # noqa: E402
+from seglib.util.paths import atomic_write  # noqa: E402
 
 # What is no defect, but defined in another way
 OTHERWISE = {
@@ -180,7 +180,7 @@ def compare(now: dict[str, Any]) -> int:
 
 
 def write(record: dict[str, Any]) -> int:
-    with written_beside(RECORD) as path:
+    with atomic_write(RECORD) as path:
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
     print("focal without focus / cross-entropy:", record["focal without focus / cross-entropy"])

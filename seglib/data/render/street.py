@@ -25,7 +25,7 @@ from seglib.data.render.things import (
     SIGN,
     TREE,
 )
-from seglib.messages import did_you_mean
+from seglib.util.suggest import did_you_mean
 
 _MISTAKEN = {  # what a tired annotator takes for what
     BUILDING: TREE,

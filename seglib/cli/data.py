@@ -1,0 +1,131 @@
+"""The commands that look at data, and how options name a data set or a device."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seglib.data import SegmentationDataset
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from seglib.course.doctor import doctor
+
+    return 0 if doctor().ok else 1
+
+
+def download(options: argparse.Namespace) -> int:
+    from seglib.data import DATASETS
+    from seglib.data.download import download
+    from seglib.data.sets import EmbeddedDataset
+
+    dataset = DATASETS.get(options.data)
+    if dataset is not None and issubclass(dataset, EmbeddedDataset):
+        folder = dataset("train", root=options.root).root
+        print(f"{options.data} comes with the course: it is complete in {folder}")
+    else:
+        print(f"{options.data} is complete in {download(options.data, options.root)}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    if options.images or options.masks:
+        if not (options.images and options.masks and options.classes):
+            raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
+        folders = Path(options.images), Path(options.masks)
+        dataset: Any = open_folder(options, *folders, incomplete=True)
+    elif options.data == "folder":
+        dataset = open_folder(options, *split_folders(options, options.split), incomplete=True)
+    else:
+        dataset = open_dataset(options)
+    report = dataset.check()
+    print(report.table())
+    return 0 if report.ok else 1
+
+
+def exercises(options: argparse.Namespace) -> int:
+    from seglib.exercises import table
+
+    print(table())
+    return 0
+
+
+def open_dataset(
+    options: Any, split: str | None = None, transform: Any = None
+) -> SegmentationDataset:
+    """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT.
+
+    Uses .data, .root, .classes, .label_map, .palette, .cache where there is one, and .split unless
+    `split` is given.
+    """
+    from seglib.data import DATASETS
+    from seglib.util.suggest import did_you_mean
+
+    split = split or options.split
+    more = {"transform": transform, "cache": getattr(options, "cache", False)}
+    if options.data == "folder":
+        return open_folder(options, *split_folders(options, split), **more)
+    if options.data not in DATASETS:
+        known = [*DATASETS, "folder"]
+        hint = did_you_mean(options.data, known)
+        raise ValueError(f"there is no data set {options.data!r}{hint}")
+    return DATASETS[options.data](split, root=options.root or None, **more)
+
+
+def split_folders(options: Any, split: str) -> tuple[Path, Path]:
+    """ROOT/SPLIT/images and ROOT/SPLIT/masks."""
+    if not options.root or not options.classes:
+        raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
+    base = Path(options.root) / split
+    return base / "images", base / "masks"
+
+
+def open_folder(options: Any, images: Path, masks: Path, **more: Any) -> SegmentationDataset:
+    """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
+    from seglib.data import FolderDataset
+    from seglib.data.palettes import read_palette
+
+    label_map = read_label_map(_names(options.label_map))
+    palette = read_palette(options.palette)
+    return FolderDataset(
+        images, masks, _names(options.classes), label_map=label_map, palette=palette, **more
+    )
+
+
+def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
+    """`("255:1", "7:255")` as {255: 1, 7: 255}."""
+    try:
+        return {int(old): int(new) for old, new in (pair.split(":") for pair in pairs)}
+    except ValueError:
+        raise ValueError(
+            f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1"
+        ) from None
+
+
+def device_of(name: str) -> Any:
+    """The torch.device called `name`; "auto" takes the best one."""
+    import torch
+
+    from seglib.course.setup import best_device
+
+    if name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(
+            f"cannot compute on {name!r}, expected auto, cpu, cuda or mps; try --device cpu "
+            f"({reason})"
+        ) from None
+    return device
+
+
+def _names(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """A comma-separated list, unless it is a tuple already."""
+    if isinstance(text, tuple):
+        return text
+    return tuple(name.strip() for name in text.split(",") if name.strip())

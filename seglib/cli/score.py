@@ -1,0 +1,111 @@
+"""The commands that use a trained network: evaluate and predict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    pass
+from seglib.cli.data import device_of, open_dataset
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    import torch
+
+    from seglib.data import make_loader
+    from seglib.engine.checkpoints import load_checkpoint, make_folder
+    from seglib.training import evaluate
+    from seglib.transforms import eval_transform
+    from seglib.util.paths import atomic_write
+
+    checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
+    data = checkpoint.data
+    if data.size is None:
+        raise ValueError(f"{options.checkpoint} does not say at which size it was trained")
+    transform = eval_transform(*data.size, data.mean, data.std)
+    options.classes = options.classes or ",".join(data.classes)
+    dataset = open_dataset(options, transform=transform)
+    if data.classes and tuple(dataset.classes) != data.classes:
+        raise ValueError(
+            f"{options.checkpoint} was trained for {len(data.classes)} classes "
+            f"({', '.join(data.classes)}), but {options.data} has {dataset.num_classes} "
+            f"({', '.join(dataset.classes)}); choose the data set that it was trained for"
+        )
+    parts: dict[str, Any] = {"all": dataset}
+    if options.per_group:
+        for group in sorted(set(dataset.groups)):
+            members = [i for i, name in enumerate(dataset.groups) if name == group]
+            parts[group] = torch.utils.data.Subset(cast(Any, dataset), members)
+    found = {}
+    for name, part in parts.items():
+        scores = evaluate(checkpoint.model, make_loader(part, options.batch_size))
+        print(
+            f"{options.data} {options.split} at {data.size[0]}×{data.size[1]}, "
+            f"{name} ({len(part)} images): mIoU {scores.miou:.4f}\n{scores.table()}\n"
+        )
+        found[name] = {"images": len(part), **scores.as_dict()}
+    if options.json:
+        make_folder(Path(options.json).parent)
+        with atomic_write(options.json) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def predict(options: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+
+    from seglib.data import read_image
+    from seglib.data.palettes import default_palette
+    from seglib.engine.checkpoints import load_checkpoint, make_folder
+    from seglib.inference import predict
+    from seglib.plotting import overlay
+    from seglib.util.paths import atomic_write
+    from seglib.util.progress import progress
+
+    checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
+    data, out = checkpoint.data, Path(options.out)
+    files = _image_files(options.images)
+    make_folder(out)
+    names, palette = data.classes, np.asarray(data.palette, dtype=np.uint8)
+    if not names:  # trained on a data set without names
+        count = int(cast(Any, checkpoint.model).num_classes)
+        names = tuple(f"class {i}" for i in range(count))
+        palette = default_palette(len(names))
+    for path in progress(files, desc="predict", unit="photo"):
+        image = read_image(path)
+        labels = predict(checkpoint.model, image, data.size, data.mean, data.std)
+        picture = Image.fromarray(
+            overlay(image, labels, palette, alpha=options.alpha, classes=names)
+        )
+        label_map = Image.fromarray(labels, mode="P")
+        label_map.putpalette(palette.tobytes())
+        for kind, content in (("overlay", picture), ("labels", label_map)):
+            with atomic_write(out / f"{path.stem}_{kind}.png") as temporary:
+                content.save(temporary, format="PNG")
+    print(f"{len(files)} photo(s) labelled; overlays and label maps in {out}")
+    return 0
+
+
+def _image_files(places: list[str]) -> list[Path]:
+    """The image files among files and folders; ValueError if two would write the same output."""
+    from seglib.data.reading import IMAGE_SUFFIXES
+
+    files: dict[str, Path] = {}
+    for place in map(Path, places):
+        inside = [place]
+        if place.is_dir():
+            inside = sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise FileNotFoundError(f"{place} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        for path in inside:
+            if path.stem in files:
+                raise ValueError(
+                    f"{files[path.stem]} and {path} would both become {path.stem}_overlay.png; "
+                    "label them in two calls with different --out"
+                )
+            files[path.stem] = path
+    return list(files.values())

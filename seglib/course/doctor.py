@@ -1,0 +1,120 @@
+"""The check-up of a machine: versions, device, data sets, disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from seglib.course.setup import best_device, profile
+from seglib.util.machine import PACKAGES, describe_machine
+from seglib.util.paths import checkout, data_roots, free_bytes, user_cache
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, what was found, "ok", "note" or "problem"."""
+
+    what: str
+    found: str
+    verdict: str = "ok"
+
+
+@dataclass(frozen=True)
+class CheckUp:
+    """The doctor's findings; `ok` unless one of them is a problem."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(f.verdict != "problem" for f in self.findings)
+
+    def table(self) -> str:
+        width = max(len(f.what) for f in self.findings)
+        lines = [f"{f.verdict:<8} {f.what:<{width}}  {f.found}" for f in self.findings]
+        problems = sum(f.verdict == "problem" for f in self.findings)
+        end = "all is well" if self.ok else f"{problems} to mend: the lines marked problem"
+        return "\n".join([*lines, end])
+
+
+def doctor() -> CheckUp:
+    """Look at versions, device, threads, data sets and disk; print a verdict per line."""
+    findings = [*_versions(), *_compute(), *_data_sets(), _disk()]
+    report = CheckUp(tuple(findings))
+    print(report.table())
+    return report
+
+
+def _versions() -> list[Finding]:
+    fit = sys.version_info >= (3, 11)
+    findings = [
+        Finding(
+            "Python",
+            platform.python_version() + ("" if fit else "; the course needs 3.11 or newer"),
+            "ok" if fit else "problem",
+        )
+    ]
+    needed = dict.fromkeys((*PACKAGES, "matplotlib"), "problem")
+    for name, verdict in {**needed, "jupyterlab": "note"}.items():
+        try:
+            findings.append(Finding(name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            remedy = "run `make lab`" if verdict == "problem" else "only needed for the lessons"
+            findings.append(Finding(name, f"not installed; {remedy}", verdict))
+    return findings
+
+
+def _compute() -> list[Finding]:
+    try:
+        import cv2  # noqa: F401  what fails most often: a system library is missing
+        import torch
+        import torchvision
+
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except Exception as error:  # the doctor reports what would crash others
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "torch, torchvision or OpenCV is broken; run `make clean`, then `make lab`"
+        return [Finding("packages work", f"no: {reason}; {remedy}", "problem")]
+    device = best_device()
+    machine = describe_machine(device)
+    try:
+        chosen = Finding("profile", profile())
+    except ValueError as error:
+        chosen = Finding("profile", str(error), "problem")
+    return [
+        Finding("device", f"{device.type}: {machine['hardware']}"),
+        Finding("threads", f"torch uses {machine['threads']} of {os.cpu_count()} cores"),
+        chosen,
+    ]
+
+
+def _data_sets() -> list[Finding]:
+    from seglib.data import DATASETS
+    from seglib.data.sets import EmbeddedDataset
+
+    findings = []
+    for name, dataset in DATASETS.items():
+        folder = dataset.find()
+        if folder is None:
+            verdict = "problem" if issubclass(dataset, EmbeddedDataset) else "note"
+            findings.append(Finding(name, f"not found; {dataset.remedy()}", verdict))
+        else:
+            findings.append(Finding(name, str(folder)))
+    named = os.environ.get("SEGLIB_DATA")
+    if named and not Path(named).expanduser().is_dir():
+        what = f"{named} is no folder; correct or unset it"
+        findings.append(Finding("SEGLIB_DATA", what, "problem"))
+    roots = ", ".join(str(root) for root in data_roots() if root.exists())
+    return [*findings, Finding("data folders", roots or "none yet", "ok" if roots else "note")]
+
+
+def _disk() -> Finding:
+    folder = checkout() or user_cache()
+    free = free_bytes(folder) / 1e9
+    if free < 1:
+        return Finding("disk", f"{free:.1f} GB free at {folder}; downloads need 1 GB", "problem")
+    return Finding("disk", f"{free:.0f} GB free at {folder}")

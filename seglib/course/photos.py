@@ -1,0 +1,129 @@
+"""Real photographs without a download, and masks of ours for two of them.
+
+The pictures lie in scikit-image's wheel and are read there by their path: no network, no cache
+folder, no `pooch`, and scikit-image is not imported. `PHOTOS` says whose they are.
+
+The masks ("cat", "coffee") were drawn by hand, vertex by vertex, on the photo enlarged 7 to 18
+times, laid over it, looked at again and corrected: as far as one can see, within 1 px where an
+edge is sharp (eyes, nose, cup, coffee, spoon) and within 2 px where it is blurred (fur, the shaded
+edge of the saucer). A belt along the outlines is void, and so are three places where nobody can
+tell what is there: out of focus, or too dark. `photo_masks.json` has the vertices, and says at
+each polygon what it takes in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seglib.course.polygons import VOID, polygon_mask
+from seglib.data.palettes import default_palette
+from seglib.data.reading import read_image
+from seglib.util.suggest import did_you_mean
+
+
+class Photo(NamedTuple):
+    """A picture of scikit-image's: file name, what it shows, whose it is and its licence."""
+
+    file: str
+    shows: str
+    licence: str
+
+
+PHOTOS = {
+    "cat": Photo("chelsea.png", "Chelsea the cat", "Stéfan van der Walt; CC0"),
+    "coffee": Photo(
+        "coffee.png", "an espresso, by courtesy of Pikolo Espresso Bar", "Rachel Michetti; CC0"
+    ),
+    "coins": Photo(
+        "coins.png", "Greek coins from Pompeii", "Brooklyn Museum; no known copyright restrictions"
+    ),
+    "cell": Photo(
+        "cell.png",
+        "a cell in saline, quantitative phase image",
+        "Müller et al., doi:10.1364/OE.26.010729; CC0",
+    ),
+    "retina": Photo(
+        "retina.jpg", "a human retina", "Mikael Häggström, doi:10.15347/wjm/2014.008; CC0"
+    ),
+    "astronaut": Photo("astronaut.png", "Eileen Collins", "NASA; public domain"),
+}
+
+
+class PhotoMask(NamedTuple):
+    """Labels uint8 (H, W) with 255 for void, class names, palette uint8 (C, 3), and the outlines.
+
+    `polygons` is what `polygon_mask` draws: (label, vertices (N, 2)) each, in drawing order.
+    """
+
+    mask: NDArray[np.uint8]
+    classes: tuple[str, ...]
+    palette: NDArray[np.uint8]
+    polygons: tuple[tuple[int, NDArray[np.float64]], ...]
+
+
+def photo(name: str) -> NDArray[np.uint8]:
+    """Read one of `PHOTOS`: uint8 (H, W, 3), RGB; grey ones have three equal channels.
+
+    Raises ValueError for an unknown name, ImportError without scikit-image, and FileNotFoundError
+    if that came without its pictures.
+    """
+    if name not in PHOTOS:
+        raise ValueError(f"unknown photo {name!r}{did_you_mean(name, PHOTOS)}")
+    # Not through skimage.data: it takes a second to import, and where `pooch` is installed it looks
+    # into a cache folder first and would download a file that differs from its list of digests.
+    package = importlib.util.find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError(
+            "the photos come with scikit-image, which is not installed; install it: "
+            "python -m pip install scikit-image"
+        )
+    path = Path(package.submodule_search_locations[0]) / "data" / PHOTOS[name].file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no file {path}, where scikit-image keeps this photo; install its wheel again: "
+            "python -m pip install --force-reinstall --no-deps scikit-image"
+        )
+    return read_image(path)
+
+
+def photo_mask(name: str, border: float | None = None) -> PhotoMask:
+    """Our mask of "cat" (background, cat, eye, nose) or "coffee" (background, saucer, cup, …).
+
+    Pixels up to `border` px from a pixel of another class are void, as exact as the outlines are:
+    by default 2 px where cat meets background, 1 px elsewhere; 0 gives every pixel its label,
+    except where nobody can tell.
+    """
+    drawn = json.loads(Path(__file__).with_name("photo_masks.json").read_text(encoding="utf-8"))
+    if name not in drawn:
+        raise ValueError(f"found no mask of ours for {name!r}{did_you_mean(name, drawn)}")
+    if border is not None and not 0 <= border <= 20:
+        raise ValueError(f"found border {border}, expected 0 to 20 px, or None for ours")
+    record = drawn[name]
+    classes = tuple(record["classes"])
+    labels = {"void": VOID} | {word: label for label, word in enumerate(classes)}
+    polygons = tuple((labels[p["label"]], np.array(p["points"], float)) for p in record["polygons"])
+    mask = polygon_mask(polygons, record["height"], record["width"], num_classes=len(classes))
+    widths = record["border"] if border is None else [border] * len(classes)
+    palette = default_palette(len(classes))
+    return PhotoMask(_with_border(mask, np.array(widths, float)), classes, palette, polygons)
+
+
+def _with_border(mask: NDArray[np.uint8], widths: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Make void what is near another class: up to the smaller of both classes' widths (C,), px."""
+    height, width = mask.shape
+    reach = np.append(widths, np.zeros(256 - len(widths)))[mask]  # (H, W), 0 for void
+    result = mask.copy()
+    r = int(widths.max())
+    for dy in range(-r, r + 1):
+        for dx in range(-r, r + 1):
+            here = np.s_[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+            there = np.s_[max(-dy, 0) : height + min(-dy, 0), max(-dx, 0) : width + min(-dx, 0)]
+            near = np.hypot(dy, dx) <= np.minimum(reach[here], reach[there])
+            result[here][near & (mask[here] != mask[there])] = VOID
+    return result

@@ -1,0 +1,140 @@
+"""Outlines to label maps: what an annotation tool does when it exports a mask.
+
+All in whole numbers, so a mask is the same on every machine. OpenCV's `fillPoly` would also paint
+each pixel that the outline passes through: shapes would grow by half a pixel on every side.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+VOID = 255
+
+
+_STEPS = 16  # vertices are rounded to 1/16 px
+
+
+_FARTHEST = 1e6  # px from the corner: beyond it a vertex is a mistake
+
+
+def polygon_mask(
+    polygons: Iterable[tuple[int, ArrayLike]],
+    height: int,
+    width: int,
+    *,
+    num_classes: int = 255,
+    background: int = 0,
+) -> NDArray[np.uint8]:
+    """Draw polygons into a label map: uint8 (height, width), `background` where none is.
+
+    Each polygon is `(label, vertices)`, with vertices (x, y) in pixels, x to the right, y down,
+    and (0, 0) the *centre* of the top left pixel. A pixel gets the label if its centre is inside,
+    so neighbours that share an edge leave no gap and do not overlap. Later polygons cover earlier
+    ones; where an outline crosses itself, what it goes round twice is outside (even–odd rule).
+    Label 255 is void, and a polygon may reach beyond the picture.
+
+    Raises ValueError for labels that are not 0…num_classes−1 or 255, and for polygons with fewer
+    than three vertices, with NaN, with x and y swapped, or without a single pixel.
+
+    >>> polygon_mask([(1, [(0.5, 0.5), (2.5, 0.5), (2.5, 1.5), (0.5, 1.5)])], 3, 4).tolist()
+    [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    if operator.index(height) < 1 or operator.index(width) < 1:
+        raise ValueError(f"found height {height} and width {width}, expected pixels: 1 or more")
+    mask = np.full((height, width), _label(background, num_classes, "background"), np.uint8)
+    for i, (number, points) in enumerate(_pairs(polygons)):
+        label = _label(number, num_classes, f"polygon {i}")
+        vertices = _vertices(points, f"polygon {i}", height, width)
+        inside = _inside(np.round(vertices * _STEPS).astype(np.int64), height, width)
+        if not inside.any():
+            raise ValueError(
+                f"polygon {i} {_extent(vertices)} covers no pixel of the picture, which has width "
+                f"{width} and height {height}; list its corners (x, y) in order, from the top left"
+            )
+        mask[inside] = label
+    return mask
+
+
+def _inside(vertices: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
+    """Which pixel centres are inside, (height, width); vertices (N, 2) in 1/16 px.
+
+    Going along a row from the left, every edge that is crossed changes inside and outside. An edge
+    is crossed by the rows from its upper end on, up to but without its lower end; the first pixel
+    beyond it is the one whose centre is on the edge or to its right.
+    """
+    crossed = np.zeros((height, width + 1), bool)
+    for a, b in zip(vertices, np.roll(vertices, -1, axis=0), strict=True):
+        (x0, y0), (x1, y1) = (a, b) if a[1] < b[1] else (b, a)
+        first, end = (min(max(-(-y // _STEPS), 0), height) for y in (y0, y1))
+        rows = np.arange(first, end)
+        # x = x0 + (16·row − y0)·(x1 − x0)/(y1 − y0) in 1/16 px, rounded up to whole pixels
+        steps = x0 * (y1 - y0) + (_STEPS * rows - y0) * (x1 - x0)
+        columns = -(-steps // (_STEPS * (y1 - y0))) if len(rows) else rows
+        crossed[rows, columns.clip(0, width)] ^= True
+    return np.logical_xor.accumulate(crossed[:, :width], axis=1)
+
+
+def _pairs(polygons: Any) -> Iterator[tuple[Any, Any]]:
+    """Each (label, vertices), or a ValueError that shows how to write it."""
+    for item in polygons:
+        try:
+            label, points = item
+            fits = np.ndim(label) == 0 and np.ndim(points) > 0
+        except (TypeError, ValueError):  # no pair, or a list of unequal things
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"found {str(item)[:60]} where a polygon is expected; pass a list of "
+                "(label, vertices), as in [(1, [(10, 20), (30, 20), (30, 40)])]"
+            )
+        yield label, points
+
+
+def _label(number: Any, num_classes: int, name: str) -> int:
+    """The label as int: 0…num_classes−1 or 255."""
+    try:
+        label = operator.index(number)
+    except TypeError:
+        label = -1
+    if not 0 <= label < num_classes and label != VOID:
+        raise ValueError(
+            f"{name} has label {number!r}, expected a whole number 0–{num_classes - 1}, or "
+            f"{VOID} for void"
+        )
+    return label
+
+
+def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.float64]:
+    """The vertices as float64 (N, 2), or a ValueError that knows the usual mistakes."""
+    vertices = np.asarray(points, float)
+    if vertices.ndim != 2 or vertices.shape[1] != 2:
+        raise ValueError(f"{name} has vertices of shape {vertices.shape}, expected (N, 2): (x, y)")
+    if len(vertices) < 3:
+        raise ValueError(f"{name} has {len(vertices)} vertices, expected at least 3")
+    wild = ~(np.abs(vertices) <= _FARTHEST).all(axis=1)  # NaN fails, too
+    if wild.any():
+        first = int(wild.argmax())
+        raise ValueError(
+            f"vertex {first} of {name} is {tuple(vertices[first].tolist())}, expected two finite "
+            "numbers of pixels; correct it or leave it out"
+        )
+    slack = 0.05 * max(height, width)  # px that a hand may slip over the edge
+    low, high = np.full(2, -slack), np.array([width, height]) - 1 + slack
+    fits, swapped = (((low <= v) & (v <= high)).all() for v in (vertices, vertices[:, ::-1]))
+    if swapped and not fits:
+        raise ValueError(
+            f"{name} {_extent(vertices)} leaves the picture, which has width {width} and height "
+            f"{height}, but fits if x and y are swapped; expected (x, y), not (row, column): "
+            "[(x, y) for y, x in points]"
+        )
+    return vertices
+
+
+def _extent(vertices: NDArray[np.float64]) -> str:
+    (left, top), (right, bottom) = vertices.min(axis=0), vertices.max(axis=0)
+    return f"(x {left:g} to {right:g}, y {top:g} to {bottom:g})"

@@ -1,0 +1,103 @@
+"""The recorded experiments that lessons quote, and what their seeds allow to say."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from seglib.metrics.scores import Interval
+from seglib.util.paths import PACKAGE, checkout
+from seglib.util.suggest import did_you_mean
+
+INSTALLED = PACKAGE / "_data" / "experiments"
+
+
+def records_folder() -> Path:
+    """results/experiments of the checkout, or the copy that the wheel carries."""
+    here = checkout()
+    return here / "results" / "experiments" if here else INSTALLED
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """A record, results/experiments/NAME.json: {"parts": {part: {"settings", "runs"}}, …}.
+
+    Raises FileNotFoundError, naming the nearest record, if there is none of this name.
+    """
+    folder = records_folder()
+    path = folder / f"{name}.json"
+    if not path.exists():
+        known = sorted(found.stem for found in folder.glob("*.json"))
+        raise FileNotFoundError(
+            f"there is no record {name!r} in {folder}{did_you_mean(name, known)}"
+        )
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def values(
+    record: dict[str, Any], part: str, arm: str, read: Callable[[dict[str, Any]], Any]
+) -> dict[int, Any]:
+    """What `read` finds in each run of an arm: {seed: value}, by seed.
+
+    Raises ValueError, naming the nearest arm, if the part has no run of that name.
+    """
+    runs = record["parts"][part]["runs"]
+    found = {run["seed"]: read(run) for run in runs if run["arm"] == arm}
+    if not found:
+        arms = sorted({run["arm"] for run in runs})
+        raise ValueError(f"part {part!r} has no arm {arm!r}{did_you_mean(arm, arms)}")
+    return dict(sorted(found.items()))
+
+
+def interval(numbers: Sequence[float]) -> Interval:
+    """Mean and 95 % interval of Student's t over n ≥ 2 seeds: how sure the *mean* is."""
+    from scipy import stats
+
+    found = np.asarray(numbers, float)
+    if found.ndim != 1 or len(found) < 2:
+        raise ValueError(f"found {found.size} values, expected one for each of two or more seeds")
+    reach = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    mean = found.mean()
+    return Interval(float(mean), float(mean - reach), float(mean + reach), len(found))
+
+
+def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:
+    """Where one more run of the same training falls, from n ≥ 2 runs: with this probability.
+
+    mean ± t · s · √(1 + 1/n), by Student's t (Hahn and Meeker, 1991, Statistical Intervals). A
+    training diverges on another processor, from rounding alone, as it does with another seed, so
+    this is also where a run on the reader's machine is expected. The interval holds a fraction
+    `coverage` of the runs; that of `interval` holds the mean.
+    """
+    from scipy import stats
+
+    found = interval(numbers)
+    spread = float(np.std(np.asarray(numbers, float), ddof=1))
+    reach = float(stats.t.ppf((1 + coverage) / 2, found.units - 1)) * spread
+    reach *= (1 + 1 / found.units) ** 0.5
+    return Interval(found.value, found.value - reach, found.value + reach, found.units)
+
+
+def paired_difference(first: dict[int, float], second: dict[int, float]) -> Interval:
+    """The interval of `first` − `second`, seed by seed: what both arms share cancels out.
+
+    Raises ValueError unless both have the same seeds.
+    """
+    if set(first) != set(second):
+        raise ValueError(
+            f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
+            "needs the same ones"
+        )
+    return interval([first[seed] - second[seed] for seed in sorted(first)])
+
+
+def label_map(text: str) -> NDArray[np.uint8]:
+    """A label map (H, W) that a record keeps as the base64 text of a PNG file."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))), np.uint8)

@@ -1,0 +1,222 @@
+"""From files to arrays: photographs as RGB, masks as labels, and both paired by name.
+
+Masks are where other readers go wrong without a word: a palette PNG that is converted to grey
+gives brightnesses instead of labels, and a coloured mask gives three of them per pixel. Here a
+mask is read as labels, or it is an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
+
+from seglib.data.palettes import check_palette
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+_EXIF_ORIENTATION = 0x0112
+
+
+# What Pillow raises for damaged files, depending on the format and on where the damage is.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read a picture as it is meant to be seen: uint8 (H, W, 3), RGB.
+
+    The orientation that cameras note in EXIF is applied. Grey becomes three equal channels, 16
+    bits are scaled to 8 (not clipped), and what is transparent is laid over black.
+
+    Raises FileNotFoundError, and ValueError if the file is damaged or has no fixed range (float).
+    """
+    picture = _open(Path(path))
+    if picture.mode == "F":
+        raise ValueError(
+            f"image {path} has floating-point pixels, whose range is unknown, but 8 or 16 bits "
+            "are expected; scale it to 0–255 and save it as an 8-bit PNG"
+        )
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.int64)
+        low, high = int(grey.min()), int(grey.max())
+        if low < 0 or high > 65535:
+            raise ValueError(
+                f"image {path} has values from {low} to {high}, but 16 bits hold 0–65535; "
+                "scale it to 0–255 and save it as an 8-bit PNG"
+            )
+        grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)  # 65535 → 255, rounded
+        return np.stack([grey8] * 3, axis=-1)
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        # Dropping the alpha channel instead would show colours that were never meant to be seen.
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    return np.array(picture.convert("RGB"))
+
+
+def read_mask(
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    ignore_index: int = 255,
+    palette: ArrayLike | None = None,
+    label_map: Mapping[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Read a mask as labels: uint8 (H, W).
+
+    A palette PNG gives its indices; a grey mask of 1, 8, 16 or 32 bits its values. A coloured
+    mask needs `palette` (K, 3), whose row k is the colour of label k, to be met exactly.
+    `label_map` then renames labels, all at once: {255: 1} or {11: 255}. With `classes`, every
+    label must be below their number, or `ignore_index`.
+
+    Raises FileNotFoundError, and ValueError for a damaged file, fractions, colours without a
+    palette or outside of it, JPEG, and labels out of range.
+    """
+    path = Path(path)
+    if path.suffix.lower() in _JPEG_SUFFIXES:
+        raise ValueError(_jpeg_mask([path]))
+    raw = _labels_in_file(path, classes, palette)
+    labels = raw
+    if label_map:
+        labels = raw.astype(np.int64)
+        for old, new in label_map.items():
+            labels[raw == old] = new
+    _check_range(path, labels, classes, ignore_index)
+    return labels.astype(np.uint8)
+
+
+def exif_orientation(path: Path) -> int:
+    """The orientation (1 to 8) that the file's EXIF notes; 1, upright, if it notes none."""
+    with Image.open(path) as picture:
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+
+
+def _open(path: Path) -> Image.Image:
+    """Decode the whole file and turn it upright; every kind of damage is one ValueError."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; expected a picture there, check the path")
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path} is too large to be read safely: {error}; cut it up") from error
+    except _DAMAGED as error:
+        raise ValueError(
+            f"cannot read {path} ({path.stat().st_size} bytes): {error or type(error).__name__}; "
+            "expected a whole picture file, replace it or remove it with its partner"
+        ) from error
+
+
+def _labels_in_file(
+    path: Path, classes: Sequence[str] | None, palette: ArrayLike | None
+) -> NDArray[Any]:
+    """The labels (H, W) as the file has them, of an integer type that holds them all."""
+    picture = _open(path)
+    mode = picture.mode
+    if mode == "1":
+        return np.array(picture).astype(np.uint8)
+    if mode in ("P", "L") or mode.startswith("I"):
+        return np.array(picture)
+    if mode == "F":
+        raise ValueError(
+            f"mask {path.name} has floating-point pixels, but labels are whole numbers; if they "
+            "are, save them as uint8: Image.fromarray(labels.astype('uint8'))"
+        )
+    if mode in ("LA", "PA", "RGBA"):
+        alpha = np.asarray(picture.getchannel("A"))
+        if (alpha != 255).any():
+            raise ValueError(
+                f"mask {path.name} is transparent at {np.count_nonzero(alpha != 255)} pixels, "
+                "but a mask needs one label for each; save it without transparency"
+            )
+        if mode != "RGBA":
+            return np.array(picture.getchannel(0))
+    return _labels_of_colours(path, np.asarray(picture.convert("RGB")), classes, palette)
+
+
+def _labels_of_colours(
+    path: Path, rgb: NDArray[np.uint8], classes: Sequence[str] | None, palette: ArrayLike | None
+) -> NDArray[Any]:
+    """Labels (H, W) of the colours (H, W, 3): row numbers of `palette`, met exactly."""
+    if palette is None:
+        grey = bool((rgb == rgb[..., :1]).all())
+        raise ValueError(
+            f"mask {path.name} is a colour picture (RGB)"
+            + (
+                " with three equal channels. They may be labels or brightnesses; if they are "
+                "labels, keep one: Image.fromarray(np.asarray(Image.open(path))[..., 0])"
+                if grey
+                else ", but labels are expected: one number per pixel; pass palette=…, the "
+                "(C, 3) colours of the classes in label order"
+            )
+        )
+    colours = check_palette(palette)
+    codes = _codes(rgb)
+    table = _codes(colours)
+    order = np.argsort(table)
+    place = np.searchsorted(table[order], codes).clip(max=len(table) - 1)
+    labels = order[place]
+    unknown = table[labels] != codes
+    if unknown.any():
+        found, counts = np.unique(codes[unknown], return_counts=True)
+        code = int(found[counts.argmax()])
+        colour = (code >> 16, code >> 8 & 255, code & 255)
+        nearest = int(((colours.astype(int) - colour) ** 2).sum(axis=1).argmin())
+        name = f" {classes[nearest]}" if classes and nearest < len(classes) else ""
+        raise ValueError(
+            f"mask {path.name} has colour {colour} at {counts.max()} pixels, which is not in the "
+            f"palette ({len(found)} such colours at {counts.sum()} pixels); the nearest is label "
+            f"{nearest}{name} {tuple(map(int, colours[nearest]))}; correct the palette, or save "
+            "the mask again without JPEG, blur or smooth edges"
+        )
+    return labels
+
+
+def _codes(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """One number per colour: (..., 3) to (...)."""
+    return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def _check_range(
+    path: Path, labels: NDArray[Any], classes: Sequence[str] | None, ignore_index: int
+) -> None:
+    """Raise ValueError unless every label is that of a class, or `ignore_index`."""
+    limit = 256 if classes is None else len(classes)
+    # `labels >= limit` alone would promote uint8 on every pixel; the extremes usually suffice.
+    if labels.size == 0 or (labels.min() >= 0 and labels.max() < limit):
+        return
+    wrong = labels[((labels < 0) | (labels >= limit)) & (labels != ignore_index)]
+    if not wrong.size:
+        return
+    found, counts = np.unique(wrong, return_counts=True)
+    more = f" (and labels {_some([str(v) for v in found[1:]])})" if len(found) > 1 else ""
+    known = "uint8 holds 0–255" if classes is None else f"the data set has {_described(limit)}"
+    raise ValueError(
+        f"mask {path.name} has label {found[0]} at {counts[0]} pixels{more}, but {known} and "
+        f"ignore_index {ignore_index}; remap it (label_map={{{found[0]}: …}}) or pass classes=…"
+    )
+
+
+def _described(number: int) -> str:
+    return f"{number} classes (0–{number - 1})" if number > 1 else "1 class (0)"
+
+
+def _jpeg_mask(paths: Sequence[Path]) -> str:
+    return (
+        f"found JPEG masks ({_some([path.name for path in paths])}), but JPEG changes pixel "
+        "values, so labels are lost; export the masks again as PNG from where they were drawn"
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,260 @@
+"""Training in several processes, one for each GPU: what they tell each other, and who gets what.
+
+    torchrun --nproc_per_node 4 -m seglib train RECIPE --out DIR
+
+The batch of the recipe is cut among the processes: the same images in the same order with the
+same augmentation as in one. Gradients are weighed by the valid pixels of all processes, so that
+the weights are those of one process, to rounding, where the network sees images one by one (norm
+"group") and the loss is a mean over pixels. BatchNorm normalises each process's part by itself
+(`sync_batchnorm` does it together, on GPUs); batch-wise Dice and Lovász are those of the parts.
+
+Everything here is of no effect in a single process, so the training loop reads the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from seglib.data.loader import EpochSampler, SampleKey
+from seglib.models.freezing import freeze, is_frozen
+
+
+def world() -> int:
+    """The number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number among them; number 0 writes the files and prints."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def total(*numbers: float) -> list[float]:
+    """The sums of `numbers` over all processes, the same on each."""
+    return _reduced(numbers, "SUM")
+
+
+def max_over_processes(number: int) -> int:
+    """The highest `number` of all processes."""
+    return int(_reduced((number,), "MAX")[0])
+
+
+def gather(value: Any) -> list[Any]:
+    """Everyone's `value`, by rank."""
+    values: list[Any] = [value]
+    if world() > 1:
+        values = [None] * world()
+        dist.all_gather_object(values, value)
+    return values
+
+
+def _reduced(numbers: Any, operation: str) -> list[float]:
+    if world() == 1:
+        return list(numbers)
+    tensor = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
+    return [float(value) for value in tensor.tolist()]
+
+
+def wait() -> None:
+    """Go on when everyone has come here: files of the first process are written then."""
+    if world() > 1:
+        dist.barrier()
+
+
+def broadcast_from_first(value: Any) -> Any:
+    """The first process's `value`, on all of them."""
+    values = [value]
+    if world() > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def same_buffers(model: nn.Module) -> None:
+    """Give everyone the first process's buffers: BatchNorm's statistics are of its part only."""
+    for buffer in model.buffers() if world() > 1 else ():
+        dist.broadcast(buffer.detach(), src=0)
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[str]:
+    """Join the processes that torchrun has started; gives the name of this one's device.
+
+    Tensors on GPUs travel through nccl, numbers and CPUs' tensors through gloo, so that a GPU does
+    not wait for numbers. Without torchrun this does nothing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        if local >= count:
+            raise ValueError(
+                f"found process {local + 1} on this machine, but {count} GPU(s); use "
+                f"--nproc_per_node {count}, or --device cpu"
+            )
+        torch.cuda.set_device(local)
+        device, backend = f"cuda:{local}", "cpu:gloo,cuda:nccl"
+    elif device in ("auto", "cpu"):
+        device, backend = "cpu", "gloo"
+    else:
+        raise ValueError(
+            f"found device {device!r} for several processes, expected auto, cpu or "
+            "cuda: each takes the one of its number"
+        )
+    dist.init_process_group(backend)
+    try:
+        yield device
+    except KeyboardInterrupt:  # all of them leave
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # (not after an error: it might wait for the others for ever)
+
+
+def wrapped(
+    model: nn.Module, device: torch.device, sync_batchnorm: bool = False, resting: bool = False
+) -> nn.Module:
+    """The model for the training steps: in several processes its gradients are averaged.
+
+    With `resting` some parameters have no gradient for a while: a backbone, say. Auxiliary heads
+    never have one.
+    """
+    if sync_batchnorm and device.type != "cuda":
+        raise ValueError(
+            f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
+            "only; use norm='group', which needs no other images"
+        )
+    if world() == 1:
+        return model
+    if sync_batchnorm:
+        asleep = {name for name, part in model.named_modules() if is_frozen(part)}
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        for name, part in model.named_modules():  # (they are new, and awake)
+            if name in asleep and isinstance(part, nn.SyncBatchNorm):
+                freeze(part)
+    devices = [device] if device.type == "cuda" else None
+    unused = resting or any(name.startswith("aux") for name, _ in model.named_parameters())
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=devices, find_unused_parameters=unused
+    )
+
+
+def alone(model: nn.Module, until_last: bool) -> AbstractContextManager[Any]:
+    """Gradients are added up here and not yet averaged, but in the last batch of a step."""
+    unsynced: Any = getattr(model, "no_sync", None)
+    return unsynced() if until_last and unsynced is not None else nullcontext()
+
+
+class Share(EpochSampler):
+    """This process's part of each batch of a sampler; the first parts are the larger ones."""
+
+    def __init__(self, whole: EpochSampler, batch_size: int, drop_last: bool) -> None:
+        super().__init__(whole.indices, whole.shuffle, whole.seed)
+        self.whole, self.whole_batch, self.drop_last = whole, batch_size, drop_last
+        self.batch = self._part(batch_size).stop - self._part(batch_size).start
+        full, rest = divmod(len(whole), batch_size)
+        rest = 0 if drop_last else rest
+        self.steps = full + (rest > 0)  # of everyone; the last may be without us
+        self.length = full * self.batch + self._part(rest).stop - self._part(rest).start
+
+    def _part(self, size: int) -> slice:
+        """What of a batch of `size` is ours."""
+        each, more = divmod(size, world())
+        first = rank() * each + min(rank(), more)
+        return slice(first, first + each + (rank() < more))
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        super().set_epoch(epoch, start)
+        self.whole.set_epoch(epoch, start // self.batch * self.whole_batch)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        keys = iter(self.whole)
+        while batch := list(islice(keys, self.whole_batch)):
+            if len(batch) == self.whole_batch or not self.drop_last:
+                yield from batch[self._part(len(batch))]
+
+
+class Block(EpochSampler):
+    """A part of a sampler's samples in one piece, so that the parts follow each other in order."""
+
+    def __init__(self, whole: Any, count: int) -> None:
+        self.whole = whole
+        ends = [count * i // world() for i in range(world() + 1)]
+        self.first, self.last = ends[rank()], ends[rank() + 1]
+        self.smallest = min(ends[i + 1] - ends[i] for i in range(world()))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.whole), self.first, self.last)
+
+
+def share(loader: Any) -> Any:
+    """A loader of this process's part of each of its batches, for training."""
+    if world() == 1:
+        return loader
+    if not isinstance(getattr(loader, "sampler", None), EpochSampler):
+        raise ValueError(
+            f"found a loader with a {type(getattr(loader, 'sampler', None)).__name__} "
+            "for several processes; make it with seglib.data.make_loader, whose "
+            "order all processes know"
+        )
+    if loader.batch_size < world() or len(loader.sampler) < world():
+        raise ValueError(
+            f"found batches of {loader.batch_size} out of {len(loader.sampler)} images for "
+            f"{world()} processes; each needs an image of its own: use a larger batch size or "
+            "fewer processes"
+        )
+    sampler = Share(loader.sampler, loader.batch_size, loader.drop_last)
+    return _like(loader, sampler, sampler.batch)
+
+
+def share_evaluation(loader: Any) -> Any:
+    """A loader of this process's part of all images, each of which goes to one process only."""
+    if world() == 1 or loader is None:
+        return loader
+    known = EpochSampler, torch.utils.data.SequentialSampler
+    if not isinstance(getattr(loader, "sampler", None), known):
+        raise ValueError(
+            "several processes can only share a loader whose order they know; make "
+            "it with seglib.data.make_loader"
+        )
+    count = len(loader.sampler)
+    if loader.drop_last:
+        count -= count % loader.batch_size
+    return _like(loader, Block(loader.sampler, count), loader.batch_size)
+
+
+def everyones_batches(loader: Any) -> float:
+    """How many batches of an evaluation all processes have: only in these can they go in step."""
+    if world() == 1:
+        return math.inf
+    return math.ceil(loader.sampler.smallest / loader.batch_size)
+
+
+def _like(loader: Any, sampler: EpochSampler, batch_size: int) -> Any:
+    return torch.utils.data.DataLoader(
+        loader.dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        persistent_workers=loader.persistent_workers,
+        worker_init_fn=loader.worker_init_fn,
+        generator=torch.Generator().manual_seed(0),
+    )

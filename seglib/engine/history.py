@@ -1,0 +1,116 @@
+"""What happened in each epoch: as rows, as a table, as a figure."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seglib.util.paths import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+COLUMNS = {  # what the table and the file show, and with which format
+    "epoch": "d",
+    "lr": ".2e",
+    "train_loss": ".4f",
+    "val_loss": ".4f",
+    "val_miou": ".4f",
+    "skipped_steps": ".0f",
+    "peak_gb": ".2f",
+    "images_per_second": ".1f",
+    "seconds": ".1f",
+}
+
+
+@dataclass
+class History:
+    """The rows of a run, one dict an epoch; the best one has the highest val mIoU.
+
+    Keys: epoch (from 1), lr (at its start), train_loss, val_loss (means over valid pixels),
+    val_miou (fraction), images_per_second (of training), seconds (training and evaluation); with
+    float16 also skipped_steps, those without effect since their gradients overflowed; on CUDA
+    peak_gb, the most memory that tensors took, in 10⁹ bytes.
+
+    >>> history = History([{"epoch": 1, "val_miou": 0.25}, {"epoch": 2, "val_miou": 0.5}])
+    >>> print(history.table())
+    epoch  val_miou
+        1    0.2500
+        2    0.5000  best
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_key: str = "val_miou"
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The row of the best epoch; the earliest of equals. Raises ValueError without rows."""
+        if not self.rows:
+            raise ValueError("the history is empty: no epoch has ended yet")
+        return self.rows[self._best_index()]
+
+    def _best_index(self) -> int:
+        sign = 1 if self.best_key.endswith("loss") else -1
+        keys = [sign * row[self.best_key] for row in self.rows]
+        return min(range(len(keys)), key=lambda i: math.inf if math.isnan(keys[i]) else keys[i])
+
+    def epochs_since_best(self) -> int:
+        """How many epochs have ended since the best one (0 without rows)."""
+        return len(self.rows) - 1 - self._best_index() if self.rows else 0
+
+    def last_score(self) -> str:
+        """The last val mIoU as the end of a progress bar's label; empty without one."""
+        miou = self.rows[-1].get("val_miou") if self.rows else None
+        return "" if miou is None else f" · val mIoU {miou:.3f}"
+
+    def _columns(self) -> list[str]:
+        return [name for name in COLUMNS if any(name in row for row in self.rows)]
+
+    def table(self) -> str:
+        """A text table, a line per epoch."""
+        names = self._columns()
+        lines = ["  ".join(f"{name:>{max(len(name), 5)}}" for name in names)]
+        for i, row in enumerate(self.rows):
+            cells = [
+                f"{format(row[name], COLUMNS[name]) if name in row else '–':>{max(len(name), 5)}}"
+                for name in names
+            ]
+            best = "  best" if i == self._best_index() else ""
+            lines.append("  ".join(cells) + best)
+        return "\n".join(lines)
+
+    def figure(self, title: str | None = None) -> Figure:
+        """Loss and mIoU over the epochs, the best epoch marked."""
+        from seglib.plotting import plot_history
+
+        return plot_history(self.rows, title=title)
+
+    def save(self, folder: str | os.PathLike[str], figure: bool = True) -> None:
+        """Write history.csv, and history.png if asked for, each whole or not at all.
+
+        They repeat what last.pt holds, so a file that is locked (open in a spreadsheet on Windows)
+        is worth a warning, not the run.
+        """
+        try:
+            with atomic_write(Path(folder) / "history.csv") as temporary:
+                self._write_csv(temporary)
+            if figure:
+                with atomic_write(Path(folder) / "history.png") as temporary:
+                    self.figure().savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+        except OSError as error:
+            warnings.warn(f"the history was not written ({error}); go on", stacklevel=2)
+
+    def _write_csv(self, path: Path) -> None:
+        with open(path, "w", newline="") as handle:
+            writer = csv.DictWriter(handle, self._columns())
+            writer.writeheader()
+            writer.writerows(self.rows)

@@ -1,0 +1,65 @@
+"""What to say, and to advise, when memory was not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def explain_out_of_memory(
+    images: Any, amp: str | None = None, accumulate: int | None = None, processes: int = 1
+) -> Iterator[None]:
+    """Turn torch's many errors of memory within the block into one MemoryError that helps.
+
+    `images` is the batch (N, 3, H, W) that the block computes on, in training one of `accumulate`
+    a step and of one of so many processes.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # (torch.OutOfMemoryError is one, too)
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:160]
+        message = out_of_memory(tuple(images.shape), amp, accumulate, processes)
+        raise MemoryError(f"{message} ({reason})") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the CPU's allocator, had no more memory to give."""
+    import torch
+
+    said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuDNN …
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    )
+
+
+def out_of_memory(
+    shape: tuple[int, ...], amp: str | None, accumulate: int | None, processes: int = 1
+) -> str:
+    """What was too large, and what to try; `accumulate` is None in an evaluation.
+
+    >>> print(out_of_memory((8, 3, 360, 480), None, 1))
+    out of memory with a batch of 8 images of 360×480; halve the batch and double the batches a \
+step: batch_size=4, accumulate=2; or compute in half precision: amp='bf16'; or use smaller \
+images: 256×352
+    """
+    count, height, width = shape[0], shape[-2], shape[-1]
+    remedies = []
+    if count > 1 and accumulate is None:
+        remedies.append(f"evaluate with batch_size={count // 2}")
+    elif count > 1 and accumulate is not None:
+        remedies.append(
+            "halve the batch and double the batches a step: "
+            f"batch_size={count * processes // 2}, accumulate={2 * accumulate}"
+        )
+    if amp is None:
+        remedies.append("compute in half precision: amp='bf16'")
+    smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]
+    if smaller[0] < height or smaller[1] < width:
+        remedies.append(f"use smaller images: {smaller[0]}×{smaller[1]}")
+    return f"out of memory with a batch of {count} images of {height}×{width}; " + (
+        "; or ".join(remedies) or "use a smaller model"
+    )

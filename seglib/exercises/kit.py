@@ -1,0 +1,443 @@
+"""What every exercise shares: its three outcomes, hints, solution, and the summary of a lesson.
+
+A notebook asks in prose and gives a placeholder that runs (`...`). A check tells the reader
+*not attempted yet*, *correct* or *not yet*, and with the last what was tried, what came out, what
+was expected and a hint for that mistake. It never raises, whatever the answer does, and leaves
+the random generators as they were, so that a notebook's later cells print the same either way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import inspect
+import random
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+KINDS = ("predict", "implement", "debug", "interpret", "design")
+NOT_ATTEMPTED, CORRECT, NOT_YET = "not attempted yet", "correct", "not yet"
+
+
+class NotYet(Exception):
+    """Raised by a check: what was tried, what came out, what was expected, and a hint."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an answer did: one of the three states, and what to say."""
+
+    state: str
+    message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.state} · {self.message}" if self.message else self.state
+
+
+@dataclass(eq=False)
+class Exercise:
+    """One exercise of a lesson.
+
+    Args:
+        name: as in `ex.NAME.check(…)`.
+        kind: one of `KINDS`.
+        outcome: what it tests, a number into the lesson's outcomes.
+        judge: gets the answer; returns what to say of a correct one (or None), raises `NotYet`.
+        answer: the solution: a function or class whose source is shown, or a value.
+        variable: of a value, the name that it has in the notebook.
+        hints: told one after the other.
+    """
+
+    name: str
+    title: str
+    kind: str
+    outcome: int
+    judge: Callable[[Any], str | None]
+    answer: Any
+    hints: tuple[str, ...]
+    variable: str = ""
+    state: str = NOT_ATTEMPTED
+    _told: int = 0
+    _checked: Any = ...
+
+    def judged(self, answer: Any) -> Outcome:
+        """The outcome of an answer."""
+        if is_placeholder(answer):
+            return Outcome(NOT_ATTEMPTED, f"{still_open(answer)}hint: ex.{self.name}.hint()")
+        try:
+            with untouched_randomness():
+                outcome = Outcome(CORRECT, self.judge(answer) or "")
+        except NotYet as reason:
+            outcome = Outcome(NOT_YET, str(reason))
+        except (Exception, SystemExit) as error:  # an answer of a kind that no check foresaw
+            outcome = Outcome(
+                NOT_YET,
+                f"the check stumbled over {show(answer)} with {type(error).__name__}: {error}",
+            )
+        return outcome
+
+    def check(self, answer: Any) -> None:
+        """Print how the answer did."""
+        outcome = self.judged(answer)
+        self.state, self._checked = outcome.state, answer
+        print(outcome)
+
+    def use(self, answer: Any) -> Any:
+        """The reader's answer if it is correct, else the solution: later cells always run."""
+        known = self._checked is answer  # `check` has just judged it
+        state = self.state if known else self.judged(answer).state
+        return answer if state == CORRECT else self.answer
+
+    def hint(self) -> None:
+        """Print the next hint; after the last one, the way to the solution."""
+        if self._told < len(self.hints):
+            print(f"hint {self._told + 1} of {len(self.hints)} · {self.hints[self._told]}")
+        else:
+            print(f"no more hints; ex.{self.name}.solution() shows one way to do it")
+        self._told += 1
+
+    def source(self) -> str:
+        """The solution as it would stand in the notebook."""
+        if self.variable:
+            return f"{self.variable} = {self.answer!r}"
+        return inspect.getsource(self.answer).rstrip()
+
+    def solution(self) -> None:
+        """Print one way to do it."""
+        print(self.source())
+
+
+@dataclass
+class Lesson:
+    """A lesson's outcomes (what the reader will be able to do) and the exercises that test them."""
+
+    number: str
+    outcomes: tuple[str, ...]
+    exercises: dict[str, Exercise] = field(default_factory=dict)
+
+    def add(self, **settings: Any) -> Exercise:
+        """Make an exercise of this lesson; see `Exercise`. ValueError for settings that clash."""
+        exercise = Exercise(**settings)
+        if exercise.name in self.exercises or exercise.kind not in KINDS:
+            raise ValueError(
+                f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "
+                f"taken, or the kind is none of {', '.join(KINDS)}"
+            )
+        if not 0 <= exercise.outcome < len(self.outcomes):
+            raise ValueError(
+                f"exercise {exercise.name!r} tests outcome {exercise.outcome}, but "
+                f"there are {len(self.outcomes)}"
+            )
+        self.exercises[exercise.name] = exercise
+        return exercise
+
+    def summary(self) -> None:
+        """Print where the reader stands, exercise by exercise."""
+        width = max(len(exercise.title) for exercise in self.exercises.values())
+        for exercise in self.exercises.values():
+            print(f"{exercise.title:<{width}}  {exercise.state}")
+        done = sum(exercise.state == CORRECT for exercise in self.exercises.values())
+        print(f"{done} of {len(self.exercises)} correct")
+
+
+# ---------------------------------------------------------------- for the checks
+
+
+def is_placeholder(answer: Any) -> bool:
+    """Whether nothing was filled in: `...` itself or in a list, or a function of only `...`.
+
+    A class counts as one if any of its own methods is.
+    """
+    if answer is ...:
+        return True
+    if isinstance(answer, (tuple, list)):
+        return any(item is ... for item in answer)
+    if isinstance(answer, dict):
+        return any(item is ... for item in answer.values())
+    if isinstance(answer, types.FunctionType):
+        idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "POP_TOP"}
+        steps = list(dis.get_instructions(answer))
+        return {step.opname for step in steps} <= idle and all(
+            step.argval in (None, ...) for step in steps if step.opname.endswith("CONST")
+        )
+    if isinstance(answer, type):
+        return any(is_placeholder(part) for part in vars(answer).values())
+    return False
+
+
+def still_open(answer: Any) -> str:
+    """Of a list or dict that is filled in partly: how much is not."""
+    parts = list(answer.values()) if isinstance(answer, dict) else answer
+    if not isinstance(parts, (tuple, list)):
+        return ""
+    left = sum(part is ... for part in parts)
+    return f"{left} of {len(parts)} still open; " if left < len(parts) else ""
+
+
+def call(function: Any, *arguments: Any, given: str) -> Any:
+    """Call the reader's function; an error or a missing return becomes `NotYet`.
+
+    `given` says what it was tried on, as in "a mask of 2×2 pixels".
+    """
+    name = getattr(function, "__name__", type(function).__name__)
+    if not callable(function):
+        raise NotYet(f"expected a function, found {show(function)}")
+    try:
+        result = function(*arguments)
+    except (Exception, SystemExit) as error:
+        raise NotYet(f"on {given}, {name} raised {type(error).__name__}: {error}") from None
+    if result is None:
+        raise NotYet(f"on {given}, {name} returned None; is the `return` missing?")
+    return result
+
+
+def number(answer: Any, what: str, low: float = -np.inf, high: float = np.inf) -> float:
+    """The answer as a float between `low` and `high`, else `NotYet`."""
+    try:
+        value = float(answer)
+    except (TypeError, ValueError):
+        raise NotYet(f"expected a number for {what}, found {show(answer)}") from None
+    if not (low <= value <= high and np.isfinite(value)):
+        raise NotYet(f"found {value:g} for {what}, expected a number from {low:g} to {high:g}")
+    return value
+
+
+def show(value: Any) -> str:
+    """A value in at most sixty characters, an array by its shape."""
+    if isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a module without super().__init__(), for one
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@contextlib.contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Put the global random generators back to where they were."""
+    import torch
+
+    python, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+# ---------------------------------------------------------------- judges that are tables
+
+Mistakes = Sequence[tuple[str, Callable[..., Any]]]  # (the hint, a function that makes the mistake)
+Readings = Mapping[Any, Sequence[tuple[Any, str]]]  # of each key: (a wrong value, its hint)
+
+
+def close(tolerance: float = 1e-6) -> Callable[[Any, Any], bool]:
+    """Whether two results agree: numbers, arrays or tensors of one shape; NaN agrees with NaN."""
+
+    def agree(found: Any, value: Any) -> bool:
+        first, second = (np.asarray(_plain(x), np.float64) for x in (found, value))
+        return first.shape == second.shape and bool(
+            np.allclose(first, second, rtol=tolerance, atol=tolerance, equal_nan=True)
+        )
+
+    return agree
+
+
+NEARLY = close()
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def first_match(
+    mistakes: Mistakes, cases: Iterable[Sequence[Any]], results: Sequence[Any], agree: Any
+) -> str | None:
+    """The hint of the first mistake whose results agree with the reader's on *every* case."""
+    for hint, wrong in mistakes:
+        try:
+            pairs = zip(cases, results, strict=True)
+            if all(agree(found, wrong(*case)) for case, found in pairs):
+                return hint
+        except Exception:  # a mistake need not be able to compute every case
+            continue
+    return None
+
+
+@dataclass(frozen=True)
+class function:
+    """A judge of functions: right if they agree with `right` on all `cases`.
+
+    Args:
+        cases: argument tuples. The reader's function gets a copy of arrays and tensors.
+        right: the right function.
+        mistakes: (hint, wrong function), the more particular first; the reader hears the hint of
+            the first that agrees with theirs on every case.
+        given: the words for a case, as in "a map of 6×8 at rate 2".
+        praise: what a right answer hears: a text, or a function of the results.
+        read: gets the reader's result and `given`; returns what is compared, or raises `NotYet`.
+        agree: whether two results are equal.
+        shown: a result in a message.
+        otherwise: the hint where no mistake agrees; better none than a wrong cause.
+    """
+
+    cases: Sequence[Sequence[Any]]
+    right: Callable[..., Any]
+    mistakes: Mistakes
+    given: Callable[..., str]
+    praise: str = ""
+    read: Callable[[Any, str], Any] = lambda found, given: number(found, f"the result on {given}")
+    agree: Callable[[Any, Any], bool] = NEARLY
+    shown: Callable[[Any], str] = lambda value: f"{value:.4g}"
+    otherwise: str = ""
+
+    def __call__(self, answer: Any) -> str:
+        results = []
+        for case in self.cases:
+            given = self.given(*case)
+            results.append(self.read(call(answer, *map(_copied, case), given=given), given))
+        for case, found in zip(self.cases, results, strict=True):
+            value = self.right(*case)
+            if not self.agree(found, value):
+                hint = first_match(self.mistakes, self.cases, results, self.agree)
+                self.refuse(self.given(*case), found, value, hint or self.otherwise)
+        return self.praise
+
+    def refuse(self, given: str, found: Any, value: Any, hint: str) -> None:
+        """Raise `NotYet`: what was tried, what came out, what was expected, and the hint."""
+        end = f": {hint}" if hint else ""
+        raise NotYet(f"on {given}: found {self.shown(found)}, expected {self.shown(value)}{end}")
+
+    def wrong_answers(self) -> list[tuple[Any, str]]:
+        """An answer for each mistake, with the hint that it must hear (for the tests)."""
+        return [(wrong, hint) for hint, wrong in self.mistakes]
+
+
+def _copied(value: Any) -> Any:
+    """A copy of an array or tensor that the reader's function may spoil; all else as it is."""
+    if hasattr(value, "detach"):
+        return value.detach().clone()
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+@dataclass(frozen=True)
+class numbers:
+    """A judge of a number, or of a dict or list of numbers.
+
+    Args:
+        right: the number, {key: number} or [number, …].
+        readings: for each key (or place; None for a single number) the values that come of a
+            typical mistake, with their hints.
+        praise, otherwise: as in `function`.
+        what: the words for a key, as in "the field of rates 1, 2, 4".
+        low, high: between which values an answer makes sense.
+        tolerance: how far from the right number an answer may be, absolute.
+    """
+
+    right: Any
+    readings: Readings
+    praise: str = ""
+    what: Callable[[Any], str] = str
+    low: float = -np.inf
+    high: float = np.inf
+    tolerance: float = 1e-9
+    otherwise: str = ""
+
+    def __call__(self, answer: Any) -> str:
+        rights = _by_key(self.right)
+        given = filled_in(answer, self.right)
+        found = {key: number(given[key], self.what(key), self.low, self.high) for key in rights}
+        for key, value in rights.items():
+            if abs(found[key] - value) > self.tolerance:
+                hint = self.hint(key, found[key])
+                raise NotYet(
+                    f"{self.what(key)}: {found[key]:g} is not it" + (f": {hint}" if hint else "")
+                )
+        return self.praise
+
+    def hint(self, key: Any, found: float) -> str:
+        """The first reading of a wrong number; it must be as near as the right one would be."""
+        readings = self.readings.get(key, ())
+        same = [text for value, text in readings if abs(found - value) <= self.tolerance]
+        return (same or [self.otherwise])[0]
+
+    def wrong_answers(self) -> list[tuple[Any, str]]:
+        rights = _by_key(self.right)
+        return [
+            (_put(self.right, key, value), hint)
+            for key in rights
+            for value, hint in self.readings.get(key, ())
+        ]
+
+
+@dataclass(frozen=True)
+class letters:
+    """A judge of choices: {key: letter}, a list of letters, or one letter.
+
+    Args:
+        right: the right letters.
+        why: for each key (or place; None for a single letter) the hint of each wrong letter.
+        praise: what a right answer hears.
+        what: the words for a key.
+    """
+
+    right: Any
+    why: Mapping[Any, Mapping[str, str]]
+    praise: str = ""
+    what: Callable[[Any], str] = str
+
+    def __call__(self, answer: Any) -> str:
+        rights = _by_key(self.right)
+        given = filled_in(answer, self.right)
+        for key, value in rights.items():
+            known = sorted({value, *self.why.get(key, {})})
+            if not isinstance(given[key], str) or given[key] not in known:
+                raise NotYet(
+                    f"expected one of {', '.join(known)} for {self.what(key)}, found "
+                    f"{show(given[key])}"
+                )
+        for key, value in rights.items():
+            if given[key] != value:
+                raise NotYet(f"{self.what(key)}: not {given[key]}: {self.why[key][given[key]]}")
+        return self.praise
+
+    def wrong_answers(self) -> list[tuple[Any, str]]:
+        return [
+            (_put(self.right, key, letter), hint)
+            for key in _by_key(self.right)
+            for letter, hint in self.why.get(key, {}).items()
+        ]
+
+
+def _by_key(value: Any) -> dict[Any, Any]:
+    """A dict as it is, a list by its places, anything else under None."""
+    if isinstance(value, dict):
+        return value
+    return dict(enumerate(value)) if isinstance(value, (list, tuple)) else {None: value}
+
+
+def _put(whole: Any, key: Any, value: Any) -> Any:
+    """A copy of `whole` with another value at `key`."""
+    if isinstance(whole, dict):
+        return {**whole, key: value}
+    return [*whole[:key], value, *whole[key + 1 :]] if key is not None else value
+
+
+def filled_in(answer: Any, like: Any) -> dict[Any, Any]:
+    """The answer by key, else `NotYet`: a dict of the same keys, as many items, or one value."""
+    if isinstance(like, dict):
+        if not isinstance(answer, dict) or set(answer) != set(like):
+            raise NotYet(f"expected a dict with the keys {list(like)}, found {show(answer)}")
+        return answer
+    if isinstance(like, (list, tuple)):
+        items = answer.tolist() if getattr(answer, "ndim", 0) == 1 else answer
+        if not isinstance(items, (list, tuple)) or len(items) != len(like):
+            raise NotYet(f"expected {len(like)} values, found {show(answer)}")
+        return dict(enumerate(items))
+    return {None: answer}

@@ -1,0 +1,73 @@
+"""Sums of losses, and losses by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from seglib.losses.overlap import DiceLoss, LovaszSoftmaxLoss, TverskyLoss
+from seglib.losses.pixels import CrossEntropyLoss, FocalLoss
+from seglib.util.suggest import did_you_mean
+
+
+class CombinedLoss(nn.Module):
+    """A weighted sum of losses: `CombinedLoss({CrossEntropyLoss(): 1.0, DiceLoss(): 1.0})`.
+
+    Without an argument it is this very sum. `parts(logits, target)` gives the terms one by one.
+    """
+
+    def __init__(self, losses: Mapping[nn.Module, float] | None = None) -> None:
+        super().__init__()
+        losses = {CrossEntropyLoss(): 1.0, DiceLoss(): 1.0} if losses is None else losses
+        if not losses:
+            raise ValueError("found no loss to combine; pass a dict of loss: factor")
+        ignored = {loss.ignore_index for loss in losses if hasattr(loss, "ignore_index")}
+        if len(ignored) > 1:
+            raise ValueError(f"the losses ignore different labels, {ignored}; expected one")
+        self.losses = nn.ModuleList(losses)
+        self.factors = tuple(float(factor) for factor in losses.values())
+        self.ignore_index = next(iter(ignored), 255)
+
+    def extra_repr(self) -> str:
+        return f"factors={self.factors}"
+
+    def parts(self, logits: Tensor, target: Tensor) -> list[Tensor]:
+        """Each loss times its factor."""
+        return [
+            factor * loss(logits, target)
+            for factor, loss in zip(self.factors, self.losses, strict=True)
+        ]
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
+        return torch.stack(self.parts(logits, target)).sum()
+
+
+def create_loss(name: str, weight: Tensor | None = None, label_smoothing: float = 0.0) -> nn.Module:
+    """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
+
+    `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
+    unknown name, and for smoothing without cross-entropy.
+    """
+    makers = {
+        "cross-entropy": lambda: CrossEntropyLoss(weight, label_smoothing=label_smoothing),
+        "focal": lambda: FocalLoss(weight=weight),
+        "dice": lambda: DiceLoss(weight),
+        "tversky": lambda: TverskyLoss(weight=weight),
+        "lovasz": lambda: LovaszSoftmaxLoss(weight),
+    }
+    names = name.split("+")
+    for part in names:
+        if part not in makers:
+            raise ValueError(
+                f"there is no loss {part!r}{did_you_mean(part, makers)}; several are joined by +"
+            )
+    if label_smoothing and "cross-entropy" not in names:
+        raise ValueError(
+            f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
+            "cross-entropy has it"
+        )
+    losses = [makers[part]() for part in names]
+    return losses[0] if len(losses) == 1 else CombinedLoss(dict.fromkeys(losses, 1.0))

@@ -1,0 +1,202 @@
+"""Scores of borders: boundary IoU and boundary F1, class by class over a whole split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seglib.metrics.scores import mean_of, ratio
+
+SQUARE = np.ones((3, 3), np.uint8)
+
+
+class BoundaryCounts:
+    """Counts, over any number of label maps, how well the borders of each class agree.
+
+    A class's *band* are its own pixels up to `distance` steps (eight neighbours) from its border,
+    the picture's edge included; boundary IoU is the IoU of the two bands (Cheng et al., 2021,
+    arXiv:2103.16562, whose erosion this is). Its *border* is the band of one step; boundary F1 is
+    the harmonic mean of the shares of predicted border pixels that have a true one within
+    `distance` steps, and the other way round (Csurka et al., 2013, doi:10.5244/C.27.32, class by
+    class). Void makes no border and counts nowhere. Counts are added over all maps.
+
+    Args:
+        num_classes: labels are 0 … num_classes − 1.
+        distance: in pixels, or None for 2 % of the picture's diagonal, as Cheng et al.
+        ignore_index: the label of void in the truth.
+    """
+
+    def __init__(
+        self, num_classes: int, distance: int | None = None, ignore_index: int = 255
+    ) -> None:
+        if num_classes < 1 or (distance is not None and distance < 1):
+            raise ValueError(
+                f"found num_classes={num_classes}, distance={distance}; expected numbers from 1 up"
+            )
+        self.num_classes, self.distance, self.ignore_index = num_classes, distance, ignore_index
+        self.counts = np.zeros((num_classes, 6), np.int64)
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Add label maps: integers (H, W) or (N, H, W), NumPy or CPU tensors.
+
+        Raises ValueError for shapes that differ and for labels that are no class.
+        """
+        predictions, targets = np.asarray(prediction), np.asarray(target)
+        if predictions.shape != targets.shape or targets.ndim not in (2, 3):
+            raise ValueError(
+                f"found a prediction {predictions.shape} for a target "
+                f"{targets.shape}, expected label maps of equal shape, (H, W) or "
+                "(N, H, W)"
+            )
+        if targets.ndim == 2:
+            predictions, targets = predictions[None], targets[None]
+        for labels, truth in zip(predictions, targets, strict=True):
+            self._check(labels, truth)
+            for k in np.union1d(labels, truth):
+                if k != self.ignore_index and k < self.num_classes:
+                    self.counts[k] += self._compare(
+                        labels == k, truth == k, truth == self.ignore_index
+                    )
+
+    def _check(self, labels: NDArray[Any], truth: NDArray[Any]) -> None:
+        for name, found in (("target", truth), ("prediction", labels)):
+            if found.dtype.kind not in "iu":
+                raise ValueError(f"found a {name} of {found.dtype}, expected integer labels")
+            bad = (truth != self.ignore_index) & ((found < 0) | (found >= self.num_classes))
+            if bad.any():
+                raise ValueError(
+                    f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, "
+                    f"expected 0 to {self.num_classes - 1}"
+                )
+
+    def _compare(
+        self, labels: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """Both bands, either; predicted borders and those near a true one; the same for true."""
+        distance = self.distance or max(1, round(0.02 * float(np.hypot(*truth.shape))))
+        mine, theirs = (band(mask | void, distance) & mask & ~void for mask in (labels, truth))
+        my_line, their_line = (band(mask | void, 1) & mask & ~void for mask in (labels, truth))
+        return np.array(
+            [
+                (mine & theirs).sum(),
+                (mine | theirs).sum(),
+                my_line.sum(),
+                (my_line & grown(their_line, distance)).sum(),
+                their_line.sum(),
+                (their_line & grown(my_line, distance)).sum(),
+            ]
+        )
+
+    def compute(self) -> BoundaryScores:
+        """The scores of everything counted so far."""
+        both, either, predicted, right, true, found = self.counts.T
+        precision, recall = ratio(right, predicted), ratio(found, true)
+        f1 = ratio(2 * precision * recall, precision + recall)
+        absent = (predicted == 0) & (true == 0)
+        f1 = np.where(absent, np.nan, np.nan_to_num(f1))  # found nowhere or there nowhere: 0
+        return BoundaryScores(ratio(both, either), f1, precision, recall)
+
+
+@dataclass(frozen=True)
+class BoundaryScores:
+    """Boundary IoU, F1, precision and recall of each class, float64 (C,); absent classes NaN."""
+
+    iou: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+
+    @property
+    def miou(self) -> float:
+        """Mean boundary IoU over the classes that are not absent."""
+        return mean_of(self.iou)
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean boundary F1 over the classes that are not absent."""
+        return mean_of(self.f1)
+
+
+def band(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
+    """The pixels of a mask (H, W) that erosion takes away; beyond the picture there is nothing."""
+    inner = cv2.erode(
+        mask.astype(np.uint8),
+        SQUARE,
+        iterations=distance,
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return mask & (inner == 0)
+
+
+def grown(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
+    """The pixels within `distance` steps, eight neighbours, of a mask (H, W)."""
+    return cv2.dilate(mask.astype(np.uint8), SQUARE, iterations=distance) > 0
+
+
+def border_distance(mask: NDArray[np.integer], ignore_index: int = 255) -> NDArray[np.float32]:
+    """The distance in pixels from each pixel's centre to that of the nearest other class.
+
+    Takes a label map (H, W) and returns float32 (H, W): 1 beside a border, `inf` where the map has
+    no other class, NaN at void. Void is no class: it has no border.
+
+    >>> border_distance(np.array([[0, 0, 0, 1]], np.uint8)).tolist()
+    [[3.0, 2.0, 1.0, 1.0]]
+    """
+    import cv2
+
+    labels = np.asarray(mask)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"found a mask of shape {labels.shape} and dtype {labels.dtype}, expected "
+            "integer labels (H, W)"
+        )
+    valid = labels != ignore_index
+    distance = np.full(labels.shape, np.nan, np.float32)
+    for label in np.unique(labels[valid]):
+        own = labels == label
+        other = valid & ~own
+        if other.any():
+            # (the exact distance to the nearest zero pixel)
+            away = cv2.distanceTransform(
+                (~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+            )
+            distance[own] = away[own]
+        else:
+            distance[own] = np.inf
+    return distance
+
+
+def error_by_distance(
+    predictions: Sequence[NDArray[np.integer]],
+    truths: Sequence[NDArray[np.integer]],
+    edges: Sequence[float] = (1, 2, 3, 5, 9, np.inf),
+    ignore_index: int = 255,
+) -> NDArray[np.float64]:
+    """The share of wrong pixels in each ring around the borders of the truth.
+
+    `predictions` and `truths` are label maps (H, W) in equal numbers; ring i holds the valid
+    pixels with `edges[i]` ≤ distance < `edges[i + 1]`, over all maps together (the last ring has
+    infinite distances, too). Returns float64 (len(edges) − 1,), NaN for an empty ring.
+    """
+    if len(predictions) != len(truths):
+        raise ValueError(f"found {len(predictions)} predictions for {len(truths)} truths")
+    wrong, total = np.zeros((2, len(edges) - 1), np.int64)
+    for prediction, truth in zip(predictions, truths, strict=True):
+        if prediction.shape != truth.shape:
+            raise ValueError(
+                f"found a prediction of {prediction.shape} for a truth of "
+                f"{truth.shape}, expected equal sizes"
+            )
+        distance = border_distance(truth, ignore_index)
+        ring = np.searchsorted(edges, distance, side="right") - 1
+        ring[np.isinf(distance)] = len(edges) - 2
+        counted = ~np.isnan(distance) & (ring >= 0) & (ring < len(edges) - 1)
+        total += np.bincount(ring[counted], minlength=len(total))
+        wrong += np.bincount(ring[counted & (prediction != truth)], minlength=len(total))
+    return np.divide(wrong, total, out=np.full(len(total), np.nan), where=total > 0)

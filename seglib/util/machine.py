@@ -1,0 +1,90 @@
+"""What this machine has: hardware, threads, versions, free memory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# Instructions for sixteen-bit numbers, as Linux names them; the last two are ARM's.
+HALF_PRECISION = ("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp")
+
+
+PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "opencv-python-headless")
+
+
+def describe_machine(device: Any) -> dict[str, Any]:
+    """Hardware of `device` (a torch.device), torch's CPU threads, and versions; plain values."""
+    import torch
+
+    on_cpu = device.type == "cpu"
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {
+        "hardware": hardware,
+        **({"half_precision": half_precision()} if on_cpu else {}),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "versions": {"python": platform.python_version(), **versions()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each package that results depend on; "missing" for none."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it, and how many cores there are."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def half_precision() -> list[str]:
+    """The processor's instructions for sixteen-bit numbers; none known where it is not Linux."""
+    found = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return [name for name in HALF_PRECISION if name in found]
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first core under `key`; empty where it says nothing."""
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.exists() else []
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key),
+        "",
+    )
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that can still be taken, within a container's limit; None: unknown."""
+    found = []
+    table = Path("/proc/meminfo")
+    if table.exists():
+        lines = dict(line.split(":") for line in table.read_text().splitlines() if ":" in line)
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit, used = (
+        _number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current")
+    )
+    if limit is not None and used is not None:
+        found.append(max(0, limit - used))
+    return min(found, default=None)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such file, or "max"
+        return None

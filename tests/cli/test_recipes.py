@@ -1,0 +1,118 @@
+"""Every recipe can be read and run: two steps on small pictures, with a small network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_main import TENSORBOARD, write_folder
+from toys import CLASSES
+
+from seglib.cli.main import main
+from seglib.cli.settings import read_settings
+from seglib.data import DATASETS
+from seglib.engine import artifacts as runlog
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
+# What would take long here, or is not here: the data, the size, pretrained weights, workers
+TINY = {
+    "data": "folder",
+    "classes": ",".join(CLASSES),
+    "train_split": "train",
+    "val_split": "val",
+    "height": 32,
+    "width": 48,
+    "epochs": 1,
+    "batch_size": 2,
+    "workers": 0,
+    "device": "cpu",
+    "pretrained": "none",
+    "class_weights": "none",
+    "amp": "none",
+}
+NETS = {
+    "unet": {"base_channels": 4, "depth": 2},
+    "deeplabv3plus": {"backbone": "mobilenet_v3_small", "channels": 16},
+}
+
+
+def test_the_full_runs_are_there():
+    names = {path.stem for path in RECIPES}
+    assert {"camvid_unet", "camvid_deeplabv3plus", "ultrasound_unet"} <= names
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_names_what_there_is_and_says_what_to_expect(path):
+    settings = read_settings(path, {})
+    assert settings.data in DATASETS
+    splits = DATASETS[settings.data].splits
+    assert settings.train_split in splits and settings.val_split in splits
+    text = path.read_text()
+    assert f"recipes/{path.name} --out" in text
+    record = f"results/runs/{path.stem}.json"
+    measured = record in text and (path.parent.parent / record).exists()
+    assert measured != ("Reckoned, not measured:" in text)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
+    folder = write_folder(tmp_path / "pairs", (("train", 4), ("val", 2)))
+    settings = {**TINY, **NETS[read_settings(path, {}).model], "root": folder}
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    out = tmp_path / "run"
+    assert main(["train", str(path), *words, "--out", str(out)]) == 0, capsys.readouterr().err
+    content = torch.load(out / "last.pt", weights_only=True)["training"]
+    assert int(next(iter(content["optimizer"]["state"].values()))["step"]) == 2
+    assert {
+        "best.pt",
+        "last.pt",
+        "history.csv",
+        "history.png",
+        "run.json",
+        "examples",
+        *TENSORBOARD,
+    } == {found.name for found in out.iterdir()}
+    said = json.loads((out / "run.json").read_text())
+    assert said["settings"]["batch_size"] == 2 and said["settings"]["lr"] > 0
+    assert said["machine"]["versions"]["torch"] and said["revision"]
+    pictures = sorted((out / "examples").iterdir())
+    assert [picture.name for picture in pictures] == ["004.png", "005.png"]
+    assert Image.open(pictures[0]).size == (2 * 32, 24)  # truth and prediction
+    assert np.asarray(Image.open(pictures[0])).std() > 0
+
+
+def test_tensorboard_gets_every_epoch_where_it_is_installed(tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder, filename_suffix) -> None:
+            self.folder = folder
+
+        def add_scalar(self, *scalar) -> None:
+            written.append((self.folder, *scalar))
+
+        def close(self) -> None:
+            written.append("closed")
+
+    row = {"epoch": 3, "train_loss": 0.5, "val_miou": 0.25}
+    monkeypatch.setattr(runlog.importlib.util, "find_spec", lambda name: None)
+    runlog.tensorboard(tmp_path, row)
+    assert not written
+    monkeypatch.setattr(runlog.importlib.util, "find_spec", lambda name: name)
+    stand_in = SimpleNamespace(SummaryWriter=Writer)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    runlog.tensorboard(tmp_path, row)
+    folder = str(tmp_path / "tensorboard")
+    assert written == [(folder, "train_loss", 0.5, 3), (folder, "val_miou", 0.25, 3), "closed"]
+
+
+def test_the_revision_is_known_with_and_without_a_checkout(monkeypatch):
+    assert runlog.revision()
+    monkeypatch.setattr(runlog, "checkout", lambda: None)
+    assert runlog.revision().startswith("version 0")

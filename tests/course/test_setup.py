@@ -1,0 +1,104 @@
+"""Paths, set-up of a notebook, the doctor, and that importing is cheap."""
+
+import random
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seglib.course import doctor as course
+from seglib.util import paths
+
+
+def test_setup_gives_the_profiles_settings_and_seeds_everything(capsys, monkeypatch):
+    monkeypatch.setenv("SEGLIB_PROFILE", "full")
+    run = course.setup(lite={"epochs": 1}, full={"epochs": 50}, seed=4)
+    first = random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+    assert (run.profile, run.epochs, run.seed) == ("full", 50, 4)
+    assert capsys.readouterr().out == "profile full · seed 4\n"
+    course.setup(lite={"epochs": 1}, full={"epochs": 50}, seed=4)
+    assert first == (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
+
+
+def test_the_doctor_names_what_is_missing(capsys, monkeypatch):
+    monkeypatch.setattr(paths, "data_roots", lambda root=None: [Path("nowhere")])
+    report = course.doctor()
+    shown = capsys.readouterr().out
+    lines = {finding.what: finding for finding in report.findings}
+    assert lines["torch"].found == version("torch") in shown
+    assert lines["camvid"].verdict == "note"
+    assert "python -m seglib download camvid" in lines["camvid"].found
+    # what comes with the course must be there: the lessons rely on it
+    assert lines["streets"].verdict == lines["scans"].verdict == "problem" and not report.ok
+    assert "python data/render.py streets" in lines["streets"].found
+    assert all(f.verdict in ("ok", "note", "problem") for f in report.findings)
+
+
+def test_the_doctor_reports_faulty_settings_and_goes_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("SEGLIB_PROFILE", "fulll")
+    monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "nowhere"))
+    report = course.doctor()
+    shown = capsys.readouterr().out
+    assert not report.ok and "did you mean 'full'" in shown and "is no folder" in shown
+    assert "disk" in shown and "2 to mend" in shown
+
+
+def test_the_doctor_reports_a_full_disk(monkeypatch, capsys):
+    monkeypatch.setattr(course, "free_bytes", lambda folder: 5e8)
+    report = course.doctor()
+    assert not report.ok and "0.5 GB free" in capsys.readouterr().out
+
+
+def test_the_first_root_that_contains_the_set_wins(tmp_path, monkeypatch):
+    first, second = tmp_path / "a", tmp_path / "b"
+    (second / "set").mkdir(parents=True)
+    monkeypatch.setattr(paths, "data_roots", lambda root=None: [first, second])
+    assert paths.find_dataset("set", Path.is_dir) == second / "set"
+    (first / "set").mkdir(parents=True)
+    assert paths.find_dataset("set", Path.is_dir) == first / "set"
+
+
+def test_an_explicit_root_stands_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "b"))
+    (tmp_path / "b" / "set").mkdir(parents=True)
+    assert paths.find_dataset("set", Path.is_dir) == tmp_path / "b" / "set"
+    assert paths.find_dataset("set", Path.is_dir, root=tmp_path / "typo") is None
+    assert paths.data_roots()[1] == paths.checkout() / "data"
+
+
+def test_atomic_write_keeps_the_old_file_on_an_error(tmp_path):
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), paths.atomic_write(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    with paths.atomic_write(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("code", ["import seglib, seglib.data, seglib.__main__"])
+def test_importing_loads_nothing_heavy(code):
+    heavy = "{'torch', 'torchvision', 'albumentations', 'matplotlib', 'cv2'}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    words = [sys.executable, "-m", "seglib", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0 and "train a model" in done.stdout
+    # the promise is 0.5 s on an idle machine; torch alone would take over 2 s
+    assert time.perf_counter() - start < 2

@@ -1,0 +1,306 @@
+"""Dice, Tversky, Lovász and focal losses against definitions restated, and published numbers."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seglib.losses import (
+    CombinedLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszSoftmaxLoss,
+    SigmoidFocalLoss,
+    TverskyLoss,
+    create_loss,
+)
+from seglib.losses.overlap import largest_first
+
+
+def softmax(logits):
+    """(N, C, H, W) as float64 NumPy probabilities of (N, H·W, C)."""
+    z = logits.double().numpy()
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    p = z / z.sum(axis=1, keepdims=True)
+    return np.moveaxis(p.reshape(*p.shape[:2], -1), 1, 2)
+
+
+def case(seed, shape=(2, 3, 4, 5), void=0.2):
+    generator = torch.Generator().manual_seed(seed)
+    n, c, h, w = shape
+    target = torch.randint(0, c, (n, h, w), generator=generator)
+    target[torch.rand((n, h, w), generator=generator) < void] = 255
+    return 2 * torch.randn(shape, generator=generator), target
+
+
+# ---------------------------------------------------------------- Dice and Tversky
+
+
+def tversky_by_loops(logits, target, alpha, beta, smooth, images_apart, weight):
+    """The definition, class by class, in NumPy and float64."""
+    p, t = softmax(logits), target.flatten(1).numpy()
+    groups = [[i] for i in range(len(p))] if images_apart else [list(range(len(p)))]
+    found = []
+    for group in groups:
+        chance = np.concatenate([p[i] for i in group])
+        truth = np.concatenate([t[i] for i in group])
+        chance, truth = chance[truth != 255], truth[truth != 255]
+        terms, masses = [], []
+        for k in range(p.shape[2]):
+            own = truth == k
+            if own.any():
+                tp, fp, fn = chance[own, k].sum(), chance[~own, k].sum(), (1 - chance[own, k]).sum()
+                terms.append(1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth))
+                masses.append(weight[k])
+        if terms:
+            found.append(np.average(terms, weights=masses))
+    return np.mean(found) if found else 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    alpha=st.floats(0.05, 2),
+    beta=st.floats(0.05, 2),
+    smooth=st.sampled_from([0.0, 1.0]),
+    apart=st.booleans(),
+    void=st.floats(0, 1),
+)
+def test_tversky_is_its_definition(seed, alpha, beta, smooth, apart, void):
+    logits, target = case(seed, void=void)
+    weight = torch.tensor([1.0, 0.5, 2.0])
+    loss = TverskyLoss(alpha, beta, weight, over="image" if apart else "batch", smooth=smooth)
+    by_hand = tversky_by_loops(logits, target, alpha, beta, smooth, apart, weight.numpy())
+    assert loss.double()(logits.double(), target).item() == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_dice_of_four_pixels_by_hand():
+    """p of class 1 is 0.8, 0.6, 0.2, 0.4; truth 1, 1, 0, void."""
+    chance = torch.tensor([0.8, 0.6, 0.2, 0.4])
+    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]  # (1, 2, 1, 4)
+    target = torch.tensor([[[1, 1, 0, 255]]])
+    one, zero = 2 * 1.4 / (1.6 + 2), 2 * 0.8 / (1.4 + 1)
+    assert DiceLoss()(logits, target).item() == pytest.approx(1 - (one + zero) / 2, abs=1e-6)
+
+
+def test_dice_is_tversky_with_halves_and_jaccard_with_ones():
+    logits, target = case(1)
+    torch.testing.assert_close(DiceLoss()(logits, target), TverskyLoss(0.5, 0.5)(logits, target))
+    jaccard = TverskyLoss(1, 1, weight=torch.tensor([1.0, 0, 0]))(logits, target).item()
+    dice = DiceLoss(weight=torch.tensor([1.0, 0, 0]))(logits, target).item()
+    index = 1 - dice
+    assert 1 - jaccard == pytest.approx(index / (2 - index), abs=1e-6)
+
+
+def test_beta_punishes_what_is_missed():
+    """All background: β alone decides what the missed lesion costs."""
+    logits = torch.tensor([4.0, -4.0])[None, :, None, None].expand(1, 2, 8, 8)
+    target = torch.zeros(1, 8, 8, dtype=torch.int64)
+    target[0, :2, :2] = 1
+    lesion = torch.tensor([0.0, 1.0])
+    low, high = (TverskyLoss(0.5, beta, lesion)(logits, target) for beta in (0.3, 0.7))
+    assert high > low
+
+
+@pytest.mark.parametrize(
+    "logits, target, published",
+    [
+        ([[[[1.0, -1.0], [-1.0, 1.0]]]], [[[[1, 0], [1, 1]]]], 0.307576),
+        (
+            [[[[1.0, -1.0], [-1.0, 1.0]]], [[[1.0, -1.0], [-1.0, 1.0]]]],
+            [[[[1, 1], [1, 1]]], [[[1, 0], [1, 0]]]],
+            0.416657,
+        ),
+    ],
+)
+def test_monais_published_cases_with_a_sigmoid(logits, target, published):
+    """Its smooth 1e-4 in 2·I / (…) is 5e-5 here; one channel, images apart."""
+    loss = DiceLoss(over="image", smooth=0.5e-4, multilabel=True)
+    assert loss(torch.tensor(logits), torch.tensor(target)).item() == pytest.approx(
+        published, abs=1e-5
+    )
+
+
+def test_monais_published_case_with_a_softmax():
+    logits = torch.tensor([[[-1.0, 0, 1], [1, 0, -1]], [[0.0, 0, 0], [0, 0, 0]]])[:, :, None]
+    target = torch.tensor([[[1, 0, 0]], [[1, 1, 0]]])
+    loss = DiceLoss(over="image", smooth=0.5e-4)
+    assert loss(logits, target).item() == pytest.approx(0.383713, abs=1e-5)
+
+
+def test_one_sigmoid_channel_is_two_softmax_channels():
+    """softmax(0, x) gives σ(x); the weight leaves only the second class in the mean."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 1, 6, 7, generator=generator)
+    target = (torch.rand(2, 6, 7, generator=generator) < 0.3).long()
+    target[0, 0] = 255
+    two = torch.cat([torch.zeros_like(x), x], dim=1)
+    torch.testing.assert_close(
+        DiceLoss(multilabel=True)(x, target), DiceLoss(torch.tensor([0.0, 1.0]))(two, target)
+    )
+    torch.testing.assert_close(SigmoidFocalLoss(0)(x, target), CrossEntropyLoss()(two, target))
+    torch.testing.assert_close(SigmoidFocalLoss(2)(x, target), FocalLoss(2)(two, target))
+
+
+# ---------------------------------------------------------------- Lovász
+
+
+def lovasz_by_permutation(errors, truth):
+    """Berman et al., equations 8 and 9: the sorted errors times the growth of the set loss."""
+    order = np.argsort(-errors, kind="stable")
+    wrong, before, total = set(), 0.0, 0.0
+    members = set(np.flatnonzero(truth))
+    for i in order:
+        wrong.add(i)
+        union = members | wrong  # what is wrong joins the union …
+        loss = 1 - len(members - wrong) / len(union)  # … and leaves the intersection
+        total, before = total + errors[i] * (loss - before), loss
+    return total
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), apart=st.booleans(), void=st.floats(0, 1))
+def test_lovasz_is_its_definition(seed, apart, void):
+    logits, target = case(seed, shape=(2, 3, 2, 3), void=void)
+    p, t = softmax(logits), target.flatten(1).numpy()
+    parts = [(p[i], t[i]) for i in range(2)] if apart else [(np.concatenate(p), np.concatenate(t))]
+    found = []
+    for chance, truth in parts:
+        chance, truth = chance[truth != 255], truth[truth != 255]
+        classes = [
+            lovasz_by_permutation(np.abs((truth == k) - chance[:, k]), truth == k)
+            for k in np.unique(truth)
+        ]
+        if classes:
+            found.append(np.mean(classes))
+    by_hand = np.mean(found) if found else 0.0
+    loss = LovaszSoftmaxLoss(over="image" if apart else "batch")
+    # the steps of twelve pixels are float32, each rounded by up to 2⁻²⁴
+    assert loss(logits.double(), target).item() == pytest.approx(by_hand, abs=12 * 2**-24)
+
+
+@given(st.lists(st.floats(0, 1, width=32), max_size=200))
+def test_the_order_of_errors(values):
+    errors = torch.tensor(values, dtype=torch.float32)
+    order = largest_first(errors)
+    assert sorted(order.tolist()) == list(range(len(values)))
+    assert errors[order].tolist() == sorted(values, reverse=True)
+
+
+def test_lovasz_of_hard_answers_is_one_minus_iou():
+    """At the corners of the cube the closure equals the set function: all 16 answers."""
+    truth = torch.tensor([[[1, 1, 0, 0]]])
+    for answer in itertools.product((0, 1), repeat=4):
+        labels = torch.tensor(answer).reshape(1, 1, 1, 4)
+        logits = torch.cat([1 - labels, labels], 1) * 80.0
+        ious = []
+        for k in (0, 1):
+            a, b = labels[0, 0, 0] == k, truth[0, 0] == k
+            ious.append((a & b).sum().item() / (a | b).sum().item())
+        expected = 1 - np.mean(ious)
+        assert LovaszSoftmaxLoss()(logits, truth).item() == pytest.approx(expected, abs=1e-6)
+
+
+# ---------------------------------------------------------------- focal, combined
+
+
+def test_focal_by_hand():
+    """p of the truth 0.9 and 0.25, γ 2: the easy pixel counts a hundredth of itself."""
+    chance = torch.tensor([0.9, 0.25])
+    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]
+    by_hand = -(0.1**2 * math.log(0.9) + 0.75**2 * math.log(0.25)) / 2
+    target = torch.ones(1, 1, 2, dtype=torch.int64)
+    assert FocalLoss(2)(logits, target).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 1.0])])
+def test_focal_without_focus_is_cross_entropy(weight):
+    logits, target = case(4)
+    torch.testing.assert_close(
+        FocalLoss(0, weight)(logits, target), CrossEntropyLoss(weight)(logits, target)
+    )
+
+
+def test_sigmoid_focal_by_hand_and_alpha():
+    x, target = torch.tensor([[[[2.0, -1.0, 5.0]]]]), torch.tensor([[[[1, 1, 255]]]])
+    p = [1 / (1 + math.exp(-value)) for value in (2.0, -1.0)]
+    terms = [-((1 - q) ** 2) * math.log(q) for q in p]
+    assert SigmoidFocalLoss()(x, target).item() == pytest.approx(np.mean(terms), rel=1e-5)
+    quarter = SigmoidFocalLoss(alpha=0.25)(x, target).item()
+    assert quarter == pytest.approx(0.25 * np.mean(terms), rel=1e-5)
+    assert SigmoidFocalLoss()(x, torch.full_like(target, 255)).item() == 0
+
+
+def test_combined_is_the_weighted_sum():
+    logits, target = case(5)
+    loss = CombinedLoss({CrossEntropyLoss(): 0.5, LovaszSoftmaxLoss(): 2.0})
+    ce, lovasz = CrossEntropyLoss()(logits, target), LovaszSoftmaxLoss()(logits, target)
+    torch.testing.assert_close(loss(logits, target), 0.5 * ce + 2 * lovasz)
+    torch.testing.assert_close(
+        torch.stack(loss.parts(logits, target)), torch.stack([0.5 * ce, 2 * lovasz])
+    )
+
+
+def test_settings_that_make_no_loss():
+    for make, message in (
+        (lambda: FocalLoss(-1), "gamma"),
+        (lambda: TverskyLoss(0, 0), "alpha"),
+        (lambda: DiceLoss(over="images"), "'batch' or 'image'"),
+        (lambda: LovaszSoftmaxLoss(over="x"), "'batch' or 'image'"),
+        (lambda: DiceLoss(torch.tensor([1.0, -1])), "≥ 0 a class"),
+        (lambda: SigmoidFocalLoss(alpha=2), "from 0 to 1"),
+        (lambda: CombinedLoss({}), "no loss"),
+        (lambda: CombinedLoss({DiceLoss(): 1, FocalLoss(ignore_index=0): 1}), "different labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
+    logits, target = case(0)
+    for kind in (DiceLoss, FocalLoss, LovaszSoftmaxLoss):
+        with pytest.raises(ValueError, match="2 class weights for 3"):
+            kind(weight=torch.ones(2))(logits, target)
+
+
+def test_multilabel_targets_that_do_not_fit():
+    x = torch.zeros(1, 2, 3, 3)
+    for target, message in (
+        (torch.zeros(1, 3, 3, dtype=torch.int64), "two times"),
+        (torch.zeros(1, 2, 3, 3), "target.long"),
+        (torch.full((1, 2, 3, 3), 2), "label 2"),
+    ):
+        for loss in (DiceLoss(multilabel=True), SigmoidFocalLoss()):
+            with pytest.raises(ValueError, match=message):
+                loss(x, target)
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("cross-entropy", CrossEntropyLoss),
+        ("focal", FocalLoss),
+        ("dice", DiceLoss),
+        ("tversky", TverskyLoss),
+        ("lovasz", LovaszSoftmaxLoss),
+    ],
+)
+def test_a_loss_by_name(name, kind):
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    loss = create_loss(name, weight)
+    assert type(loss) is kind and torch.equal(loss.weight, weight)
+
+
+def test_a_sum_of_losses_by_name_and_what_has_none():
+    logits, target = case(6)
+    parts = CrossEntropyLoss(label_smoothing=0.1)(logits, target) + DiceLoss()(logits, target)
+    loss = create_loss("cross-entropy+dice", label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, target), parts)
+    with pytest.raises(ValueError, match=r"no loss 'dise'.*dice"):
+        create_loss("cross-entropy+dise")
+    with pytest.raises(ValueError, match="only cross-entropy has it"):
+        create_loss("dice", label_smoothing=0.1)

@@ -1,0 +1,144 @@
+"""Per-image counts and bootstrap intervals over groups.
+
+(Matrices from several processes are in test_distributed.py.)
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from seglib.metrics import ConfusionMatrix
+from seglib.metrics.scores import Scores
+from seglib.training import evaluate
+
+
+def maps(seed, images=6, size=(5, 7), classes=3, right=0.6):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, (images, *size))
+    noise = rng.integers(0, classes, truth.shape)
+    prediction = np.where(rng.random(truth.shape) < right, truth, noise)
+    truth[rng.random(truth.shape) < 0.1] = 255
+    return prediction, truth
+
+
+def counted(prediction, truth, **options):
+    cm = ConfusionMatrix(3, **options)
+    cm.update(prediction, truth)
+    return cm
+
+
+def test_images_are_kept_apart_and_add_up():
+    prediction, truth = maps(0)
+    together = counted(prediction, truth, per_image=True)
+    assert torch.equal(together.matrix, counted(prediction, truth).matrix)
+    for image, p, t in zip(together.images, prediction, truth, strict=True):
+        assert torch.equal(image, counted(p, t).matrix)
+    one_by_one = ConfusionMatrix(3, per_image=True)
+    for p, t in zip(prediction, truth, strict=True):
+        one_by_one.update(p, t)  # (H, W) is one image
+    assert torch.equal(torch.stack(one_by_one.images), torch.stack(together.images))
+    scores = together.compute().per_image()
+    assert [s.miou for s in scores] == [
+        counted(p, t).compute().miou for p, t in zip(prediction, truth, strict=True)
+    ]
+
+
+def test_logits_are_kept_apart_too():
+    logits = torch.randn(4, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    truth = torch.from_numpy(maps(1, images=4)[1])
+    cm = ConfusionMatrix(3, per_image=True)
+    cm.update(logits, truth)
+    labels = logits.argmax(1)
+    for i, image in enumerate(cm.images):
+        assert torch.equal(image, counted(labels[i], truth[i]).matrix)
+
+
+def test_sums_of_matrices_join_their_images():
+    prediction, truth = maps(2)
+    a, b = (counted(prediction[i], truth[i], per_image=True) for i in (slice(2), slice(2, 6)))
+    both = a + b
+    assert torch.equal(
+        torch.stack(both.images), torch.stack(counted(prediction, truth, per_image=True).images)
+    )
+    with pytest.raises(ValueError, match="only equal ones add"):
+        a + counted(prediction, truth)
+
+
+def test_an_interval_is_that_of_all_draws():
+    """Three groups have 27 draws; the percentiles of their scores are known exactly."""
+    prediction, truth = maps(3)
+    groups = ["a", "a", "b", "c", "c", "c"]
+    scores = counted(prediction, truth, per_image=True).compute()
+    sums = [scores.images[:2].sum(0), scores.images[2], scores.images[3:].sum(0)]
+    exact = [
+        Scores(sum(sums[i] for i in draw)).miou for draw in itertools.product(range(3), repeat=3)
+    ]
+    found = scores.interval(groups=groups, draws=20_000)
+    # each draw has a chance of 1/27 = 3.7 %, so the least and the greatest are the ends
+    assert found.value == scores.miou and found.units == 3
+    assert found.low == pytest.approx(min(exact)) and found.high == pytest.approx(max(exact))
+    assert scores.interval(groups=groups, draws=20_000) == found  # seeded
+
+
+def test_an_interval_covers_as_often_as_it_says():
+    """The pixel accuracy of 40 independent images: about 95 % of the intervals hold 0.7."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        right = rng.binomial(50, 0.7, 40)
+        images = np.array([[[r, 50 - r], [0, 0]] for r in right])
+        scores = Scores(images.sum(0), images=images)
+        found = scores.interval("pixel_accuracy", draws=400, seed=int(rng.integers(1 << 30)))
+        hits += found.low <= 0.7 <= found.high
+    assert 0.90 <= hits / 200 <= 0.98
+
+
+def test_neighbouring_frames_are_no_independent_witnesses():
+    """Every image ten times over: by frame the interval shrinks, by group it stays."""
+    prediction, truth = maps(4, images=8)
+    once = counted(prediction, truth, per_image=True).compute()
+    often = counted(prediction.repeat(10, 0), truth.repeat(10, 0), per_image=True).compute()
+    groups = np.arange(8).repeat(10)
+    alone, by_group, by_frame = once.interval(), often.interval(groups=groups), often.interval()
+    assert by_group[1:3] == pytest.approx(alone[1:3], abs=1e-9)
+    assert by_frame.high - by_frame.low < 0.5 * (by_group.high - by_group.low)
+
+
+def test_what_no_interval_can_be_made_of():
+    prediction, truth = maps(5)
+    with pytest.raises(ValueError, match="per_image=True"):
+        counted(prediction, truth).compute().interval()
+    scores = counted(prediction, truth, per_image=True).compute()
+    with pytest.raises(ValueError, match="2 groups for 6 images"):
+        scores.interval(groups=["a", "b"])
+    with pytest.raises(ValueError, match="one group only"):
+        scores.interval(groups=["a"] * 6)
+
+
+def test_evaluate_keeps_images_apart():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(3))
+
+        def forward(self, images):
+            return images + self.bias[:, None, None]
+
+    logits = torch.randn(6, 3, 5, 7, generator=torch.Generator().manual_seed(1))
+    truth = torch.from_numpy(maps(9)[1])
+    batches = [(logits[i], truth[i]) for i in (slice(0, 4), slice(4, 6))]
+    scores = evaluate(Net(), batches, per_image=True)
+    expected = counted(logits, truth, per_image=True).compute()
+    np.testing.assert_array_equal(scores.images, expected.images)
+    assert evaluate(Net(), batches).images is None
+
+
+def test_alone_all_reduce_is_a_copy():
+    cm = counted(*maps(7), per_image=True)
+    total = cm.all_reduce()
+    assert torch.equal(total.matrix, cm.matrix) and len(total.images) == 6
+    total.update(*maps(8))
+    assert len(cm.images) == 6 and not torch.equal(total.matrix, cm.matrix)
