@@ -206,7 +206,6 @@ def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
     for part in model.backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = TRAINING["batch_norm_momentum"]  # a long run: steadier statistics
-    model = model.to(memory_format=torch.channels_last)
     rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
     fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)
     return model

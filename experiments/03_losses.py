@@ -31,7 +31,7 @@ import arms
 import torch
 from arms import LOOP, OVERLAP, RENDERED_SLICES, RENDERING, UNET, InMemory
 from records import Job, Part, main, summary_table
-from watched import borders_of, calibration_of, logits_on, scores_of, stacked, train_watched
+from watched import borders_of, calibration_of, logits_on, scores_of, stacked, train_unet
 
 from seglib.data import RenderedScans, RenderedStreets, Streets, class_statistics
 from seglib.losses import (
@@ -129,7 +129,7 @@ def tuning_lesions(job: Job) -> None:
 
 def tune_lesions(arm: tuple[str, float], settings: dict[str, Any]) -> dict[str, Any]:
     data, dev = on_lesions(arm, "train", settings), on_lesions(arm, "dev", settings)
-    model, budget = train_watched(data, LOSSES[arm[0]](data), settings, settings["tuning_seed"])
+    model, budget = train_unet(data, LOSSES[arm[0]](data), settings, settings["tuning_seed"])
     images, target = stacked(dev)
     return {**budget, "dev": scores_of(logits_on(model, images), target, dev.classes)}
 
@@ -149,7 +149,7 @@ def tuning_streets(job: Job) -> None:
 def tune_streets(loss: str, settings: dict[str, Any]) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     data, dev = streets("train", *size), streets("dev", *size)
-    model, budget = train_watched(data, LOSSES[loss](data), settings, settings["tuning_seed"])
+    model, budget = train_unet(data, LOSSES[loss](data), settings, settings["tuning_seed"])
     images, target = stacked(dev)
     return {**budget, "dev": scores_of(logits_on(model, images), target, dev.classes)}
 
@@ -222,7 +222,7 @@ def watch_lesions(arm: tuple[str, float], settings: dict[str, Any], seed: int) -
         }
 
     loss = TverskyLoss(*TRADE[arm[0]]) if arm[0] in TRADE else LOSSES[arm[0]](data)
-    model, budget = train_watched(data, loss, settings, seed, watch)
+    model, budget = train_unet(data, loss, settings, seed, watch)
     return {**budget, "test": scores_of(logits_on(model, images), target, test.classes)}
 
 
@@ -236,7 +236,7 @@ def compare_streets(job: Job) -> None:
 def measure_streets(loss: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     data, test = streets("train", *size), streets("test", *size)
-    model, budget = train_watched(data, LOSSES[loss](data), settings, seed)
+    model, budget = train_unet(data, LOSSES[loss](data), settings, seed)
     images, target = stacked(test)
     logits = logits_on(model, images)
     return {
@@ -259,7 +259,7 @@ CODE = (
     UNET,
     OVERLAP,
     "CrossEntropyLoss FocalLoss CombinedLoss class_weights",
-    "InMemory augmentation train_watched logits_on",
+    "InMemory augmentation train_unet logits_on",
     "FLIPS SHARES SEEDS LOSSES ON_LESIONS TRADE TRADE_SHARE weighted",
 )
 ON_SLICES = (*CODE, *RENDERED_SLICES, "scans on_lesions label")

@@ -36,7 +36,7 @@ from arms import UNET as UNET_CODE
 from numpy.typing import NDArray
 from records import Job, Part, main, summary_table
 from torch import Tensor
-from watched import logits_on, scores_of, stacked, train_watched
+from watched import logits_on, scores_of, stacked, train_unet
 
 from seglib.data import RenderedStreets, Scans, Streets
 from seglib.data.render import render_scene
@@ -63,7 +63,7 @@ def train_on(images: int, settings: dict[str, Any], seed: int, watch: Any = None
     data = streets("train", settings["height"], settings["width"])
     order = np.random.default_rng(seed).permutation(len(data))[:images]
     part = InMemory(data.images[order], data.masks[order], data, data.transform)
-    return train_watched(part, CrossEntropyLoss(), settings, seed, watch)
+    return train_unet(part, CrossEntropyLoss(), settings, seed, watch)
 
 
 # ---------------------------------------------------------------- checkpoint
@@ -203,7 +203,7 @@ def measure_lesions(settings: dict[str, Any], seed: int) -> dict[str, Any]:
     size = settings["height"], settings["width"]
     flips = arms.augmentation({**FLIPS, "height": size[0], "width": size[1]})
     data = InMemory.copy_of(Scans("train"), flips)
-    model, budget = train_watched(data, CombinedLoss(), settings, seed)
+    model, budget = train_unet(data, CombinedLoss(), settings, seed)
     test = Scans("test", transform=eval_transform(*size))
     images, target = stacked(test)
     logits = logits_on(model, images)
@@ -240,7 +240,7 @@ CODE = (
     LOOP,
     UNET_CODE,
     "CrossEntropyLoss InMemory augmentation",
-    "train_watched logits_on scores_of FLIPS",
+    "train_unet logits_on scores_of FLIPS",
 )
 ON_STREETS = (*CODE, "data/streets", "IMAGES streets train_on")
 PARTS = {

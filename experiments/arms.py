@@ -25,9 +25,9 @@ from seglib.util.progress import progress
 
 # What decides a trained network's scores (see fingerprints.py)
 LOOP = (
-    "make_scheduler train_epoch epoch_randomness loss_denominator batch_weights grouped make_optimizer "
-    "optimizer_step SampleKey EpochSampler make_loader resize_image resize_mask _centres normalise "
-    "cut_window EvalTransform TrainTransform train_transform"
+    "make_scheduler train_epoch epoch_randomness loss_denominator loss_of_batch batch_weights "
+    "grouped make_optimizer optimizer_step SampleKey EpochSampler make_loader resize_image "
+    "resize_mask _centres normalise cut_window EvalTransform TrainTransform train_transform"
 )
 OVERLAP = (
     "TverskyLoss DiceLoss LovaszSoftmaxLoss LinearPiece largest_first jaccard_steps soft_counts "
@@ -129,6 +129,7 @@ def train(data: Any, settings: Mapping[str, Any], seed: int) -> tuple[UNet, dict
     history = fit(
         model,
         loader,
+        channels_last=False,
         epochs=epochs,
         lr=settings["lr"],
         loss=loss,
@@ -153,7 +154,7 @@ def speed(data: Any, settings: Mapping[str, Any], images: int = 240) -> float:
         part = Subset(data, [i % len(data) for i in range(count)])
         loader = make_loader(part, settings["batch_size"], shuffle=True)
         start = time.perf_counter()
-        fit(model, loader, epochs=1)
+        fit(model, loader, epochs=1, channels_last=False)
     return len(loader) * settings["batch_size"] / (time.perf_counter() - start)
 
 
@@ -172,14 +173,9 @@ def short(scores: Scores) -> dict[str, Any]:
 
 def scores_on(model: torch.nn.Module, data: Any, by_group: bool = False) -> dict[str, Any]:
     """Scores over all of `data`, one confusion matrix; and of each group (drive) if asked for."""
-    groups = sorted(set(data.groups)) if by_group else [None]
-    found = {}
-    for group in groups:
-        chosen = [i for i, name in enumerate(data.groups) if group in (None, name)]
-        found[group] = evaluate(model, make_loader(Subset(data, chosen), 8))
-    matrix = sum((scores.matrix for scores in found.values()), np.zeros((), np.int64))
-    whole = short(Scores(matrix, tuple(data.classes)))
-    whole["images"] = len(data)
-    if by_group:
-        whole["groups"] = {name: short(scores) for name, scores in found.items()}
-    return whole
+    found = evaluate(model, make_loader(data, 8), per_image=by_group)
+    groups = found.by_group(data.groups) if by_group else {}
+    whole = {**short(found), "images": len(data)}
+    return whole | (
+        {"groups": {name: short(scores) for name, scores in groups.items()}} if by_group else {}
+    )

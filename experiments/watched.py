@@ -11,22 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from seglib.data import make_loader
-from seglib.engine.schedules import make_scheduler
 from seglib.metrics import ConfusionMatrix
 from seglib.metrics.boundary import BoundaryCounts
 from seglib.metrics.calibration import CalibrationCounts
 from seglib.models.unet import UNet
-from seglib.training import epoch_randomness, train_epoch
+from seglib.training import fit
 
 
-def train_watched(
+def train_unet(
     data: Any,
     loss: nn.Module,
     settings: Mapping[str, Any],
     seed: int,
     watch: Callable[[nn.Module], dict[str, Any]] | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Train a U-Net for `settings["images"]` images in whole epochs, as `seglib.training.fit`.
+    """Train a U-Net for `settings["images"]` images in whole epochs.
 
     Returns the net after the last epoch, and its budget with the training loss of each epoch;
     what `watch` says after each epoch is in its "watched".
@@ -35,24 +34,29 @@ def train_watched(
     epochs = max(1, round(settings["images"] / (len(loader) * settings["batch_size"])))
     torch.manual_seed(seed)
     model = UNet(data.num_classes, base_channels=settings["base_channels"])
-    model = model.to(memory_format=torch.channels_last)  # the same numbers, a sixth faster
-    lr, schedule = settings["lr"], settings["schedule"]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=settings["weight_decay"])
-    scheduler = make_scheduler(schedule, optimizer, lr, epochs, len(loader), "train_loss")
-    start, curve, watched = time.perf_counter(), [], []
-    for epoch in range(epochs):
-        with epoch_randomness(seed, epoch, torch.device("cpu")):
-            loader.sampler.set_epoch(epoch)
-            value, _ = train_epoch(model, loader, loss, optimizer, scheduler, None, 255, label="")
-        curve.append(round(value, 4))
-        if watch is not None:
-            watched.append({"step": (epoch + 1) * len(loader), **watch(model)})
+    watched: list[dict[str, Any]] = []
+
+    def look(model: nn.Module, row: dict[str, float]) -> None:
+        watched.append({"step": int(row["epoch"]) * len(loader), **watch(model)})
+
+    start = time.perf_counter()
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=loss,
+        weight_decay=settings["weight_decay"],
+        schedule=settings["schedule"],
+        seed=seed,
+        on_epoch=look if watch else None,
+    )
     return model, {
         "epochs": epochs,
         "images_seen": epochs * len(loader) * settings["batch_size"],
-        "lr": lr,
+        "lr": settings["lr"],
         "fit_seconds": round(time.perf_counter() - start, 1),
-        "curve": curve,
+        "curve": [round(row["train_loss"], 4) for row in history.rows],
         **({"watched": watched} if watched else {}),
     }
 

@@ -11,26 +11,33 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from seglib.data.loader import SampleKey
-from seglib.engine import accumulation, distributed, memory, validation
+from seglib.engine import distributed, validation
+from seglib.engine.accumulation import (
+    batch_weights,
+    epoch_from,
+    grouped,
+    loss_denominator,
+    loss_of_batch,
+    remaining,
+)
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
+from seglib.engine.memory import explain_out_of_memory
 from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
-from seglib.engine.state import EpochProgress, Run, model_settings
-from seglib.losses.check import check_labels
-from seglib.losses.pixels import CrossEntropyLoss
-from seglib.metrics.confusion import ConfusionMatrix
-from seglib.metrics.scores import Scores
+from seglib.engine.state import EpochProgress, Run
+from seglib.losses import CrossEntropyLoss, check_labels
+from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, eval_mode, frozen
 from seglib.util.progress import progress
 
@@ -57,9 +64,9 @@ def fit(
     amp: str | None = None,
     accumulate: int = 1,
     ema: float | None = None,
-    channels_last: bool = False,
+    channels_last: bool = True,
     compile: bool = False,
-    sync_batchnorm: bool = False,
+    on_epoch: Callable[[nn.Module, dict[str, float]], object] | None = None,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
 
@@ -82,24 +89,25 @@ def fit(
             schedule scales both. None: `lr` for all.
         freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
         amp: "bf16" or "fp16": the forward pass in half precision, the loss in float32.
-        accumulate: batches to a step of the optimiser, weighed to equal one big batch where the
-            loss is a mean over pixels (see `seglib.batches`).
+        accumulate: batches to a step of the optimiser, weighted to equal one big batch where the
+            loss is a mean over pixels (see `seglib.engine.accumulation`).
         ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
             evaluated and saved, and `model` ends with them.
-        channels_last: images and weights in memory with the channels last: faster on many machines.
+        channels_last: images and weights in memory with the channels last: the same numbers to
+            rounding, and faster on most machines.
         compile: `torch.compile` for the training steps: half a minute first; measure what it gains.
-        sync_batchnorm: BatchNorm over the images of all processes (CUDA only); see
-            `seglib.distributed` for what several processes do.
+        on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
+            evaluated, in eval mode, and the epoch's row of the history.
 
     Raises ValueError for settings or batches that do not fit (also on resume, naming the key
     that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
     batch and its files, if the loss is not finite. The checkpoints of before stay whole.
     MemoryError says which batch was too large, and what to try. With `out`, SIGTERM and Ctrl-C
     wait for the end of a step, save where the run stands, and raise KeyboardInterrupt
-    (`Interrupted`); a second one acts at once.
+    (`Interrupted`); a second one acts at once. `seglib.engine.distributed` tells what several
+    processes do.
     """
     settings = {
-        **model_settings(model),
         "epochs": epochs,
         "lr": lr,
         "weight_decay": weight_decay,
@@ -114,68 +122,62 @@ def fit(
         "amp": amp,
         "accumulate": accumulate if accumulate != 1 else None,
         "ema": ema,
-        "sync_batchnorm": sync_batchnorm or None,
     }
     validation.check_settings(settings)
-    backbone = backbone_of(model) if freeze_epochs else model
     compute = Compute.of(model, amp, channels_last)
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)
     validation.check_ignore_index(ignore_index, train_loader.dataset, loss)
-    settings |= {"loss": repr(loss), **validation.loader_settings(train_loader), **(config or {})}
-    run = Run.prepare(model, compute, settings, train_loader, out)
+    settings |= {**validation.describe(model, train_loader), "loss": repr(loss), **(config or {})}
+    backbone = backbone_of(model) if freeze_epochs else model
+    run = Run(model, compute, settings, train_loader, out)
     run.open(resume)
-    history, scheduler = run.history, run.scheduler
-    train_loader = distributed.share(train_loader)
-    val_loader = distributed.share_evaluation(val_loader)
-    net: Any = distributed.wrapped(model, compute.device, sync_batchnorm, freeze_epochs > 0)
+    train_loader = distributed.split_batches(train_loader)
+    val_loader = distributed.split_images(val_loader)
+    net: Any = distributed.wrapped(model, compute.device, freeze_epochs > 0)
     net = torch.compile(net) if compile else net  # what the steps call
 
     with StopOnSignal(out is not None, compute.device) as stop:
-        for epoch in range(len(history.rows), epochs):
-            if patience is not None and history.epochs_since_best() >= patience:
+        for epoch in range(len(run.history.rows), epochs):
+            if patience is not None and run.history.epochs_since_best() >= patience:
                 break
-            row = run.begin_row(epoch)
-            resting = frozen(backbone) if epoch < freeze_epochs else nullcontext()
+            row = run.begin_epoch(epoch)
+            frozen_backbone = frozen(backbone) if epoch < freeze_epochs else nullcontext()
+            randomness = epoch_randomness(seed, epoch, compute.device)
             try:
-                with (
-                    epoch_randomness(seed, epoch, compute.device),
-                    resting,
-                    accumulation.epoch_from(train_loader, epoch, run.at.step),
-                ):
+                with randomness, frozen_backbone, epoch_from(train_loader, epoch, run.done.step):
                     row["train_loss"], images = train_epoch(
                         net,
                         train_loader,
                         loss,
                         run.optimizer,
-                        scheduler if schedule in PER_STEP else None,
+                        run.scheduler if schedule in PER_STEP else None,
                         clip,
                         ignore_index,
-                        label=f"epoch {epoch + 1}/{epochs}{history.last_score()}",
+                        label=f"epoch {epoch + 1}/{epochs}{run.history.last_score()}",
                         compute=compute,
                         scaler=run.scaler,
                         accumulate=accumulate,
                         average=run.average,
-                        at=run.at,
+                        done=run.done,
                         stop=stop,
                     )
                 validation.check_weights(model, epoch + 1)
-                row |= run.extras(images)
+                row |= run.measured(images)
                 if val_loader is not None:
-                    distributed.same_buffers(run.result)
-                    scores, val_loss = run_evaluation(
+                    distributed.broadcast_buffers(run.result)
+                    scores, row["val_loss"] = run_evaluation(
                         run.result, val_loader, ignore_index, loss, compute=compute, stop=stop
                     )
-                    row |= {"val_loss": val_loss, "val_miou": scores.miou}
+                    row["val_miou"] = scores.miou
             except Interrupted:
                 run.pause()
                 raise
-            row = distributed.broadcast_from_first({**row, "seconds": run.seconds()})
-            history.add(row)
-            if schedule == "plateau":
-                scheduler.step(row[history.best_key])
-            run.save()
+            run.end_epoch(row)
+            if on_epoch is not None:
+                with eval_mode(run.result):
+                    on_epoch(run.result, run.history.rows[-1])
     run.finish()
-    return history
+    return run.history
 
 
 def train_epoch(
@@ -192,58 +194,53 @@ def train_epoch(
     scaler: Any = None,
     accumulate: int = 1,
     average: AveragedModel | None = None,
-    at: EpochProgress | None = None,
+    done: EpochProgress | None = None,
     stop: StopOnSignal | None = None,
 ) -> tuple[float, int]:
     """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images.
 
-    `average` follows the weights; `at` is where the pass begins, and is moved along with it;
+    `average` follows the weights; `done` is where the pass begins, and is moved along with it;
     `stop` may end it after a step.
     """
-    compute, at = compute or Compute.of(model), at or EpochProgress()
-    device = compute.device
+    compute, done = compute or Compute.of(model), done or EpochProgress()
+    processes, net, images = distributed.world(), cast(Any, model), None
     model.train()
-    rest = accumulation.remaining(loader, at, device, ignore_index)
-    with progress(rest, desc=label, unit="batch", initial=at.step, total=len(loader)) as bar:
-        for group in accumulation.grouped(bar, accumulate):  # the batches of one step
-            targets = [compute.target(target) for _, target in group]
-            shares = accumulation.batch_weights(loss, targets, ignore_index, accumulate)
-            optimizer.zero_grad(set_to_none=True)
-            for i, (images, labels) in enumerate(group):
-                share, mass = shares[i]
-                with (
-                    memory.explain_out_of_memory(
-                        images, compute.amp, accumulate, distributed.world()
-                    ),
-                    distributed.alone(model, until_last=i + 1 < len(group)),
-                ):
-                    logits = compute.logits(model, images)  # (N, C, H, W)
-                    if at.step == 0:
-                        validation.check_batch(logits, labels, loader.dataset)
-                    if device.type != "cpu":
-                        check_labels(labels, logits.shape[1], ignore_index)
-                    value = loss(logits, targets[i])  # scalar
-                    number = value.item()
-                    if not math.isfinite(number):
-                        raise FloatingPointError(
-                            validation.not_finite(number, loader, at.step, images)
-                        )
-                    value = value if share == 1 else value * share
-                    (value if scaler is None else scaler.scale(value)).backward()
-                at.add(number, mass, len(images))
-                bar.set_postfix_str(f"loss {at.mean:.3f}", refresh=False)
-            with memory.explain_out_of_memory(images, compute.amp, accumulate, distributed.world()):
+    rest = remaining(loader, done, compute.device, ignore_index)
+    with progress(rest, desc=label, unit="batch", initial=done.step, total=len(loader)) as bar:
+        try:
+            for group in grouped(bar, accumulate):  # the batches of one step
+                targets = [compute.target(target) for _, target in group]
+                denominators = [loss_denominator(loss, target, ignore_index) for target in targets]
+                weights = batch_weights(denominators, processes)
+                optimizer.zero_grad(set_to_none=True)
+                for i, (images, labels) in enumerate(group):
+                    last = i + 1 == len(group)  # only then processes average their gradients
+                    with nullcontext() if last or processes == 1 else net.no_sync():
+                        logits = compute.logits(model, images)  # (N, C, H, W)
+                        if done.step == 0:
+                            validation.check_batch(logits, labels, loader.dataset)
+                        if compute.device.type != "cpu":
+                            check_labels(labels, logits.shape[1], ignore_index)
+                        value = loss_of_batch(loss, logits, targets[i], denominators[i])  # scalar
+                        number = value.item()
+                        if not math.isfinite(number):
+                            raise validation.not_finite(number, loader, done.step, images)
+                        value = value if weights[i] == 1 else value * weights[i]
+                        (value if scaler is None else scaler.scale(value)).backward()
+                    done.add(number, denominators[i], len(images))
+                    bar.set_postfix_str(f"loss {done.mean:.3f}", refresh=False)
                 stepped = optimizer_step(model, optimizer, clip, scaler)
-            if not stepped:
-                at.skipped += 1
-            else:
-                if scheduler is not None:
+                done.skipped += not stepped
+                if stepped and scheduler is not None:
                     scheduler.step()
-                if average is not None:
+                if stepped and average is not None:
                     average.update_parameters(model)
-            if stop is not None:
-                stop.check(at)
-    whole = at.gathered()
+                if stop is not None:
+                    stop.check(done)
+        except RuntimeError as error:
+            explain_out_of_memory(error, images, compute.amp, accumulate, processes)
+            raise
+    whole = done.over_processes()
     return whole.mean, whole.images
 
 
@@ -262,7 +259,7 @@ def evaluate(
     `amp` ("bf16" or "fp16") computes in half precision. Several processes share the images, each
     of them once, and get the same scores; all of them must call this.
     """
-    compute, loader = Compute.of(model, amp), distributed.share_evaluation(loader)
+    compute, loader = Compute.of(model, amp), distributed.split_images(loader)
     return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
 
 
@@ -280,32 +277,37 @@ def run_evaluation(
     compute = compute or Compute.of(model)
     dataset = getattr(loader, "dataset", None)
     validation.check_ignore_index(ignore_index, dataset, loss)
-    matrix, total, mass = None, 0.0, 0.0
-    everyones = distributed.everyones_batches(loader)
+    matrix, done, images = None, EpochProgress(), None
+    common = distributed.common_batches(loader)
     with eval_mode(model), torch.inference_mode():
-        bar = progress(loader, desc="evaluate", unit="batch")
-        for number, (images, labels) in enumerate(bar):
-            with memory.explain_out_of_memory(images, compute.amp):
+        try:
+            bar = progress(loader, desc="evaluate", unit="batch")
+            for number, (images, labels) in enumerate(bar):
                 logits = compute.logits(model, images)  # (N, C, H, W)
-            if matrix is None:
-                validation.check_batch(logits, labels, dataset)
-                matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
-            if compute.device.type != "cpu":
-                check_labels(labels, logits.shape[1], ignore_index)
-            target = compute.target(labels)  # (N, H, W)
-            matrix.update(logits, target)
-            if loss is not None:
-                count = accumulation.loss_denominator(loss, target, ignore_index)
-                total, mass = total + loss(logits, target).item() * count, mass + count
-            if stop is not None and number < everyones:
-                stop.check()
+                if matrix is None:
+                    validation.check_batch(logits, labels, dataset)
+                    matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
+                if compute.device.type != "cpu":
+                    check_labels(labels, logits.shape[1], ignore_index)
+                target = compute.target(labels)  # (N, H, W)
+                matrix.update(logits, target)
+                if loss is not None:
+                    whole = loss_denominator(loss, target, ignore_index)
+                    value = loss_of_batch(loss, logits, target, whole).item()
+                    done.add(value, whole, len(images))
+                if stop is not None and number < common:
+                    stop.check()
+        except RuntimeError as error:
+            explain_out_of_memory(error, images, compute.amp)
+            raise
     classes = distributed.max_over_processes(0 if matrix is None else matrix.num_classes)
     if classes == 0:
         raise ValueError("the loader gave no batch: its data set is empty")
     matrix = matrix or ConfusionMatrix(classes, ignore_index, per_image)
     matrix.matrix = matrix.matrix.to(compute.device)
-    matrix, (total, mass) = matrix.all_reduce(), distributed.total(total, mass)
-    return matrix.compute(DataSpec.of(dataset).classes), total / mass if mass else math.nan
+    done = done.over_processes()
+    scores = matrix.all_reduce().compute(DataSpec.of(dataset).classes)
+    return scores, done.mean if done.denominator else math.nan
 
 
 @contextmanager

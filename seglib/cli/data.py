@@ -64,14 +64,14 @@ def open_dataset(
     from seglib.util.suggest import did_you_mean
 
     split = split or options.split
-    more = {"transform": transform, "cache": getattr(options, "cache", False)}
+    more = {"transform": transform, "cache": getattr(options, "cache", None)}
     if options.data == "folder":
         return open_folder(options, *split_folders(options, split), **more)
     if options.data not in DATASETS:
         known = [*DATASETS, "folder"]
         hint = did_you_mean(options.data, known)
         raise ValueError(f"there is no data set {options.data!r}{hint}")
-    return DATASETS[options.data](split, root=options.root or None, **more)
+    return DATASETS[options.data](split, root=options.root, **more)
 
 
 def split_folders(options: Any, split: str) -> tuple[Path, Path]:

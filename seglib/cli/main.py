@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import signal
 import sys
+from typing import Any
 
 import seglib
-from seglib.cli.settings import HELP, TrainSettings
+from seglib.cli.settings import HELP, MODEL_OPTIONS, TrainSettings, setting_names
+from seglib.util.suggest import did_you_mean
 
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryError)
 
@@ -16,28 +17,20 @@ EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryEr
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 with the reason on stderr, 2 for usage,
     130 after Ctrl-C, 143 after SIGTERM."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = build_parser()
-    if words[:1] == ["train"]:
-        words = join_values(words)
-    options, rest = parser.parse_known_args(words)
-    if rest and options.command != "train":
-        parser.error(f"unknown: {' '.join(rest)}; see python -m seglib {options.command} --help")
+    options, unknown = build_parser().parse_known_args(arguments)
     from seglib.cli import data, score, train
 
-    commands = {
-        name: getattr(module, name)
-        for module, names in (
-            (data, ("doctor", "download", "check", "exercises")),
-            (score, ("evaluate", "predict")),
-            (train, ("train",)),
-        )
-        for name in names
+    commands: dict[str, Any] = {
+        "doctor": data.doctor,
+        "download": data.download,
+        "check": data.check,
+        "train": train.train,
+        "evaluate": score.evaluate,
+        "predict": score.predict,
+        "exercises": data.exercises,
     }
-
     try:
-        if options.command == "train":
-            options.flags = read_flags(rest)
+        check_unknown(unknown, options.command)
         return int(commands[options.command](options))
     except KeyboardInterrupt as error:
         print(f"stopped {error}".strip(), file=sys.stderr)
@@ -47,40 +40,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def join_values(words: list[str]) -> list[str]:
-    """Write `--key value` as `--key=value`: argparse would take an unknown key's value for RECIPE.
-
-    >>> join_values(["train", "a.toml", "--epochs", "12", "--resume"])
-    ['train', 'a.toml', '--epochs=12', '--resume']
-    """
-    joined: list[str] = []
-    for word in words:
-        last = joined[-1] if joined else ""
-        awaits = last.startswith("--") and "=" not in last and last not in ("--resume", "--help")
-        if awaits and not word.startswith("--"):
-            joined[-1] = f"{last}={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
-def read_flags(words: list[str]) -> dict[str, str]:
-    """The settings among the flags, as name -> text. ValueError for anything else.
-
-    >>> read_flags(["--epochs=12", "--zoom=0.5,2"])
-    {'epochs': '12', 'zoom': '0.5,2'}
-    """
-    flags: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            raise ValueError(f"found {word!r}, expected --key value; are two dashes missing?")
-        if not equals:
-            raise ValueError(f"--{key} has no value; write --{key} VALUE")
-        if key in flags:
-            raise ValueError(f"--{key} is given twice; leave one out")
-        flags[key] = value
-    return flags
+def check_unknown(words: list[str], command: str) -> None:
+    """Raise ValueError for words that no flag takes, naming the nearest one."""
+    if not words:
+        return
+    word = words[0]
+    if not word.startswith("--"):
+        raise ValueError(f"found {word!r}, expected --key value; are two dashes missing?")
+    key = word.removeprefix("--").partition("=")[0].replace("-", "_")
+    if command != "train":
+        raise ValueError(f"there is no flag --{key}; see python -m seglib {command} --help")
+    known = [*setting_names(), *MODEL_OPTIONS]
+    raise ValueError(f"there is no setting {key!r}{did_you_mean(key, known)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,25 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     download.add_argument("--root", help="folder to put it in (default: the course's data folder)")
 
     check = commands.add_parser("check", help="look through a folder of images and masks")
-    add_data(check, "streets, scans, camvid, ultrasound or folder", split="train")
+    add_data(check, split="train")
     check.add_argument("--images", help="folder of images (with --data folder)")
     check.add_argument("--masks", help="folder of masks (with --data folder)")
 
-    train = commands.add_parser(
-        "train",
-        help="train a model",
-        description="Train from a TOML recipe, from flags, or both; flags win. Every setting "
-        "is a flag and a key of the recipe.",
-        epilog="settings: " + settings_help(),
-        allow_abbrev=False,
-    )
-    train.add_argument("recipe", nargs="?", help="TOML file of settings")
-    train.add_argument("--out", required=True, help="folder for checkpoints and history")
-    train.add_argument("--resume", action="store_true", help="go on from OUT/last.pt if it exists")
+    add_train(commands)
 
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint")
-    add_data(evaluate, "streets, scans, camvid, ultrasound or folder", split="test")
+    add_data(evaluate, split="test")
     evaluate.add_argument(
         "--per_group", "--per-group", action="store_true", help="also for each drive or patient"
     )
@@ -133,26 +94,50 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def settings_help() -> str:
-    """The settings of a training run and their defaults, for `train --help`."""
-    settings = TrainSettings()
-    shown = []
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if field.name != "options":
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            hint = f" ({HELP[field.name]})" if field.name in HELP else ""
-            shown.append(f"--{field.name} {text or '…'}{hint}")
-    return " · ".join(shown) + "; and the options of the model, as --base_channels 64"
-
-
-def add_data(parser: argparse.ArgumentParser, help: str, split: str) -> None:
+def add_data(parser: argparse.ArgumentParser, split: str) -> None:
     """The flags that choose a data set, the same for every command."""
-    parser.add_argument("--data", default="camvid", help=help)
-    parser.add_argument("--root", default="", help="folder that has the data set")
+    sets = "streets, scans, camvid, ultrasound or folder"
+    parser.add_argument("--data", default="camvid", help=sets)
+    parser.add_argument("--root", help="folder that has the data set")
     parser.add_argument("--split", default=split)
     parser.add_argument("--classes", default="", help="names of the labels 0,1,… (data folder)")
-    parser.add_argument(
-        "--label_map", "--label-map", default="", help="renames labels of the files, as 255:1"
+    parser.add_argument("--label_map", "--label-map", default="", help=HELP["label_map"])
+    parser.add_argument("--palette", help=HELP["palette"])
+
+
+def add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train a model",
+        description="Train from a TOML recipe, from flags, or both; flags win. Every setting "
+        'is a flag and a key of the recipe; "none" switches off what can be.',
+        allow_abbrev=False,
     )
-    parser.add_argument("--palette", default="", help="file of colours, R G B a line")
+    train.add_argument("recipe", nargs="?", help="TOML file of settings")
+    train.add_argument("--out", required=True, help="folder for checkpoints and history")
+    train.add_argument("--resume", action="store_true", help="go on from OUT/last.pt if it exists")
+    settings = train.add_argument_group("settings, with their defaults")
+    defaults = vars(TrainSettings())
+    for name in setting_names():
+        value = defaults[name]
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+        hint = f"{text or '…'} {'· ' + HELP[name] if name in HELP else ''}".strip()
+        add_flag(settings, name, hint)
+    options = train.add_argument_group("options of the model, where it has them")
+    for name in MODEL_OPTIONS:
+        add_flag(options, name, None)
+
+
+def add_flag(group: Any, name: str, hint: str | None) -> None:
+    """--name, or --na-me; its text is in the parsed options only if it was given."""
+    spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+    group.add_argument(*spellings, action=Once, default=argparse.SUPPRESS, metavar="…", help=hint)
+
+
+class Once(argparse.Action):
+    """Stores a flag's text; an error if it is given twice: which one is meant?"""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        if hasattr(namespace, self.dest):
+            parser.error(f"{option} is given twice; leave one out")
+        setattr(namespace, self.dest, values)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-if TYPE_CHECKING:
-    pass
 from seglib.cli.data import device_of, open_dataset
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    import torch
-
     from seglib.data import make_loader
     from seglib.engine.checkpoints import load_checkpoint, make_folder
     from seglib.training import evaluate
@@ -34,19 +30,17 @@ def evaluate(options: argparse.Namespace) -> int:
             f"({', '.join(data.classes)}), but {options.data} has {dataset.num_classes} "
             f"({', '.join(dataset.classes)}); choose the data set that it was trained for"
         )
-    parts: dict[str, Any] = {"all": dataset}
-    if options.per_group:
-        for group in sorted(set(dataset.groups)):
-            members = [i for i, name in enumerate(dataset.groups) if name == group]
-            parts[group] = torch.utils.data.Subset(cast(Any, dataset), members)
+    loader = make_loader(dataset, options.batch_size)
+    whole = evaluate(checkpoint.model, loader, per_image=options.per_group)
+    parts = {"all": whole, **(whole.by_group(dataset.groups) if options.per_group else {})}
     found = {}
-    for name, part in parts.items():
-        scores = evaluate(checkpoint.model, make_loader(part, options.batch_size))
+    for name, scores in parts.items():
+        images = len(dataset) if name == "all" else dataset.groups.count(name)
         print(
             f"{options.data} {options.split} at {data.size[0]}×{data.size[1]}, "
-            f"{name} ({len(part)} images): mIoU {scores.miou:.4f}\n{scores.table()}\n"
+            f"{name} ({images} images): mIoU {scores.miou:.4f}\n{scores.table()}\n"
         )
-        found[name] = {"images": len(part), **scores.as_dict()}
+        found[name] = {"images": images, **scores.as_dict()}
     if options.json:
         make_folder(Path(options.json).parent)
         with atomic_write(options.json) as temporary:

@@ -5,33 +5,44 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
+import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from seglib.util.suggest import did_you_mean
 
 HELP = {  # what a name alone does not tell, for --help
+    "label_map": "data folder: renames labels of the files, as 255:1",
+    "palette": "data folder: text file of colours for coloured masks",
+    "pretrained": "backbone (ImageNet), coco or streets",
+    "backbone_lr": "none: as lr",
+    "freeze_epochs": "first epochs in which the backbone is frozen",
+    "clip": "bound of the gradient's norm",
+    "patience": "epochs without a better one before stopping",
+    "loss": "focal, dice, tversky, lovasz, or a sum: cross-entropy+dice",
+    "class_weights": "median, enet, inverse or effective",
     "amp": "bf16 or fp16: the forward pass in half precision",
     "accumulate": "batches to a step of the optimiser, as one batch of so many times the size",
-    "ema": "0.999, say: evaluate and keep a moving average of the weights; 0: none",
-    "channels_last": "true: images in memory with the channels last; faster on many GPUs",
-    "compile": "true: torch.compile; a minute at the start, faster steps",
-    "sync_batchnorm": "true: BatchNorm over the images of all processes (GPUs, torchrun)",
-    "cache": "decoded images in memory: yes, auto (if they fit into a quarter of what is free), or "
+    "ema": "0.999, say: evaluate and keep a moving average of the weights",
+    "channels_last": "images in memory with the channels last: faster on most machines",
+    "compile": "torch.compile; a minute at the start, faster steps",
+    "sync_batchnorm": "BatchNorm over the images of all processes (GPUs, torchrun)",
+    "cache": "decoded images in memory: auto (if they fit into a quarter of what is free), all, or "
     "a size such as 2GB",
-    "workers": "processes that read and augment images",
-    "clip": "bound of the gradient's norm; 0: none",
-    "patience": "epochs without a better one before stopping; 0: never",
-    "backbone_lr": "0: as lr",
-    "freeze_epochs": "first epochs in which the backbone rests",
+    "workers": "processes that read and augment images; auto: by device and cores",
     "device": "auto, cpu, cuda, mps",
 }
+# The options of all models; a test compares with them, so that --help need not load PyTorch.
+MODEL_OPTIONS = (
+    *("in_channels", "base_channels", "depth", "norm", "up", "backbone", "output_stride"),
+    *("atrous_rates", "channels", "low_channels", "aux"),
+)
 
 
 @dataclass
 class TrainSettings:
-    """Everything that `python -m seglib train` can be told, with its defaults.
+    """Everything that `python -m seglib train` can be told, with its defaults; "none" is None.
 
     `data` is "streets", "scans", "camvid", "ultrasound" or "folder": then `root` has train/ and
     val/, each with images/ and masks/, and `classes` names the labels 0, 1, … Options of the model
@@ -39,70 +50,60 @@ class TrainSettings:
     """
 
     data: str = "camvid"
-    root: str = ""
+    root: str | None = None
     classes: tuple[str, ...] = ()
-    label_map: tuple[str, ...] = ()  # file's label:label, as 255:1 (data folder)
-    palette: str = ""  # text file of colours for coloured masks (data folder)
+    label_map: tuple[str, ...] = ()
+    palette: str | None = None
     train_split: str = "train"
     val_split: str = "val"
     height: int = 96
     width: int = 128
     model: str = "unet"
-    pretrained: str = "none"  # backbone (ImageNet), coco or streets
+    pretrained: str | None = None
     epochs: int = 20
     batch_size: int = 8
     lr: float = 2e-3
-    backbone_lr: float = 0.0  # 0: as lr
-    freeze_epochs: int = 0  # first epochs in which the backbone rests
+    backbone_lr: float | None = None
+    freeze_epochs: int = 0
     weight_decay: float = 0.01
     schedule: str = "onecycle"
-    clip: float = 0.0  # bound of the gradient's norm; 0: none
-    patience: int = 0  # epochs without a better one before stopping; 0: never
-    loss: str = "cross-entropy"  # focal, dice, tversky, lovasz, or cross-entropy+dice, …
-    class_weights: str = "none"  # none, median, enet, inverse or effective
+    clip: float | None = None
+    patience: int | None = None
+    loss: str = "cross-entropy"
+    class_weights: str | None = None
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
     stretch: float = 1.2
     flip: float = 0.5
     colour: float = 0.3
-    workers: int = 0
+    workers: int | Literal["auto"] = "auto"
     seed: int = 0
     device: str = "auto"
-    amp: str = "none"  # bf16 or fp16: the forward pass in half precision
-    accumulate: int = 1  # batches to a step of the optimiser
-    ema: float = 0.0  # of the weights' moving average, such as 0.999; 0: none
-    channels_last: bool = False  # the channels last in memory
-    compile: bool = False  # torch.compile for the steps
-    sync_batchnorm: bool = False  # over all processes (CUDA)
-    cache: str = "no"  # decoded images in memory: yes, auto or a size
+    amp: str | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    channels_last: bool = True
+    compile: bool = False
+    sync_batchnorm: bool = False
+    cache: str | None = "auto"
     options: dict[str, Any] = field(default_factory=dict)
 
     def compared(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed: all but where it computes and reads."""
-        # (`fit` itself compares the model's options, what the loss says of itself, and what else
-        # of these decides the result)
-        elsewhere = [
-            "root",
-            "workers",
-            "device",
-            "options",
-            "loss",
-            "backbone_lr",
-            "freeze_epochs",
-            "amp",
-            "accumulate",
-            "ema",
-            "channels_last",
-            "compile",
-            "sync_batchnorm",
-            "cache",
-        ]
-        if self.pretrained == "none":
-            elsewhere.append("pretrained")  # as in runs from before there was a choice
+        # (`fit` itself compares what else of these decides the result)
+        elsewhere = (
+            *("root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs"),
+            *("amp", "accumulate", "ema", "channels_last", "compile", "cache"),
+        )
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in elsewhere}
 
 
-def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, str]) -> TrainSettings:
+def setting_names() -> list[str]:
+    """Every setting that is a flag and a key of a recipe, but the options of the models."""
+    return [field.name for field in dataclasses.fields(TrainSettings) if field.name != "options"]
+
+
+def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) -> TrainSettings:
     """Settings from a TOML file (or none), overridden by `flags` (name -> text).
 
     Raises FileNotFoundError for a missing recipe, ValueError for a file that is no TOML, an
@@ -119,48 +120,53 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, str]) 
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not valid TOML: {error}") from None
-    values |= {name.replace("-", "_"): text for name, text in flags.items()}
-    model = str(values.get("model", TrainSettings.model))
-    return _build(values, model_options(model))
-
-
-def _build(values: dict[str, Any], model_defaults: dict[str, Any]) -> TrainSettings:
-    settings = TrainSettings()
-    own = [f.name for f in dataclasses.fields(settings) if f.name != "options"]
+    values |= flags
+    settings, kinds = TrainSettings(), get_type_hints(TrainSettings)
+    defaults = model_options(str(values.get("model", settings.model)))
+    own = setting_names()
     for key, value in values.items():
         if key in own:
-            setattr(settings, key, convert(key, value, getattr(settings, key)))
-        elif key in model_defaults:
-            settings.options[key] = convert(key, value, model_defaults[key])
+            setattr(settings, key, convert(key, value, kinds[key]))
+        elif key in defaults:
+            default = defaults[key]
+            kind: Any = type(default)
+            if kind is tuple:
+                kind = types.GenericAlias(tuple, (type(default[0]), ...))
+            settings.options[key] = convert(key, value, kind)
         else:
-            known = [*own, *model_defaults]
-            raise ValueError(f"there is no setting {key!r}{did_you_mean(key, known)}")
+            raise ValueError(f"there is no setting {key!r}{did_you_mean(key, [*own, *defaults])}")
     return settings
 
 
-def convert(key: str, value: Any, default: Any) -> Any:
-    """`value`, from TOML or as a flag's text, as the type of `default`.
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """`value`, from TOML or as a flag's text, as `kind`: a type, a union, or tuple[type, ...].
 
-    >>> convert("zoom", "0.5,2", (1.0,)), convert("epochs", "12", 20), convert("aux", "true", False)
-    ((0.5, 2.0), 12, True)
+    >>> convert("zoom", "0.5,2", tuple[float, ...]), convert("clip", "none", float | None)
+    ((0.5, 2.0), None)
+    >>> convert("epochs", "12", int), convert("compile", "true", bool)
+    (12, True)
     """
-    if isinstance(default, tuple):
+    if get_origin(kind) is tuple:
         parts = value.split(",") if isinstance(value, str) else list(value)
-        if default and isinstance(default[0], float | int):
-            return tuple(convert(key, part, default[0]) for part in parts)
-        return tuple(str(part).strip() for part in parts)
-    kind = type(default)
-    if kind is bool and isinstance(value, str):
-        if value.lower() in ("true", "false"):
-            return value.lower() == "true"
-    elif isinstance(value, str) and kind is not str:
+        return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
+    kinds = list(get_args(kind)) or [kind]
+    plain: Any = next(
+        each for each in kinds if isinstance(each, type) and each is not types.NoneType
+    )
+    words = {"none": None} if types.NoneType in kinds else {}
+    words |= {word: word for each in kinds for word in get_args(each)}
+    if isinstance(value, str) and value in words:
+        return words[value]
+    if isinstance(value, str) and plain is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, str) and plain in (int, float):
         try:
-            return kind(value)
+            return plain(value)
         except ValueError:
             pass
-    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if plain is float and type(value) is int:
         return float(value)
-    elif type(value) is kind:
-        return value
-    what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise ValueError(f"found {key} = {value!r}, expected {what} such as {default!r}")
+    if type(value) is plain:
+        return value.strip() if plain is str else value
+    what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[plain]
+    raise ValueError(f"found {key} = {value!r}, expected {' or '.join([what, *words])}")

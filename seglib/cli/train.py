@@ -8,36 +8,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seglib.cli.data import device_of, open_dataset
+from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, setting_names
 
 if TYPE_CHECKING:
-    from seglib.cli.settings import TrainSettings
     from seglib.data import SegmentationDataset
 
 
 def train(options: argparse.Namespace) -> int:
-    from seglib.cli.settings import read_settings
     from seglib.engine import distributed
 
-    settings = read_settings(options.recipe, options.flags)
+    names = (*setting_names(), *MODEL_OPTIONS)
+    flags = {name: value for name, value in vars(options).items() if name in names}
+    settings = read_settings(options.recipe, flags)
     if len(settings.zoom) != 2:
         raise ValueError(f"found zoom = {settings.zoom}, expected two numbers: low,high")
     with distributed.process_group(settings.device) as device:
         return _train(options, settings, device)
 
 
-def _train(options: argparse.Namespace, s: TrainSettings, device: str) -> int:
+def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     import torch
 
     from seglib.data import make_loader
     from seglib.engine import distributed
-    from seglib.engine.artifacts import write_description, write_examples
+    from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
-    from seglib.losses.combined import create_loss
+    from seglib.losses import create_loss
     from seglib.models import create_model
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform
 
-    first = distributed.rank() == 0
+    out, first, device = Path(options.out), distributed.rank() == 0, device_of(name)
     augment = train_transform(
         s.height,
         s.width,
@@ -49,70 +50,96 @@ def _train(options: argparse.Namespace, s: TrainSettings, device: str) -> int:
     train_set = open_dataset(s, s.train_split, augment)
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
     weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
-    loss = create_loss(s.loss, weights, s.label_smoothing)
     torch.manual_seed(s.seed)  # the first weights
-    going_on = options.resume and (Path(options.out) / "last.pt").exists()
-    skip = s.pretrained == "none" or (going_on and s.pretrained != "streets")  # (to be replaced)
-    pretrained = False if skip else s.pretrained
-    model = create_model(s.model, train_set.num_classes, pretrained, **s.options)
-    model = model.to(device_of(device))
-    parameters = sum(p.numel() for p in model.parameters())
+    going_on = (out / "last.pt").exists()
+    replaced = options.resume and going_on and s.pretrained != "streets"  # by the checkpoint's
+    pretrained = False if s.pretrained is None or replaced else s.pretrained
+    model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
+    if s.sync_batchnorm:
+        distributed.synchronise_batchnorm(model, device)
     if first:
+        parameters = sum(p.numel() for p in model.parameters())
         print(
             f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
             f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
         )
-    if first and not (Path(options.out) / "last.pt").exists():  # (else it is resumed)
-        make_folder(Path(options.out))
-        write_description(options.out, dataclasses.asdict(s), device_of(device))
+    if first and not going_on:
+        make_folder(out)
+        write_description(out, dataclasses.asdict(s), device)
+    workers = choose_workers(device) if s.workers == "auto" else s.workers
     history = fit(
         model,
-        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers),
-        make_loader(val_set, s.batch_size, workers=s.workers),
-        epochs=s.epochs,
-        lr=s.lr,
-        loss=loss,
-        weight_decay=s.weight_decay,
-        schedule=s.schedule,
-        clip=s.clip or None,
-        patience=s.patience or None,
-        backbone_lr=s.backbone_lr or None,
-        freeze_epochs=s.freeze_epochs,
-        seed=s.seed,
-        out=options.out,
+        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers),
+        make_loader(val_set, s.batch_size, workers=workers),
+        loss=create_loss(s.loss, weights, s.label_smoothing),
+        out=out,
         resume=options.resume,
         config=s.compared(),
-        amp=None if s.amp == "none" else s.amp,
-        accumulate=s.accumulate,
-        ema=s.ema or None,
-        channels_last=s.channels_last,
-        compile=s.compile,
-        sync_batchnorm=s.sync_batchnorm,
+        **{key: getattr(s, key) for key in FIT},
     )
-    if not first:
-        return 0
-    write_examples(Path(options.out), val_set)
-    print(history.table())
-    best = history.best
-    print(
-        f"best epoch {best['epoch']:.0f}: {s.val_split} mIoU {best['val_miou']:.4f}; "
-        f"weights in {Path(options.out) / 'best.pt'}"
-    )
+    if first:
+        write_examples(out, val_set)
+        best = history.best
+        print(
+            f"{history.table()}\nbest epoch {best['epoch']:.0f}: {s.val_split} mIoU "
+            f"{best['val_miou']:.4f}; weights in {out / 'best.pt'}"
+        )
     return 0
 
 
-def loss_weights(dataset: SegmentationDataset, method: str, look: bool) -> Any:
-    """The loss's class weights, or None for "none".
+FIT = (  # the settings that `fit` takes as they are
+    *("epochs", "lr", "weight_decay", "schedule", "clip", "patience", "backbone_lr", "seed"),
+    *("freeze_epochs", "amp", "accumulate", "ema", "channels_last", "compile"),
+)
+
+
+def choose_workers(device: Any) -> int:
+    """How many processes read and augment: on a CPU none, since training takes all its cores."""
+    from seglib.util.machine import usable_cores
+
+    return 0 if device.type == "cpu" else min(8, usable_cores())
+
+
+def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -> Any:
+    """The loss's class weights, or None.
 
     Data of one's own (`look`) are counted in any case: masks of 0 and 255 would train on nothing.
     """
     from seglib.data import class_statistics
     from seglib.data.statistics import void_trap
-    from seglib.losses.weights import class_weights
+    from seglib.losses import class_weights
 
-    if method == "none" and not look:
+    if method is None and not look:
         return None
     statistics = class_statistics(dataset)
     if statistics.only_background and dataset.ignore_index:
         raise ValueError(void_trap(statistics, dataset.ignore_index))
-    return None if method == "none" else class_weights(statistics, method)
+    return None if method is None else class_weights(statistics, method)
+
+
+def write_examples(out: Path, dataset: Any, count: int = 4) -> None:
+    """Pictures of `count` images of `dataset` in `out`/examples: truth left, prediction right.
+
+    The images are spread evenly over the set; the network is that of `out`/best.pt.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from seglib.engine.checkpoints import load_checkpoint, make_folder
+    from seglib.inference import predict
+    from seglib.plotting import overlay
+    from seglib.util.paths import atomic_write
+
+    best = load_checkpoint(out / "best.pt")
+    data, folder = best.data, out / "examples"
+    make_folder(folder)
+    chosen = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)
+    for index in dict.fromkeys(chosen.tolist()):
+        image, truth = dataset.read(index)
+        guess = predict(best.model, image, data.size, data.mean, data.std)
+        halves = [
+            overlay(image, labels, dataset.palette, classes=dataset.classes)
+            for labels in (truth, guess)
+        ]
+        with atomic_write(folder / f"{dataset.files[index][0].stem}.png") as temporary:
+            Image.fromarray(np.concatenate(halves, axis=1)).save(temporary, format="PNG")

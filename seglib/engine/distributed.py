@@ -3,12 +3,13 @@
     torchrun --nproc_per_node 4 -m seglib train RECIPE --out DIR
 
 The batch of the recipe is cut among the processes: the same images in the same order with the
-same augmentation as in one. Gradients are weighed by the valid pixels of all processes, so that
+same augmentation as in one. Gradients are weighted by the valid pixels of all processes, so that
 the weights are those of one process, to rounding, where the network sees images one by one (norm
 "group") and the loss is a mean over pixels. BatchNorm normalises each process's part by itself
-(`sync_batchnorm` does it together, on GPUs); batch-wise Dice and Lovász are those of the parts.
+(`synchronise_batchnorm` does it together, on GPUs); batch-wise Dice and Lovász are those of the
+parts. Scores are added up in `seglib.metrics.ConfusionMatrix.all_reduce`.
 
-Everything here is of no effect in a single process, so the training loop reads the same.
+Everything here is of no effect in a single process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -40,29 +41,26 @@ def rank() -> int:
 
 def total(*numbers: float) -> list[float]:
     """The sums of `numbers` over all processes, the same on each."""
-    return _reduced(numbers, "SUM")
+    return _reduced(numbers, "SUM") if world() > 1 else list(numbers)
 
 
 def max_over_processes(number: int) -> int:
     """The highest `number` of all processes."""
-    return int(_reduced((number,), "MAX")[0])
+    return int(_reduced((number,), "MAX")[0]) if world() > 1 else number
+
+
+def _reduced(numbers: Any, operation: str) -> list[float]:
+    tensor = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
+    return [float(value) for value in tensor.tolist()]
 
 
 def gather(value: Any) -> list[Any]:
     """Everyone's `value`, by rank."""
-    values: list[Any] = [value]
+    values: list[Any] = [value] * world()
     if world() > 1:
-        values = [None] * world()
         dist.all_gather_object(values, value)
     return values
-
-
-def _reduced(numbers: Any, operation: str) -> list[float]:
-    if world() == 1:
-        return list(numbers)
-    tensor = torch.tensor(numbers, dtype=torch.float64)
-    dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
-    return [float(value) for value in tensor.tolist()]
 
 
 def wait() -> None:
@@ -79,7 +77,7 @@ def broadcast_from_first(value: Any) -> Any:
     return values[0]
 
 
-def same_buffers(model: nn.Module) -> None:
+def broadcast_buffers(model: nn.Module) -> None:
     """Give everyone the first process's buffers: BatchNorm's statistics are of its part only."""
     for buffer in model.buffers() if world() > 1 else ():
         dist.broadcast(buffer.detach(), src=0)
@@ -121,41 +119,40 @@ def process_group(device: str) -> Iterator[str]:
     dist.destroy_process_group()  # (not after an error: it might wait for the others for ever)
 
 
-def wrapped(
-    model: nn.Module, device: torch.device, sync_batchnorm: bool = False, resting: bool = False
-) -> nn.Module:
+def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
+    """Let BatchNorm in `model`, in place, see the images of all processes. CUDA only."""
+    if device.type != "cuda":
+        raise ValueError(
+            f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs only; use "
+            "norm='group', which needs no other images"
+        )
+    if world() > 1:
+        frozen = {name for name, part in model.named_modules() if is_frozen(part)}
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        for name, part in model.named_modules():  # conversion makes new modules; freeze them again
+            if name in frozen and isinstance(part, nn.SyncBatchNorm):
+                freeze(part)
+
+
+def wrapped(model: nn.Module, device: torch.device, partly_frozen: bool = False) -> nn.Module:
     """The model for the training steps: in several processes its gradients are averaged.
 
-    With `resting` some parameters have no gradient for a while: a backbone, say. Auxiliary heads
-    never have one.
+    With `partly_frozen` some parameters have no gradient for a while: a backbone, say. Auxiliary
+    heads never have one.
     """
-    if sync_batchnorm and device.type != "cuda":
-        raise ValueError(
-            f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs "
-            "only; use norm='group', which needs no other images"
-        )
     if world() == 1:
         return model
-    if sync_batchnorm:
-        asleep = {name for name, part in model.named_modules() if is_frozen(part)}
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        for name, part in model.named_modules():  # (they are new, and awake)
-            if name in asleep and isinstance(part, nn.SyncBatchNorm):
-                freeze(part)
     devices = [device] if device.type == "cuda" else None
-    unused = resting or any(name.startswith("aux") for name, _ in model.named_parameters())
+    unused = partly_frozen or any(name.startswith("aux") for name, _ in model.named_parameters())
     return nn.parallel.DistributedDataParallel(
         model, device_ids=devices, find_unused_parameters=unused
     )
 
 
-def alone(model: nn.Module, until_last: bool) -> AbstractContextManager[Any]:
-    """Gradients are added up here and not yet averaged, but in the last batch of a step."""
-    unsynced: Any = getattr(model, "no_sync", None)
-    return unsynced() if until_last and unsynced is not None else nullcontext()
+# ---------------------------------------------------------------- who gets which images
 
 
-class Share(EpochSampler):
+class BatchPart(EpochSampler):
     """This process's part of each batch of a sampler; the first parts are the larger ones."""
 
     def __init__(self, whole: EpochSampler, batch_size: int, drop_last: bool) -> None:
@@ -164,7 +161,7 @@ class Share(EpochSampler):
         self.batch = self._part(batch_size).stop - self._part(batch_size).start
         full, rest = divmod(len(whole), batch_size)
         rest = 0 if drop_last else rest
-        self.steps = full + (rest > 0)  # of everyone; the last may be without us
+        self.steps = full + (rest > 0)  # of everyone; the last may have no image for us
         self.length = full * self.batch + self._part(rest).stop - self._part(rest).start
 
     def _part(self, size: int) -> slice:
@@ -187,8 +184,8 @@ class Share(EpochSampler):
                 yield from batch[self._part(len(batch))]
 
 
-class Block(EpochSampler):
-    """A part of a sampler's samples in one piece, so that the parts follow each other in order."""
+class ImagePart(EpochSampler):
+    """This process's part of a sampler's samples, in one piece: the parts follow in order."""
 
     def __init__(self, whole: Any, count: int) -> None:
         self.whole = whole
@@ -203,7 +200,7 @@ class Block(EpochSampler):
         return islice(iter(self.whole), self.first, self.last)
 
 
-def share(loader: Any) -> Any:
+def split_batches(loader: Any) -> Any:
     """A loader of this process's part of each of its batches, for training."""
     if world() == 1:
         return loader
@@ -219,11 +216,11 @@ def share(loader: Any) -> Any:
             f"{world()} processes; each needs an image of its own: use a larger batch size or "
             "fewer processes"
         )
-    sampler = Share(loader.sampler, loader.batch_size, loader.drop_last)
+    sampler = BatchPart(loader.sampler, loader.batch_size, loader.drop_last)
     return _like(loader, sampler, sampler.batch)
 
 
-def share_evaluation(loader: Any) -> Any:
+def split_images(loader: Any) -> Any:
     """A loader of this process's part of all images, each of which goes to one process only."""
     if world() == 1 or loader is None:
         return loader
@@ -236,10 +233,10 @@ def share_evaluation(loader: Any) -> Any:
     count = len(loader.sampler)
     if loader.drop_last:
         count -= count % loader.batch_size
-    return _like(loader, Block(loader.sampler, count), loader.batch_size)
+    return _like(loader, ImagePart(loader.sampler, count), loader.batch_size)
 
 
-def everyones_batches(loader: Any) -> float:
+def common_batches(loader: Any) -> float:
     """How many batches of an evaluation all processes have: only in these can they go in step."""
     if world() == 1:
         return math.inf

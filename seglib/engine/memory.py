@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import torch
 
-@contextmanager
+
 def explain_out_of_memory(
-    images: Any, amp: str | None = None, accumulate: int | None = None, processes: int = 1
-) -> Iterator[None]:
-    """Turn torch's many errors of memory within the block into one MemoryError that helps.
+    error: RuntimeError,
+    images: Any,
+    amp: str | None = None,
+    accumulate: int | None = None,
+    processes: int = 1,
+) -> None:
+    """Raise a MemoryError that helps if `error` is one of torch's many errors of memory.
 
-    `images` is the batch (N, 3, H, W) that the block computes on, in training one of `accumulate`
-    a step and of one of so many processes.
+    `images` is the batch (N, 3, H, W) that was computed on, in training one of `accumulate` a step
+    and of one of so many processes; None where there was none yet.
     """
-    try:
-        yield
-    except RuntimeError as error:  # (torch.OutOfMemoryError is one, too)
-        if not is_out_of_memory(error):
-            raise
+    if images is not None and is_out_of_memory(error):
         reason = str(error).splitlines()[0][:160]
         message = out_of_memory(tuple(images.shape), amp, accumulate, processes)
         raise MemoryError(f"{message} ({reason})") from None
@@ -28,8 +27,6 @@ def explain_out_of_memory(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the CPU's allocator, had no more memory to give."""
-    import torch
-
     said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuDNN …
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in said)
@@ -60,6 +57,5 @@ images: 256×352
     smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]
     if smaller[0] < height or smaller[1] < width:
         remedies.append(f"use smaller images: {smaller[0]}×{smaller[1]}")
-    return f"out of memory with a batch of {count} images of {height}×{width}; " + (
-        "; or ".join(remedies) or "use a smaller model"
-    )
+    advice = "; or ".join(remedies) or "use a smaller model"
+    return f"out of memory with a batch of {count} images of {height}×{width}; {advice}"

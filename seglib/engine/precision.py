@@ -72,7 +72,8 @@ class Compute:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        return torch.channels_last if self.channels_last else torch.preserve_format
+        layout = self.channels_last and self.device.type != "mps"  # where it gains nothing
+        return torch.channels_last if layout else torch.preserve_format
 
     def start_clock(self) -> float:
         """The time in seconds; the peak of the device's memory is measured from here on."""

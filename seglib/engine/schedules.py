@@ -13,7 +13,7 @@ PER_STEP = ("onecycle", "poly")  # moved after every step, the others after ever
 
 
 def make_scheduler(
-    schedule: str, optimizer: Optimizer, lr: float, epochs: int, steps: int, best_key: str
+    schedule: str, optimizer: Optimizer, lr: Any, epochs: int, steps: int, best_key: str
 ) -> Any:
     """The scheduler for `epochs` of `steps` steps each; `best_key` is what "plateau" watches."""
     if schedule == "onecycle":

@@ -1,10 +1,10 @@
-"""What SIGTERM and Ctrl-C do to a run."""
+"""What SIGTERM and Ctrl-C do to a run: it ends after a step, saved where it stands."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class StopOnSignal:
     def __init__(self, active: bool, device: torch.device) -> None:
         self.active = active and threading.current_thread() is threading.main_thread()
         self.device, self.received = device, 0
+        self.several = distributed.world() > 1
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
@@ -40,17 +41,11 @@ class StopOnSignal:
             self.handlers[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        received = distributed.max_over_processes(self.received) if kind is None else 0
-        if received:  # it came after the last step: all is saved
-            raise Interrupted(received)
+        if kind is None:  # a signal after the last step: all is saved
+            self.check()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received:
@@ -58,15 +53,17 @@ class StopOnSignal:
             signal.raise_signal(number)
         self.received = number
 
-    def check(self, at: EpochProgress | None = None) -> None:
+    def check(self, done: EpochProgress | None = None) -> None:
         """Raise Interrupted if a signal has come, to any process: all of them call this.
 
-        `at`, the epoch's position, also takes down where the random numbers stand.
+        `done`, the epoch's progress, also takes down where the random numbers stand.
         """
-        received = distributed.max_over_processes(self.received)
+        received = self.received
+        if self.several:
+            received = distributed.max_over_processes(received)
         if received:
             self.received = 0
-            if at is not None:
+            if done is not None:
                 cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-                at.random = [{"cpu": torch.get_rng_state(), "cuda": cuda}]
+                done.random = [{"cpu": torch.get_rng_state(), "cuda": cuda}]
             raise Interrupted(received)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +28,31 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"found ema={ema}, expected a number between 0 and 1 such as 0.999")
     if schedule not in SCHEDULES:
         raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
+
+
+def describe(model: nn.Module, loader: Any) -> dict[str, Any]:
+    """What of a model and a training loader decides the result, for comparison on resume."""
+    sampler: Any = getattr(loader, "sampler", None)
+    dataset = getattr(loader, "dataset", None)
+    data, transform = DataSpec.of(dataset), getattr(dataset, "transform", None)
+    plain = (bool, int, float, str, tuple)
+    return {
+        "model": getattr(model, "name", type(model).__name__),
+        "num_classes": getattr(model, "num_classes", None),
+        **getattr(model, "options", {}),
+        "batch_size": getattr(loader, "batch_size", None),
+        "images": len(sampler) if hasattr(sampler, "__len__") else None,
+        "order": (getattr(sampler, "shuffle", None), getattr(sampler, "seed", None)),
+        "size": data.size,
+        "mean": data.mean,
+        "std": data.std,
+        "augmentation": {
+            key: value
+            for key, value in getattr(transform, "__dict__", {}).items()
+            if isinstance(value, plain)
+        },
+        "pipeline": re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(transform, "pipeline", None))),
+    }
 
 
 def check_ignore_index(ignore_index: int, dataset: Any, loss: nn.Module | None) -> None:
@@ -59,14 +83,6 @@ def check_batch(logits: Tensor, target: Tensor, dataset: Any) -> None:
         )
 
 
-def check_out(out: Path, resume: bool) -> None:
-    """Raise FileExistsError if the weights of an earlier run would be overwritten."""
-    if (out / "best.pt").exists() and not (out / "last.pt").exists() and not resume:
-        raise FileExistsError(
-            f"{out} has the best.pt of an earlier run; choose another out, or move it away"
-        )
-
-
 def check_weights(model: nn.Module, epoch: int) -> None:
     """Raise FloatingPointError if training has left a value that is not finite."""
     for name, tensor in model.state_dict().items():
@@ -77,8 +93,8 @@ def check_weights(model: nn.Module, epoch: int) -> None:
             )
 
 
-def not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
-    """The message for a loss that is not finite: which batch, which files, what to do."""
+def not_finite(value: float, loader: Any, step: int, images: Tensor) -> FloatingPointError:
+    """The error for a loss that is not finite: which batch, which files, what to do."""
     epoch = getattr(loader.sampler, "epoch", None)
     when = f"batch {step + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
     names = ""
@@ -88,32 +104,8 @@ def not_finite(value: float, loader: Any, step: int, images: Tensor) -> str:
         batch = next(keys for i, keys in enumerate(loader.batch_sampler, first) if i == step)
         names = f" ({', '.join(loader.dataset.files[key][0].name for key in batch)})"
     cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
-    return (
+    return FloatingPointError(
         f"the loss is {value} at {when}{names}{cause}; lower lr, set clip=1.0, take bf16 where "
         "amp is fp16 (activations beyond 65504 are infinite in it), or look at these files; the "
         "checkpoints of before are whole"
     )
-
-
-def loader_settings(loader: Any) -> dict[str, Any]:
-    """What of a training loader decides the result, for comparison on resume."""
-    sampler: Any = getattr(loader, "sampler", None)
-    data = DataSpec.of(getattr(loader, "dataset", None))
-    transform = getattr(getattr(loader, "dataset", None), "transform", None)
-    plain = (bool, int, float, str, tuple)
-    augmentation = (
-        {k: v for k, v in vars(transform).items() if isinstance(v, plain)}
-        if hasattr(transform, "__dict__")
-        else {}
-    )
-    pipeline = re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(transform, "pipeline", None)))
-    return {
-        "batch_size": getattr(loader, "batch_size", None),
-        "images": len(sampler) if hasattr(sampler, "__len__") else None,
-        "order": (getattr(sampler, "shuffle", None), getattr(sampler, "seed", None)),
-        "size": data.size,
-        "mean": data.mean,
-        "std": data.std,
-        "augmentation": augmentation,
-        "pipeline": pipeline,
-    }

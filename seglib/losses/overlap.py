@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seglib.losses.check import (
-    as_weight,
-    check_labels,
-    check_logits_and_target,
-    check_multilabel_target,
-    check_weight,
-    full_precision,
-    weight_repr,
-)
+from seglib.losses.check import as_weight, check_labels, checked, weight_repr
 
 Over = Literal["batch", "image"]
+
+
+def checked_over(over: Over) -> Over:
+    if over not in ("batch", "image"):
+        raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
+    return over
 
 
 class TverskyLoss(nn.Module):
@@ -40,8 +38,6 @@ class TverskyLoss(nn.Module):
         over: "batch" adds the pixels of all images up first, "image" takes the mean of each
             image's loss over the images that have a valid pixel.
         smooth: added to numerator and denominator.
-        multilabel: classes may overlap: a sigmoid for each channel instead of the softmax, and
-            a target (N, C, H, W) of 0, 1 and `ignore_index` (or (N, H, W) for one channel).
 
     A perfect prediction has loss 0, a batch without a valid pixel 0 with a gradient path.
     """
@@ -56,7 +52,6 @@ class TverskyLoss(nn.Module):
         ignore_index: int = 255,
         over: Over = "batch",
         smooth: float = 0.0,
-        multilabel: bool = False,
     ) -> None:
         super().__init__()
         if min(alpha, beta, smooth) < 0 or alpha + beta == 0:
@@ -64,23 +59,20 @@ class TverskyLoss(nn.Module):
                 f"found alpha={alpha}, beta={beta}, smooth={smooth}; expected numbers "
                 "≥ 0, and alpha + beta > 0"
             )
-        if over not in ("batch", "image"):
-            raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
         self.register_buffer("weight", as_weight(weight))
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
-        self.ignore_index, self.over, self.multilabel = ignore_index, over, multilabel
+        self.ignore_index, self.over = ignore_index, checked_over(over)
 
     def extra_repr(self) -> str:
         return (
             f"alpha={self.alpha}, beta={self.beta}, {weight_repr(self.weight)}, "
-            f"ignore_index={self.ignore_index}, over={self.over!r}, smooth={self.smooth}, "
-            f"multilabel={self.multilabel}"
+            f"ignore_index={self.ignore_index}, over={self.over!r}, smooth={self.smooth}"
         )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
-        count = soft_counts_multilabel if self.multilabel else soft_counts
-        hits, predicted, truth = count(logits, target, self.ignore_index)  # (N, C) each
+        logits = checked(logits, target, self.weight)
+        hits, predicted, truth = soft_counts(logits, target, self.ignore_index)  # (N, C) each
         if self.over == "batch":
             hits, predicted, truth = (x.sum(0, keepdim=True) for x in (hits, predicted, truth))
         missed, added = truth - hits, predicted - hits
@@ -106,9 +98,8 @@ class DiceLoss(TverskyLoss):
         ignore_index: int = 255,
         over: Over = "batch",
         smooth: float = 0.0,
-        multilabel: bool = False,
     ) -> None:
-        super().__init__(0.5, 0.5, weight, ignore_index, over, smooth, multilabel)
+        super().__init__(0.5, 0.5, weight, ignore_index, over, smooth)
 
 
 class LovaszSoftmaxLoss(nn.Module):
@@ -126,22 +117,18 @@ class LovaszSoftmaxLoss(nn.Module):
         self, weight: Tensor | None = None, ignore_index: int = 255, over: Over = "batch"
     ) -> None:
         super().__init__()
-        if over not in ("batch", "image"):
-            raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
         self.register_buffer("weight", as_weight(weight))
-        self.ignore_index, self.over = ignore_index, over
+        self.ignore_index, self.over = ignore_index, checked_over(over)
 
     def extra_repr(self) -> str:
         return f"{weight_repr(self.weight)}, ignore_index={self.ignore_index}, over={self.over!r}"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
-        check_logits_and_target(logits, target)
+        logits = checked(logits, target, self.weight)
         check_labels(target, logits.shape[1], self.ignore_index)
-        if self.weight is not None:
-            check_weight(self.weight, logits.shape[1])
         with torch.autocast(logits.device.type, enabled=False):
-            probability = full_precision(logits).softmax(1)  # (N, C, H, W)
+            probability = logits.softmax(1)  # (N, C, H, W)
             value, slope = self._value_and_slope(probability.detach(), target)
             return LinearPiece.apply(probability, value, slope)
 
@@ -216,9 +203,8 @@ def jaccard_steps(truth: Tensor) -> Tensor:
 def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, ...]:
     """Per image and class, float32 (N, C): Σ p over a class's own pixels, Σ p, and its pixels.
 
-    Only valid pixels count. Raises ValueError for shapes, a dtype or labels that do not fit.
+    Only valid pixels count. Raises ValueError for labels that are no class.
     """
-    check_logits_and_target(logits, target)
     num_classes = logits.shape[1]
     valid = target != ignore_index  # (N, H, W)
     labels = torch.where(valid, target, 0)
@@ -226,7 +212,7 @@ def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tens
         check_labels(target, num_classes, ignore_index)
     with torch.autocast(logits.device.type, enabled=False):
         # void pixels get no share in any sum, and so no gradient
-        probability = full_precision(logits).softmax(1)  # (N, C, H, W)
+        probability = logits.softmax(1)  # (N, C, H, W)
         predicted = (probability * valid[:, None]).sum((2, 3))  # (N, C)
         own = (probability.gather(1, labels[:, None]) * valid[:, None]).flatten(1)  # (N, H·W)
         place = labels.flatten(1)
@@ -236,21 +222,10 @@ def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tens
     return hits, predicted, truth
 
 
-def soft_counts_multilabel(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, ...]:
-    """As `soft_counts`, with a sigmoid for each channel and a target (N, C, H, W) of 0 and 1."""
-    target = check_multilabel_target(logits, target, ignore_index)
-    with torch.autocast(logits.device.type, enabled=False):
-        valid = target != ignore_index  # (N, C, H, W)
-        probability = full_precision(logits).sigmoid() * valid
-        truth = (target == 1).to(probability.dtype)
-        return (probability * truth).sum((2, 3)), probability.sum((2, 3)), truth.sum((2, 3))
-
-
 def mean_over_present(losses: Tensor, present: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of (N, C) losses over each row's present classes, then over the rows that have one."""
     share = present.to(losses.dtype)
     if weight is not None:
-        check_weight(weight, losses.shape[1])
         share = share * weight.to(losses.dtype)
     mass = share.sum(1)  # (N,)
     rows = (losses * share).sum(1) / torch.where(mass > 0, mass, 1)

@@ -1,12 +1,14 @@
-"""Losses per pixel: cross-entropy and its focal form."""
+"""Losses that score pixels one by one: cross-entropy and its focal form."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.losses.check import check_labels, check_logits_and_target, check_weight, full_precision
+from seglib.losses.check import as_weight, check_labels, checked, weight_repr
 
 
 class CrossEntropyLoss(nn.Module):
@@ -34,48 +36,30 @@ class CrossEntropyLoss(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"found label_smoothing={label_smoothing}, expected 0 ≤ value < 1")
-        if weight is not None:
-            weight = torch.as_tensor(weight, dtype=torch.float32)
-            if weight.ndim != 1 or not bool((weight >= 0).all()):
-                raise ValueError(f"found weight {weight.tolist()}, expected one number ≥ 0 a class")
-        self.register_buffer("weight", weight)
-        self.ignore_index = ignore_index
-        self.label_smoothing = label_smoothing
+        self.register_buffer("weight", as_weight(weight))
+        self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def extra_repr(self) -> str:
-        weight = None if self.weight is None else [round(w, 4) for w in self.weight.tolist()]
         return (
-            f"weight={weight}, ignore_index={self.ignore_index}, "
+            f"{weight_repr(self.weight)}, ignore_index={self.ignore_index}, "
             f"label_smoothing={self.label_smoothing}"
         )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
-        check_logits_and_target(logits, target)
-        if self.weight is not None and len(self.weight) != logits.shape[1]:
-            raise ValueError(
-                f"found {len(self.weight)} class weights for {logits.shape[1]} classes; "
-                "pass one weight a class"
-            )
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        try:
-            total = F.cross_entropy(
-                logits,
-                target,
-                weight=None if self.weight is None else self.weight.to(logits.dtype),
-                ignore_index=self.ignore_index,
-                reduction="sum",
-                label_smoothing=self.label_smoothing,
-            )
-        except IndexError:
-            check_labels(target, logits.shape[1], self.ignore_index)
-            raise
-        mass = self.mass(target)
-        return total / torch.where(mass > 0, mass, 1)
+        total, whole = self.total(logits, target), self.denominator(target)
+        return total / torch.where(whole > 0, whole, 1)
 
-    def mass(self, target: Tensor) -> Tensor:
-        """What the sum is divided by: the number of valid pixels, or Σ w over them.
+    def total(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Σ w·l over the valid pixels, a scalar."""
+        logits = checked(logits, target, self.weight)
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
+        return self._cross_entropy(
+            logits, target, weight=weight, label_smoothing=self.label_smoothing, reduction="sum"
+        )
+
+    def denominator(self, target: Tensor) -> Tensor:
+        """What the total is divided by: the number of valid pixels, or Σ w over them.
 
         Means of several batches make the mean of all of them when weighted by it.
         """
@@ -83,6 +67,14 @@ class CrossEntropyLoss(nn.Module):
         if self.weight is None:
             return valid.sum()
         return self.weight[torch.where(valid, target, 0)].mul(valid).sum()
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, **options: Any) -> Tensor:
+        """PyTorch's, with an error that names a label that is no class."""
+        try:
+            return F.cross_entropy(logits, target, ignore_index=self.ignore_index, **options)
+        except IndexError:
+            check_labels(target, logits.shape[1], self.ignore_index)
+            raise
 
 
 class FocalLoss(CrossEntropyLoss):
@@ -112,22 +104,15 @@ class FocalLoss(CrossEntropyLoss):
     def extra_repr(self) -> str:
         return f"gamma={self.gamma}, {super().extra_repr()}"
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
-        check_logits_and_target(logits, target)
-        if self.weight is not None:
-            check_weight(self.weight, logits.shape[1])
-        try:
-            surprise = F.cross_entropy(
-                full_precision(logits), target, ignore_index=self.ignore_index, reduction="none"
-            )  # (N, H, W): −log p, void 0
-        except IndexError:
-            check_labels(target, logits.shape[1], self.ignore_index)
-            raise
+    def total(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Σ w·(1 − p)^γ·l over the valid pixels, a scalar."""
+        logits = checked(logits, target, self.weight)
+        surprise = self._cross_entropy(
+            logits, target, reduction="none"
+        )  # (N, H, W): −log p, void 0
         # 1 − p without cancellation; never quite 0, where the slope of a power below 1 is infinite
         missing = (-torch.expm1(-surprise)).clamp(min=1e-12)
         loss = missing**self.gamma * surprise
         if self.weight is not None:
             loss = loss * self.weight[torch.where(target != self.ignore_index, target, 0)]
-        mass = self.mass(target)
-        return loss.sum() / torch.where(mass > 0, mass, 1)
+        return loss.sum()

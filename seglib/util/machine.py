@@ -50,6 +50,12 @@ def processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    allowed: Any = getattr(os, "sched_getaffinity", None)  # (not on macOS and Windows)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def half_precision() -> list[str]:
     """The processor's instructions for sixteen-bit numbers; none known where it is not Linux."""
     found = (_cpuinfo("flags") or _cpuinfo("Features")).split()
