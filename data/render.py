@@ -1,4 +1,4 @@
-"""Renders the data sets that the course carries, from the seeds in seglib/data/{streets,scans}.py.
+"""Renders the data sets that the course carries, from the seeds in seglib/data/sets.py.
 
     python data/render.py                   # both, into this folder
     python data/render.py scans --out DIR   # one, into DIR/scans
@@ -26,10 +26,9 @@ sys.path.insert(0, str(HERE.parent))  # works without an installation, too
 
 from seglib.data import Scans, Streets  # noqa: E402
 from seglib.data.palettes import VOID_COLOUR  # noqa: E402
-from seglib.data.sets import EmbeddedDataset  # noqa: E402
 from seglib.util.progress import progress  # noqa: E402
 
-SETS: dict[str, type[EmbeddedDataset]] = {"streets": Streets, "scans": Scans}
+SETS: dict[str, type[Streets | Scans]] = {"streets": Streets, "scans": Scans}
 VOID = 255
 JPEG = {"quality": 93, "subsampling": 0}  # 4:4:4: colours as sharp as brightness
 
@@ -58,20 +57,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if differences else 0
 
 
-def write_split(dataset: type[EmbeddedDataset], split: str, target: Path) -> None:
+def write_split(dataset: type[Streets | Scans], split: str, target: Path) -> None:
     """Render a split into a folder beside `target`, and put it in its place when it is whole."""
     new, old = (target.with_name(f".{split}.{os.getpid()}.{end}") for end in ("part", "old"))
     try:
         for part in ("images", "masks"):
             (new / part).mkdir(parents=True)
         rows = []
-        for seed in progress(dataset.SEEDS[split], desc=f"{dataset.name} {split}"):
+        for seed in progress(dataset.source.seeds[split], desc=f"{dataset.name} {split}"):
             image, mask, row = dataset.render(seed)
-            rows.append({"file": f"{seed:04}{dataset.SUFFIX}", "seed": seed, **row})
+            rows.append({"file": f"{seed:04}{dataset.source.suffix}", "seed": seed, **row})
             save_image(image, new / "images" / rows[-1]["file"])
             save_mask(mask, dataset, new / "masks" / f"{seed:04}.png")
-        with open(new / dataset.TABLE, "w", newline="", encoding="utf-8") as handle:
-            table = csv.DictWriter(handle, list(dataset.COLUMNS), lineterminator="\n")
+        with open(new / dataset.source.table, "w", newline="", encoding="utf-8") as handle:
+            table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
         if target.exists():
@@ -93,7 +92,7 @@ def save_image(image: np.ndarray, path: Path) -> None:
         Image.fromarray(image[..., 0] if grey else image).save(path, optimize=True)
 
 
-def save_mask(mask: np.ndarray, dataset: type[EmbeddedDataset], path: Path) -> None:
+def save_mask(mask: np.ndarray, dataset: type[Streets | Scans], path: Path) -> None:
     """Write labels (H, W) as a palette PNG: viewers show colours, readers get the labels."""
     colours = dataset._palette
     if (mask == VOID).any():
@@ -105,7 +104,7 @@ def save_mask(mask: np.ndarray, dataset: type[EmbeddedDataset], path: Path) -> N
     picture.save(path, optimize=True)
 
 
-def check(dataset: type[EmbeddedDataset], out: Path) -> list[str]:
+def check(dataset: type[Streets | Scans], out: Path) -> list[str]:
     """A line for each mask, and for each value of a table, that is not what its seed renders."""
     found = []
     for split in dataset.splits:
@@ -113,15 +112,17 @@ def check(dataset: type[EmbeddedDataset], out: Path) -> list[str]:
             stored = dataset(split, root=out)
         except (FileNotFoundError, ValueError) as error:
             return [str(error)]
+        with open(stored.root / split / dataset.source.table, encoding="utf-8") as handle:
+            table = list(csv.DictReader(handle))
         for i, seed in enumerate(progress(stored.seeds, desc=f"{dataset.name} {split}")):
             _, mask, row = dataset.render(seed)
             name = f"{dataset.name}/{split}/{stored.files[i][1].name}"
             if differing := differences(mask, stored.read_mask(i)):
                 found.append(f"{name}: {differing} pixels differ")
             found += [
-                f"{name}: {column} is {stored.table[column][i]}, but {value} is rendered"
+                f"{name}: {column} is {table[i][column]}, but {value} is rendered"
                 for column, value in row.items()
-                if stored.table[column][i] != value
+                if table[i][column] != str(value)
             ]
     return found
 

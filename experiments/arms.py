@@ -25,7 +25,7 @@ from seglib.util.progress import progress
 
 # What decides a trained network's scores (see fingerprints.py)
 LOOP = (
-    "make_scheduler train_epoch epoch_randomness loss_denominator loss_of_batch batch_weights "
+    "make_scheduler train_epoch epoch_randomness loss_denominator last_denominator batch_weights "
     "grouped make_optimizer optimizer_step SampleKey EpochSampler make_loader resize_image "
     "resize_mask _centres normalise cut_window EvalTransform TrainTransform train_transform"
 )

@@ -25,8 +25,7 @@ from seglib.engine.accumulation import (
     batch_weights,
     epoch_from,
     grouped,
-    loss_denominator,
-    loss_of_batch,
+    last_denominator,
     remaining,
 )
 from seglib.engine.checkpoints import DataSpec
@@ -93,8 +92,8 @@ def fit(
             loss is a mean over pixels (see `seglib.engine.accumulation`).
         ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
             evaluated and saved, and `model` ends with them.
-        channels_last: images and weights in memory with the channels last: the same numbers to
-            rounding, and faster on most machines.
+        channels_last: images and weights in memory with the channels last: faster on most machines,
+            and the same numbers to rounding, but that dropout draws others.
         compile: `torch.compile` for the training steps: half a minute first; measure what it gains.
         on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
             evaluated, in eval mode, and the epoch's row of the history.
@@ -210,8 +209,7 @@ def train_epoch(
         try:
             for group in grouped(bar, accumulate):  # the batches of one step
                 targets = [compute.target(target) for _, target in group]
-                denominators = [loss_denominator(loss, target, ignore_index) for target in targets]
-                weights = batch_weights(denominators, processes)
+                weights = batch_weights(loss, targets, ignore_index, processes)
                 optimizer.zero_grad(set_to_none=True)
                 for i, (images, labels) in enumerate(group):
                     last = i + 1 == len(group)  # only then processes average their gradients
@@ -221,13 +219,14 @@ def train_epoch(
                             validation.check_batch(logits, labels, loader.dataset)
                         if compute.device.type != "cpu":
                             check_labels(labels, logits.shape[1], ignore_index)
-                        value = loss_of_batch(loss, logits, targets[i], denominators[i])  # scalar
+                        value = loss(logits, targets[i])  # scalar
                         number = value.item()
                         if not math.isfinite(number):
                             raise validation.not_finite(number, loader, done.step, images)
                         value = value if weights[i] == 1 else value * weights[i]
                         (value if scaler is None else scaler.scale(value)).backward()
-                    done.add(number, denominators[i], len(images))
+                    whole = last_denominator(loss, targets[i], ignore_index)
+                    done.add(number, whole, len(images))
                     bar.set_postfix_str(f"loss {done.mean:.3f}", refresh=False)
                 stepped = optimizer_step(model, optimizer, clip, scaler)
                 done.skipped += not stepped
@@ -240,8 +239,8 @@ def train_epoch(
         except RuntimeError as error:
             explain_out_of_memory(error, images, compute.amp, accumulate, processes)
             raise
-    whole = done.over_processes()
-    return whole.mean, whole.images
+    done = done.over_processes()
+    return done.mean, done.images
 
 
 def evaluate(
@@ -292,9 +291,8 @@ def run_evaluation(
                 target = compute.target(labels)  # (N, H, W)
                 matrix.update(logits, target)
                 if loss is not None:
-                    whole = loss_denominator(loss, target, ignore_index)
-                    value = loss_of_batch(loss, logits, target, whole).item()
-                    done.add(value, whole, len(images))
+                    value = loss(logits, target).item()
+                    done.add(value, last_denominator(loss, target, ignore_index), len(images))
                 if stop is not None and number < common:
                     stop.check()
         except RuntimeError as error:

@@ -9,6 +9,7 @@ reads the top-left pixel of each cell and shifts every label by half an output p
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -82,14 +83,10 @@ def cut_window(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
 
 
 class EvalTransform:
-    """Resize to (height, width) and normalise. See `eval_transform`."""
+    """What `eval_transform` makes: resizes to (height, width) and normalises."""
 
     def __init__(
-        self,
-        height: int,
-        width: int,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        self, height: int, width: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         if height < 1 or width < 1:
             raise ValueError(f"found size {height}×{width}, expected at least 1×1 pixel")
@@ -106,31 +103,12 @@ class EvalTransform:
 
 
 class TrainTransform(EvalTransform):
-    """Random zoom and crop, flip and colour changes, then as `EvalTransform`.
+    """What `train_transform` makes: cuts a random window, then `pipeline`, then as before."""
 
-    See `train_transform`.
-    """
-
-    def __init__(
-        self,
-        height: int,
-        width: int,
-        zoom: tuple[float, float],
-        stretch: float,
-        ignore_index: int,
-        pipeline: Sequence[Any],
-        mean: Sequence[float],
-        std: Sequence[float],
-    ) -> None:
-        import albumentations as A
-
-        super().__init__(height, width, mean, std)
-        if not 0 < zoom[0] <= zoom[1]:
-            raise ValueError(f"found zoom {zoom}, expected (low, high) with 0 < low ≤ high")
-        if stretch < 1:
-            raise ValueError(f"found stretch {stretch}, expected at least 1 (1 keeps proportions)")
-        self.zoom, self.stretch, self.ignore_index = zoom, stretch, ignore_index
-        self.pipeline = A.Compose(list(pipeline))
+    zoom: tuple[float, float]
+    stretch: float
+    ignore_index: int
+    pipeline: Any
 
     def window(self, rng: np.random.Generator, height: int, width: int) -> Window:
         """Draw the part of a (height, width) frame that fills the output."""
@@ -202,22 +180,23 @@ def train_transform(
     Called with `seed=` the result is a function of that number alone; without it the numbers
     come from torch's global generator.
     """
-    import os
-
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
     import albumentations as A
 
+    if not 0 < zoom[0] <= zoom[1]:
+        raise ValueError(f"found zoom {zoom}, expected (low, high) with 0 < low ≤ high")
+    if stretch < 1:
+        raise ValueError(f"found stretch {stretch}, expected at least 1 (1 keeps proportions)")
     if not 0 <= flip <= 1:
         raise ValueError(f"found flip={flip}, expected a probability between 0 and 1")
     pipeline: list[Any] = [A.HorizontalFlip(p=flip)] if flip else []
     if colour:
-        jitter = (max(0.0, 1 - colour), 1 + colour)
-        pipeline.append(
-            A.ColorJitter(jitter, jitter, jitter, hue=(-0.05 * colour, 0.05 * colour), p=0.8)
-        )
-    return TrainTransform(
-        height, width, zoom, stretch, ignore_index, [*pipeline, *extra], mean, std
-    )
+        jitter, hue = (max(0.0, 1 - colour), 1 + colour), (-0.05 * colour, 0.05 * colour)
+        pipeline.append(A.ColorJitter(jitter, jitter, jitter, hue=hue, p=0.8))
+    transform = TrainTransform(height, width, mean, std)
+    transform.zoom, transform.stretch, transform.ignore_index = zoom, stretch, ignore_index
+    transform.pipeline = A.Compose([*pipeline, *extra])
+    return transform
 
 
 def check_image(image: np.ndarray) -> None:
@@ -238,7 +217,8 @@ def check_pair(image: np.ndarray, mask: np.ndarray) -> None:
             "(H, W); a colour picture of labels must be turned into labels first"
         )
     if image.shape[:2] != mask.shape:
+        sizes = [f"{height}×{width}" for height, width in (image.shape[:2], mask.shape)]
         raise ValueError(
-            f"found an image of {image.shape[0]}×{image.shape[1]} pixels with a mask of "
-            f"{mask.shape[0]}×{mask.shape[1]}, expected equal sizes; pair each image with its mask"
+            f"found an image of {sizes[0]} and a mask of {sizes[1]}, "
+            "expected equal sizes; pair each image with its mask"
         )

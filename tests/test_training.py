@@ -41,7 +41,7 @@ def test_equals_a_plain_loop_of_pytorch():
     model, twin = tiny_model(), tiny_model()
     model[3].p = twin[3].p = 0.0
     loader = make_loader(Toy(6, plain()), 2, shuffle=True, seed=5)
-    fit(model, loader, epochs=2, lr=0.01, schedule="constant", seed=5)
+    fit(model, loader, epochs=2, lr=0.01, schedule="constant", seed=5, channels_last=False)
     optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.01)
     criterion = nn.CrossEntropyLoss(ignore_index=255)
     twin.train()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
+from seglib.metrics import ConfusionMatrix
 from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
@@ -59,6 +61,53 @@ class Toy:
         if isinstance(key, SampleKey) and hasattr(self.transform, "pipeline"):
             return self.transform(image, mask, seed=key.derived_seed())
         return self.transform(image, mask)
+
+
+def write_folder(root: Path, splits=(("train", 6), ("val", 3), ("test", 2))) -> Path:
+    """Toy pairs in ROOT/SPLIT/images and masks; no image is in two splits."""
+    start = 0
+    for split, count in splits:
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for i in range(start, start + count):
+            image, mask = Toy(100).read(i)
+            Image.fromarray(image).save(root / split / "images" / f"{i:03}.png")
+            Image.fromarray(mask).save(root / split / "masks" / f"{i:03}.png")
+        start += count
+    return root
+
+
+def flags(folder: Path, **more: object) -> list[str]:
+    """What `seglib train` is told about such a folder."""
+    settings = {
+        "data": "folder",
+        "root": folder,
+        "classes": ",".join(CLASSES),
+        "height": 24,
+        "width": 32,
+        "epochs": 2,
+        "batch_size": 2,
+        "base_channels": 4,
+        "depth": 1,
+        **more,
+    }
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+def maps(seed: int, images: int = 6, size=(5, 7), classes: int = 3, right: float = 0.6):
+    """Predictions and truths (images, *size), int64, with void in the truth."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, (images, *size))
+    noise = rng.integers(0, classes, truth.shape)
+    prediction = np.where(rng.random(truth.shape) < right, truth, noise)
+    truth[rng.random(truth.shape) < 0.1] = 255
+    return prediction, truth
+
+
+def counted(prediction, truth, classes: int = 3, **options) -> ConfusionMatrix:
+    matrix = ConfusionMatrix(classes, **options)
+    matrix.update(prediction, truth)
+    return matrix
 
 
 def tiny_model() -> nn.Module:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from seglib.course.setup import best_device, profile
 from seglib.util.machine import PACKAGES, describe_machine
 from seglib.util.paths import checkout, data_roots, free_bytes, user_cache
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of the doctor: what was looked at, what was found, "ok", "note" or "problem"."""
 
     what: str
@@ -23,8 +21,7 @@ class Finding:
     verdict: str = "ok"
 
 
-@dataclass(frozen=True)
-class CheckUp:
+class CheckUp(NamedTuple):
     """The doctor's findings; `ok` unless one of them is a problem."""
 
     findings: tuple[Finding, ...]
@@ -33,38 +30,26 @@ class CheckUp:
     def ok(self) -> bool:
         return all(f.verdict != "problem" for f in self.findings)
 
-    def table(self) -> str:
-        width = max(len(f.what) for f in self.findings)
-        lines = [f"{f.verdict:<8} {f.what:<{width}}  {f.found}" for f in self.findings]
-        problems = sum(f.verdict == "problem" for f in self.findings)
-        end = "all is well" if self.ok else f"{problems} to mend: the lines marked problem"
-        return "\n".join([*lines, end])
-
 
 def doctor() -> CheckUp:
     """Look at versions, device, threads, data sets and disk; print a verdict per line."""
-    findings = [*_versions(), *_compute(), *_data_sets(), _disk()]
-    report = CheckUp(tuple(findings))
-    print(report.table())
+    report = CheckUp((*_versions(), *_compute(), *_data_sets(), _disk()))
+    width = max(len(f.what) for f in report.findings)
+    for f in report.findings:
+        print(f"{f.verdict:<8} {f.what:<{width}}  {f.found}")
+    problems = sum(f.verdict == "problem" for f in report.findings)
+    print("all is well" if report.ok else f"{problems} to mend: the lines marked problem")
     return report
 
 
 def _versions() -> list[Finding]:
-    fit = sys.version_info >= (3, 11)
-    findings = [
-        Finding(
-            "Python",
-            platform.python_version() + ("" if fit else "; the course needs 3.11 or newer"),
-            "ok" if fit else "problem",
-        )
-    ]
-    needed = dict.fromkeys((*PACKAGES, "matplotlib"), "problem")
-    for name, verdict in {**needed, "jupyterlab": "note"}.items():
+    findings = [Finding("Python", platform.python_version())]
+    for name in (*PACKAGES, "matplotlib", "jupyterlab"):
         try:
             findings.append(Finding(name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
-            remedy = "run `make lab`" if verdict == "problem" else "only needed for the lessons"
-            findings.append(Finding(name, f"not installed; {remedy}", verdict))
+            verdict = "note" if name == "jupyterlab" else "problem"  # only lessons need it
+            findings.append(Finding(name, "not installed; run `make lab`", verdict))
     return findings
 
 
@@ -94,13 +79,13 @@ def _compute() -> list[Finding]:
 
 def _data_sets() -> list[Finding]:
     from seglib.data import DATASETS
-    from seglib.data.sets import EmbeddedDataset
+    from seglib.data.sources import Published
 
     findings = []
     for name, dataset in DATASETS.items():
         folder = dataset.find()
-        if folder is None:
-            verdict = "problem" if issubclass(dataset, EmbeddedDataset) else "note"
+        if folder is None:  # what comes with the course must be there: the lessons rely on it
+            verdict = "note" if isinstance(dataset.source, Published) else "problem"
             findings.append(Finding(name, f"not found; {dataset.remedy()}", verdict))
         else:
             findings.append(Finding(name, str(folder)))

@@ -1,14 +1,12 @@
 """Real photographs without a download, and masks of ours for two of them.
 
 The pictures lie in scikit-image's wheel and are read there by their path: no network, no cache
-folder, no `pooch`, and scikit-image is not imported. `PHOTOS` says whose they are.
+folder, no `pooch`, and scikit-image is not imported.
 
 The masks ("cat", "coffee") were drawn by hand, vertex by vertex, on the photo enlarged 7 to 18
-times, laid over it, looked at again and corrected: as far as one can see, within 1 px where an
-edge is sharp (eyes, nose, cup, coffee, spoon) and within 2 px where it is blurred (fur, the shaded
-edge of the saucer). A belt along the outlines is void, and so are three places where nobody can
-tell what is there: out of focus, or too dark. `photo_masks.json` has the vertices, and says at
-each polygon what it takes in.
+times: within 1 px where an edge is sharp (eyes, nose, cup, coffee, spoon) and within 2 px where it
+is blurred (fur, the shaded edge of the saucer). A belt along the outlines is void, and so are three
+places where nobody can tell what is there. `photo_masks.json` has the vertices.
 """
 
 from __future__ import annotations
@@ -26,45 +24,26 @@ from seglib.data.palettes import default_palette
 from seglib.data.reading import read_image
 from seglib.util.suggest import did_you_mean
 
-
-class Photo(NamedTuple):
-    """A picture of scikit-image's: file name, what it shows, whose it is and its licence."""
-
-    file: str
-    shows: str
-    licence: str
-
-
+# name: the file, what it shows and whose it is
 PHOTOS = {
-    "cat": Photo("chelsea.png", "Chelsea the cat", "Stéfan van der Walt; CC0"),
-    "coffee": Photo(
-        "coffee.png", "an espresso, by courtesy of Pikolo Espresso Bar", "Rachel Michetti; CC0"
-    ),
-    "coins": Photo(
-        "coins.png", "Greek coins from Pompeii", "Brooklyn Museum; no known copyright restrictions"
-    ),
-    "cell": Photo(
+    "cat": ("chelsea.png", "Chelsea the cat, by Stéfan van der Walt; CC0"),
+    "coffee": ("coffee.png", "an espresso of Pikolo Espresso Bar, by Rachel Michetti; CC0"),
+    "coins": ("coins.png", "Greek coins from Pompeii, Brooklyn Museum; no known restrictions"),
+    "cell": (
         "cell.png",
-        "a cell in saline, quantitative phase image",
-        "Müller et al., doi:10.1364/OE.26.010729; CC0",
+        "a cell, quantitative phase, Müller et al., doi:10.1364/OE.26.010729; CC0",
     ),
-    "retina": Photo(
-        "retina.jpg", "a human retina", "Mikael Häggström, doi:10.15347/wjm/2014.008; CC0"
-    ),
-    "astronaut": Photo("astronaut.png", "Eileen Collins", "NASA; public domain"),
+    "retina": ("retina.jpg", "a retina, by Mikael Häggström, doi:10.15347/wjm/2014.008; CC0"),
+    "astronaut": ("astronaut.png", "Eileen Collins, NASA; public domain"),
 }
 
 
 class PhotoMask(NamedTuple):
-    """Labels uint8 (H, W) with 255 for void, class names, palette uint8 (C, 3), and the outlines.
-
-    `polygons` is what `polygon_mask` draws: (label, vertices (N, 2)) each, in drawing order.
-    """
+    """Labels uint8 (H, W) with 255 for void, class names, palette uint8 (C, 3)."""
 
     mask: NDArray[np.uint8]
     classes: tuple[str, ...]
     palette: NDArray[np.uint8]
-    polygons: tuple[tuple[int, NDArray[np.float64]], ...]
 
 
 def photo(name: str) -> NDArray[np.uint8]:
@@ -80,10 +59,10 @@ def photo(name: str) -> NDArray[np.uint8]:
     package = importlib.util.find_spec("skimage")
     if package is None or not package.submodule_search_locations:
         raise ImportError(
-            "the photos come with scikit-image, which is not installed; install it: "
-            "python -m pip install scikit-image"
+            "the photos come with scikit-image, which is not installed; install it: python -m pip "
+            "install scikit-image"
         )
-    path = Path(package.submodule_search_locations[0]) / "data" / PHOTOS[name].file
+    path = Path(package.submodule_search_locations[0]) / "data" / PHOTOS[name][0]
     if not path.is_file():
         raise FileNotFoundError(
             f"no file {path}, where scikit-image keeps this photo; install its wheel again: "
@@ -107,11 +86,10 @@ def photo_mask(name: str, border: float | None = None) -> PhotoMask:
     record = drawn[name]
     classes = tuple(record["classes"])
     labels = {"void": VOID} | {word: label for label, word in enumerate(classes)}
-    polygons = tuple((labels[p["label"]], np.array(p["points"], float)) for p in record["polygons"])
+    polygons = [(labels[p["label"]], p["points"]) for p in record["polygons"]]
     mask = polygon_mask(polygons, record["height"], record["width"], num_classes=len(classes))
-    widths = record["border"] if border is None else [border] * len(classes)
-    palette = default_palette(len(classes))
-    return PhotoMask(_with_border(mask, np.array(widths, float)), classes, palette, polygons)
+    widths = np.array(record["border"] if border is None else [border] * len(classes), float)
+    return PhotoMask(_with_border(mask, widths), classes, default_palette(len(classes)))
 
 
 def _with_border(mask: NDArray[np.uint8], widths: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -7,18 +7,14 @@ each pixel that the outline passes through: shapes would grow by half a pixel on
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 VOID = 255
-
-
 _STEPS = 16  # vertices are rounded to 1/16 px
-
-
 _FARTHEST = 1e6  # px from the corner: beyond it a vertex is a mistake
 
 
@@ -47,7 +43,8 @@ def polygon_mask(
     if operator.index(height) < 1 or operator.index(width) < 1:
         raise ValueError(f"found height {height} and width {width}, expected pixels: 1 or more")
     mask = np.full((height, width), _label(background, num_classes, "background"), np.uint8)
-    for i, (number, points) in enumerate(_pairs(polygons)):
+    for i, polygon in enumerate(polygons):
+        number, points = _pair(polygon)
         label = _label(number, num_classes, f"polygon {i}")
         vertices = _vertices(points, f"polygon {i}", height, width)
         inside = _inside(np.round(vertices * _STEPS).astype(np.int64), height, width)
@@ -79,43 +76,37 @@ def _inside(vertices: NDArray[np.int64], height: int, width: int) -> NDArray[np.
     return np.logical_xor.accumulate(crossed[:, :width], axis=1)
 
 
-def _pairs(polygons: Any) -> Iterator[tuple[Any, Any]]:
-    """Each (label, vertices), or a ValueError that shows how to write it."""
-    for item in polygons:
-        try:
-            label, points = item
-            fits = np.ndim(label) == 0 and np.ndim(points) > 0
-        except (TypeError, ValueError):  # no pair, or a list of unequal things
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"found {str(item)[:60]} where a polygon is expected; pass a list of "
-                "(label, vertices), as in [(1, [(10, 20), (30, 20), (30, 40)])]"
-            )
-        yield label, points
+def _pair(polygon: Any) -> tuple[Any, Any]:
+    """(label, vertices), or a ValueError that shows how to write it."""
+    try:
+        label, points = polygon
+        if np.ndim(label) == 0 and np.ndim(points) > 0:
+            return label, points
+    except (TypeError, ValueError):  # no pair, or a list of unequal things
+        pass
+    raise ValueError(
+        f"found {str(polygon)[:60]} where a polygon is expected; pass a list of (label, vertices), "
+        "as in [(1, [(10, 20), (30, 20), (30, 40)])]"
+    )
 
 
 def _label(number: Any, num_classes: int, name: str) -> int:
     """The label as int: 0…num_classes−1 or 255."""
-    try:
-        label = operator.index(number)
-    except TypeError:
-        label = -1
-    if not 0 <= label < num_classes and label != VOID:
-        raise ValueError(
-            f"{name} has label {number!r}, expected a whole number 0–{num_classes - 1}, or "
-            f"{VOID} for void"
-        )
-    return label
+    if hasattr(number, "__index__") and (0 <= number < num_classes or number == VOID):
+        return operator.index(number)
+    raise ValueError(
+        f"{name} has label {number!r}, expected a whole number 0–{num_classes - 1}, or {VOID} for "
+        "void"
+    )
 
 
 def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.float64]:
     """The vertices as float64 (N, 2), or a ValueError that knows the usual mistakes."""
     vertices = np.asarray(points, float)
-    if vertices.ndim != 2 or vertices.shape[1] != 2:
-        raise ValueError(f"{name} has vertices of shape {vertices.shape}, expected (N, 2): (x, y)")
-    if len(vertices) < 3:
-        raise ValueError(f"{name} has {len(vertices)} vertices, expected at least 3")
+    if vertices.ndim != 2 or vertices.shape[1] != 2 or len(vertices) < 3:
+        raise ValueError(
+            f"{name} has vertices of shape {vertices.shape}, expected (N, 2), (x, y) of at least 3"
+        )
     wild = ~(np.abs(vertices) <= _FARTHEST).all(axis=1)  # NaN fails, too
     if wild.any():
         first = int(wild.argmax())
@@ -124,7 +115,7 @@ def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.flo
             "numbers of pixels; correct it or leave it out"
         )
     slack = 0.05 * max(height, width)  # px that a hand may slip over the edge
-    low, high = np.full(2, -slack), np.array([width, height]) - 1 + slack
+    low, high = -slack, np.array([width, height]) - 1 + slack
     fits, swapped = (((low <= v) & (v <= high)).all() for v in (vertices, vertices[:, ::-1]))
     if swapped and not fits:
         raise ValueError(

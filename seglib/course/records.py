@@ -34,10 +34,8 @@ def read_record(name: str) -> dict[str, Any]:
     folder = records_folder()
     path = folder / f"{name}.json"
     if not path.exists():
-        known = sorted(found.stem for found in folder.glob("*.json"))
-        raise FileNotFoundError(
-            f"there is no record {name!r} in {folder}{did_you_mean(name, known)}"
-        )
+        hint = did_you_mean(name, sorted(found.stem for found in folder.glob("*.json")))
+        raise FileNotFoundError(f"there is no record {name!r} in {folder}{hint}")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -58,12 +56,10 @@ def values(
 
 def interval(numbers: Sequence[float]) -> Interval:
     """Mean and 95 % interval of Student's t over n ≥ 2 seeds: how sure the *mean* is."""
-    from scipy import stats
-
     found = np.asarray(numbers, float)
     if found.ndim != 1 or len(found) < 2:
         raise ValueError(f"found {found.size} values, expected one for each of two or more seeds")
-    reach = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    reach = _student(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
     mean = found.mean()
     return Interval(float(mean), float(mean - reach), float(mean + reach), len(found))
 
@@ -76,13 +72,17 @@ def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:
     this is also where a run on the reader's machine is expected. The interval holds a fraction
     `coverage` of the runs; that of `interval` holds the mean.
     """
+    mean, _, _, n = interval(numbers)
+    reach = _student((1 + coverage) / 2, n - 1) * float(np.std(numbers, ddof=1))
+    reach *= (1 + 1 / n) ** 0.5
+    return Interval(mean, mean - reach, mean + reach, n)
+
+
+def _student(share: float, freedom: int) -> float:
+    """Below which t this share of Student's distribution lies."""
     from scipy import stats
 
-    found = interval(numbers)
-    spread = float(np.std(np.asarray(numbers, float), ddof=1))
-    reach = float(stats.t.ppf((1 + coverage) / 2, found.units - 1)) * spread
-    reach *= (1 + 1 / found.units) ** 0.5
-    return Interval(found.value, found.value - reach, found.value + reach, found.units)
+    return float(stats.t.ppf(share, freedom))
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float]) -> Interval:

@@ -9,7 +9,7 @@ from seglib.data.download import DownloadError
 from seglib.data.loader import EpochSampler, SampleKey, make_loader
 from seglib.data.reading import read_image, read_mask
 from seglib.data.rendered import RenderedScans, RenderedStreets
-from seglib.data.sets import CamVid, NamedDataset, Scans, Streets, Ultrasound
+from seglib.data.sets import DATASETS, CamVid, NamedDataset, Scans, Streets, Ultrasound
 from seglib.data.statistics import ClassStatistics, Report, class_statistics
 
 __all__ = [
@@ -33,8 +33,3 @@ __all__ = [
     "read_image",
     "read_mask",
 ]
-
-DATASETS: dict[str, type[NamedDataset]] = {
-    dataset.name: dataset for dataset in (Streets, Scans, CamVid, Ultrasound)
-}
-"""Every data set that has a name on the command line."""

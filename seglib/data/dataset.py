@@ -1,11 +1,13 @@
-"""Data sets of image–mask pairs: what all of them share, and the one for a folder of your own."""
+"""Data sets of image–mask pairs: what all of them share, and the one for a folder of your own.
+
+Reading a file is in `reading`, pairing names in `pairing`; the sets with a name are in `sets`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from seglib.data.cache import make_cache
 from seglib.data.loader import SampleKey
-from seglib.data.pairing import pair_files
-from seglib.data.palettes import check_palette, default_palette
+from seglib.data.pairing import pair_files, some
+from seglib.data.palettes import check_classes, check_palette, default_palette
 from seglib.data.reading import exif_orientation, read_image, read_mask
 from seglib.data.statistics import Report, check
 
@@ -29,13 +31,15 @@ class SegmentationDataset:
     is one. `ds[SampleKey(seed, epoch, i)]`, which the loader asks for, hands the key's seed to a
     transform that has a parameter `seed`, so that augmentation depends on nothing else.
 
-    With `cache` the decoded pairs are kept in memory, for all workers of a loader together: True
-    for all of them, a size such as "2GB" for as many as fit, "auto" for all or none, whether they
-    fit into a quarter of the free memory. Files that change meanwhile are not read anew.
+    With `cache` the decoded pairs are kept in memory, for all workers of a loader together: "all"
+    of them, a size such as "2GB" for as many as fit, "auto" for all or none, whether they fit into
+    a quarter of the free memory. Files that change meanwhile are not read anew.
 
     Attributes: classes, num_classes, palette (C, 3) uint8, ignore_index, files[i] -> (image path,
     mask path), groups[i] (what must not be split: a drive, a patient), label_map, transform.
     """
+
+    problems: Sequence[str] = ()  # that the names of the files have, for `check`
 
     def __init__(
         self,
@@ -47,17 +51,18 @@ class SegmentationDataset:
         groups: Sequence[str] | None = None,
         label_map: Mapping[int, int] | None = None,
         transform: Transform | None = None,
-        cache: bool | int | float | str | None = False,
+        cache: float | str | None = None,
     ) -> None:
-        self.classes = _checked_classes(classes)
+        self.classes = check_classes(classes)
         self.num_classes = len(self.classes)
         if not 0 <= operator.index(ignore_index) <= 255:
             raise ValueError(f"ignore_index is {ignore_index}, but a mask holds 0–255; pass 255")
         self.ignore_index = int(ignore_index)
         # Colours that the caller names are also the key to coloured masks; ours never are.
         self._mask_colours = None if palette is None else check_palette(palette)
-        colours = default_palette(self.num_classes) if palette is None else self._mask_colours
-        assert colours is not None
+        colours = self._mask_colours
+        if colours is None:
+            colours = default_palette(self.num_classes)
         if len(colours) < self.num_classes:
             raise ValueError(
                 f"palette has {len(colours)} colours, but there are {self.num_classes} classes; "
@@ -66,22 +71,11 @@ class SegmentationDataset:
         self.palette = colours[: self.num_classes]
         self.label_map = dict(label_map or {})
         self.files = tuple(files)
-        stems = [image.stem for image, _ in self.files]
-        self.groups = tuple(stems if groups is None else groups)
+        self.groups = tuple([image.stem for image, _ in files] if groups is None else groups)
         if len(self.groups) != len(self.files):
             raise ValueError(f"found {len(self.groups)} groups for {len(self.files)} images")
         self.transform = transform
         self._cache = make_cache(self.files, cache)
-
-    @property
-    def transform(self) -> Transform | None:
-        """What is done to each pair: `transform(image, mask)`, or None."""
-        return self._transform
-
-    @transform.setter
-    def transform(self, transform: Transform | None) -> None:
-        self._transform = transform
-        self._takes_seed = transform is not None and _has_parameter(transform, "seed")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -90,7 +84,7 @@ class SegmentationDataset:
         image, mask = self.read(operator.index(index))
         if self.transform is None:
             return image, mask
-        if isinstance(index, SampleKey) and self._takes_seed:
+        if isinstance(index, SampleKey) and "seed" in inspect.signature(self.transform).parameters:
             return self.transform(image, mask, seed=index.derived_seed())
         return self.transform(image, mask)
 
@@ -101,15 +95,14 @@ class SegmentationDataset:
         two differ in size.
         """
         self._pair(index)  # IndexError beyond the end
-        if self._cache is not None:
-            return self._cache.pair(index % len(self), self._read_files)
-        return self._read_files(index)
+        if self._cache is None:
+            return self._read_files(index)
+        return self._cache.pair(index % len(self), self._read_files)
 
     def _read_files(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        image_path, mask_path = self._pair(index)
-        image, mask = read_image(image_path), self.read_mask(index)
+        image, mask = read_image(self._pair(index)[0]), self.read_mask(index)
         if image.shape[:2] != mask.shape:
-            raise ValueError(_other_size(image_path, mask_path, image.shape[:2], mask.shape))
+            raise ValueError(_sizes_differ(*self._pair(index), image.shape[:2], mask.shape))
         return image, mask
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
@@ -160,14 +153,14 @@ class FolderDataset(SegmentationDataset):
         label_map: Mapping[int, int] | None = None,
         group: Callable[[str], str] | None = None,
         incomplete: bool = False,
-        cache: bool | int | float | str | None = False,
+        cache: float | str | None = None,
     ) -> None:
-        self._unpaired: list[str] = []
-        files = pair_files(
-            Path(image_dir).expanduser(),
-            Path(mask_dir).expanduser(),
-            self._unpaired if incomplete else None,
-        )
+        files, self.problems = pair_files(image_dir, mask_dir)
+        if self.problems and not incomplete:
+            raise ValueError(
+                f"found in {image_dir} and {mask_dir}: {some(self.problems)}; expected pairs of "
+                "the same name up to the suffix, such as img_001.jpg and img_001.png"
+            )
         super().__init__(
             files,
             classes,
@@ -179,47 +172,19 @@ class FolderDataset(SegmentationDataset):
             cache=cache,
         )
 
-    def check(self, progress: bool = True) -> Report:
-        """Read every pair, and report all problems, missing partners included."""
-        report = super().check(progress)
-        return replace(report, problems=(*self._unpaired, *report.problems))
 
-
-def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(classes, str):
-        raise ValueError(f"classes is the string {classes!r}; pass a list of names: [{classes!r}]")
-    names = tuple(classes)
-    if not 1 <= len(names) <= 255:
-        raise ValueError(
-            f"found {len(names)} classes, but a mask of 8 bits has room for 1 to 255 besides "
-            "void; merge classes with label_map"
-        )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"class {twice!r} is listed twice; every class needs its own name")
-    return names
-
-
-def _has_parameter(function: Transform, name: str) -> bool:
-    """Whether `function` names this parameter (mere **options do not count)."""
-    try:
-        return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # built-ins have no signature
-        return False
-
-
-def _other_size(
+def _sizes_differ(
     image_path: Path, mask_path: Path, image_size: tuple[int, ...], mask_size: tuple[int, ...]
 ) -> str:
     """The message for a pair of different sizes; it knows the usual culprit."""
-    message = (
-        f"image {image_path.name} is {image_size[0]}×{image_size[1]} (height × width), but mask "
-        f"{mask_path.name} is {mask_size[0]}×{mask_size[1]}; "
-    )
     orientation = exif_orientation(image_path)
+    remedy = "expected equal sizes: export the mask at the image's size"
     if orientation >= 5 and image_size == mask_size[::-1]:
-        return message + (
+        remedy = (
             f"the photo's EXIF orientation {orientation} turns it by a quarter, and the mask was "
             "drawn on the unturned pixels: turn the mask as well, or save the photo without EXIF"
         )
-    return message + "expected equal sizes: export the mask at the image's size"
+    return (
+        f"image {image_path.name} is {image_size[0]}×{image_size[1]} (height × width), but mask "
+        f"{mask_path.name} is {mask_size[0]}×{mask_size[1]}; {remedy}"
+    )

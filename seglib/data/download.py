@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import shutil
-import stat
 import tempfile
 import urllib.error
 import urllib.request
@@ -21,12 +19,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from seglib.data.sources import SOURCES, Source, manifest_digest, shortfalls, verify
+from seglib.data.sources import SOURCES, Published
 from seglib.util import paths
 from seglib.util.progress import progress as progress_bar
 from seglib.util.suggest import did_you_mean
-
-__all__ = ["SOURCES", "DownloadError", "Source", "download", "manifest_digest", "verify"]
 
 _CHUNK = 1 << 18  # bytes read at a time
 _TIMEOUT = 30.0  # seconds without a byte
@@ -36,16 +32,16 @@ class DownloadError(OSError):
     """A download that failed: its message says where, what was found, and what to do."""
 
 
-def download(name: str, root: str | os.PathLike[str] | None = None, url: str | None = None) -> Path:
+def download(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     """Fetch the data set `name` unless it is there already; returns its folder.
 
-    It goes to `root`/name, or to the first data root that can be written. `url` names another
-    copy of the archive (zip). Raises ValueError for an unknown name, and DownloadError.
+    It goes to `root`/name, or to the first data root that can be written. Raises ValueError for an
+    unknown name, and DownloadError.
     """
     if name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}{did_you_mean(name, SOURCES)}")
     source = SOURCES[name]
-    there = paths.find_dataset(name, lambda folder: not shortfalls(folder, source, True), root)
+    there = paths.find_dataset(name, lambda folder: not source.shortfalls(folder, True), root)
     if there is not None:
         return there
     base = paths.download_root(root)
@@ -53,15 +49,19 @@ def download(name: str, root: str | os.PathLike[str] | None = None, url: str | N
     if target.exists() and any(target.iterdir()):
         raise DownloadError(
             f"{target} exists, but is not the whole data set: "
-            f"{'; '.join(shortfalls(target, source, True))}; move it away or delete it, then "
+            f"{'; '.join(source.shortfalls(target, True))}; move it away or delete it, then "
             "download again"
         )
+    free, needed = paths.free_bytes(base), 2 * source.total_bytes  # the archive and its contents
+    if free < needed:
+        raise DownloadError(
+            f"the disk of {base} has {free / 1e6:,.0f} MB free, but {needed / 1e6:,.0f} MB are "
+            "needed; make room, or pass root=… (or set SEGLIB_DATA) to use another disk"
+        )
+    work.mkdir(exist_ok=True)
     archive = work / f"{name}-{source.commit[:12]}.zip"
     if not archive.exists():
-        _need_space(base, 2 * source.total_bytes)  # the archive, then its contents
-        work.mkdir(exist_ok=True)
-        _fetch(url or source.url, archive, source, target)
-    _need_space(base, source.total_bytes)
+        _fetch(archive, target, source)
     _unpack(archive, target, source)
     if not any(work.iterdir()):
         work.rmdir()
@@ -69,118 +69,52 @@ def download(name: str, root: str | os.PathLike[str] | None = None, url: str | N
     return target
 
 
-def _need_space(folder: Path, needed: int) -> None:
-    free = paths.free_bytes(folder)
-    if free < needed:
-        raise DownloadError(
-            f"the disk of {folder} has {free / 1e6:,.0f} MB free, but {needed / 1e6:,.0f} MB are "
-            "needed; make room, or pass root=… (or set SEGLIB_DATA) to use another disk"
-        )
-
-
-def _fetch(url: str, archive: Path, source: Source, target: Path) -> None:
-    """Bring `url` to `archive`, going on with a `.part` that is there; errors name the remedy."""
-    if not url.lower().startswith(("https://", "http://")):
-        raise ValueError(f"url is {url!r}, but must begin with https:// or http://")
-    by_hand = (
-        f"or get the folder by hand from {source.home} and put its contents "
-        f"({', '.join(source.parts)}) into {target}"
-    )
+def _fetch(archive: Path, target: Path, source: Published) -> None:
+    """Bring the archive, going on with a `.part` that is there; errors name the remedy."""
     partial = archive.with_suffix(".zip.part")
     try:
-        _transfer(url, partial)
-    except urllib.error.HTTPError as error:
-        raise DownloadError(
-            f"{url} answered {error.code} {error.reason}; try again later, {by_hand}"
-        ) from error
-    except DownloadError:
-        raise
+        _transfer(source.url, partial)
     except (http.client.HTTPException, OSError) as error:
+        if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+            partial.unlink()  # nothing lies beyond what is here: it belongs to another file
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        resumes = partial.exists() and _tag_file(partial).exists()
-        kept = f"{partial.stat().st_size:,} bytes are kept, " if resumes else ""
         raise DownloadError(
-            f"{url} could not be read to its end: {reason}; {kept}check the network and download "
-            f"again{' to go on' if resumes else ''}, {by_hand}"
+            f"{source.url} was not read to its end: {getattr(error, 'code', '')} {reason}; check "
+            f"the network and download again, or get the folder by hand from {source.home} and put "
+            f"its contents ({', '.join(source.parts)}) into {target}"
         ) from error
     os.replace(partial, archive)
-    _tag_file(partial).unlink(missing_ok=True)
 
 
 def _transfer(url: str, partial: Path) -> None:
-    """Append what is missing to `partial`, or start over if the server's file is another one."""
-    tag_file = _tag_file(partial)
+    """Append to `partial` what it lacks, or all if the server gives all.
+
+    Whether both parts belong together shows when the contents are verified.
+    """
     start = partial.stat().st_size if partial.exists() else 0
-    known = tag_file.read_text() if tag_file.exists() else ""
-    if not (start and known.startswith(f"{url}\n")):
-        start = 0
-    tag = known.removeprefix(f"{url}\n")
-    answer = _open(url, start, tag)
-    if start and not _continues(answer, start, tag):
-        start = 0
-        if answer.status != 200:  # some part, but not the one that is missing
-            answer.close()
-            answer = _open(url, 0, "")
-    with answer:
-        if not start:
-            partial.unlink(missing_ok=True)  # never an old beginning with a new tag
-            tag_file.unlink(missing_ok=True)
-            if new_tag := answer.headers.get("ETag"):  # no tag, no proof that a rest belongs to it
-                tag_file.write_text(f"{url}\n{new_tag}")
-        _copy(answer, partial, start)
-
-
-def _open(url: str, start: int, tag: str) -> http.client.HTTPResponse:
-    """Ask for `url` from byte `start`, if the file still has this tag."""
     headers = {"User-Agent": "seglib", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if not tag.startswith("W/"):  # If-Range takes strong tags only; weak ones are compared
-            headers["If-Range"] = tag
     request = urllib.request.Request(url, headers=headers)
-    try:
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if start and error.code == 416:  # nothing lies beyond what we have: not the same file
-            return _open(url, 0, "")
-        raise
-    return answer
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        size = start = start if answer.status == 206 else 0
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        bar = progress_bar(total=total, initial=start, unit="B", unit_scale=True, desc=partial.name)
+        with bar, open(partial, "ab" if start else "wb") as handle:
+            while block := answer.read(_CHUNK):
+                size += handle.write(block)
+                bar.update(len(block))
+    if total is not None and size != total:  # read() ends a short body without a word
+        raise ConnectionError(f"got {size:,} of {total:,} bytes")
 
 
-def _continues(answer: http.client.HTTPResponse, start: int, tag: str) -> bool:
-    """Whether the answer is the rest, from byte `start`, of the file with this tag."""
-    span = re.match(rf"bytes {start}-\d+/", answer.headers.get("Content-Range", ""))
-    return answer.status == 206 and span is not None and answer.headers.get("ETag") == tag
-
-
-def _copy(answer: http.client.HTTPResponse, partial: Path, start: int) -> None:
-    """Write the answer behind byte `start`; a body shorter than announced is an error."""
-    length = answer.headers.get("Content-Length")
-    expected = start + int(length) if length else None
-    if expected:
-        _need_space(partial.parent, expected - start)
-    size = start
-    bar = progress_bar(total=expected, initial=start, unit="B", unit_scale=True, desc=partial.name)
-    with bar, open(partial, "ab") as handle:
-        while block := answer.read(_CHUNK):
-            size += handle.write(block)
-            bar.update(len(block))
-    if expected is not None and size != expected:  # read() ends a short body without a word
-        raise ConnectionError(f"got {size:,} of {expected:,} bytes")
-
-
-def _tag_file(partial: Path) -> Path:
-    return partial.with_suffix(".etag")
-
-
-def _unpack(archive: Path, target: Path, source: Source) -> None:
+def _unpack(archive: Path, target: Path, source: Published) -> None:
     """Unpack beside `target`, verify, rename. The archive goes, whether it was good or bad."""
     temporary = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=archive.parent))
     try:
-        with zipfile.ZipFile(archive) as opened:
-            for info, relative in _wanted(opened, source):
-                _write_member(opened, info, temporary / relative)
-        verify(temporary, source)
+        _extract(archive, temporary, source)
+        source.verify(temporary)
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         archive.unlink(missing_ok=True)
         raise DownloadError(
@@ -201,31 +135,19 @@ def _unpack(archive: Path, target: Path, source: Source) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _wanted(opened: zipfile.ZipFile, source: Source) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """The members to unpack and where to; ValueError if any member is not to be trusted."""
-    wanted: dict[str, tuple[zipfile.ZipInfo, PurePosixPath]] = {}
-    for info in opened.infolist():
-        name = info.orig_filename  # as stored: `filename` has been tidied
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or re.search(r"[\\\0]|^[A-Za-z]:", name):
-            raise ValueError(f"member {name!r} would leave the folder")
-        inside = PurePosixPath(*path.parts[1:])  # GitHub puts all under one folder name-commit/
-        if not inside.is_relative_to(source.folder):
-            continue
-        relative = inside.relative_to(source.folder)
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise ValueError(f"member {name!r} is a symbolic link; expected plain files")
-        if relative.parent.as_posix() in source.parts and relative.suffix == ".png":
-            if str(relative).lower() in wanted:
-                raise ValueError(f"member {name!r} is there twice")
-            wanted[str(relative).lower()] = (info, relative)
-    total = sum(info.file_size for info, _ in wanted.values())
-    if total != source.total_bytes:
-        raise ValueError(f"it holds {total:,} bytes of data, but {source.total_bytes:,} expected")
-    return list(wanted.values())
-
-
-def _write_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with opened.open(info) as member, open(path, "wb") as handle:
-        shutil.copyfileobj(member, handle)
+def _extract(archive: Path, folder: Path, source: Published) -> None:
+    """Write the members that are named in `source.parts`; no name can lead elsewhere."""
+    with zipfile.ZipFile(archive) as opened:
+        wanted = []
+        for info in opened.infolist():
+            path = PurePosixPath(*PurePosixPath(info.filename).parts[1:])  # without name-commit/
+            for part in source.parts:
+                if path.parent == PurePosixPath(source.folder, part) and path.suffix == ".png":
+                    wanted.append((info, folder / part / path.name))
+        total = sum(info.file_size for info, _ in wanted)
+        if total != source.total_bytes:
+            raise ValueError(f"it has {total:,} bytes of data, but {source.total_bytes:,} expected")
+        for info, target in wanted:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with opened.open(info) as member, open(target, "wb") as handle:
+                shutil.copyfileobj(member, handle)

@@ -1,43 +1,28 @@
-"""One colour per class, the same in every lesson.
+"""Names of classes and one colour for each, the same in every lesson.
+
+Masks that are pictures of such colours are read in `reading`, and drawn in `seglib.plotting`.
 
 The street colours came out of a search. It began at colours that one remembers (a light blue sky,
 green trees, a violet-grey road) and moved them as little as it could until every pair of the
-twelve, void included, was far enough apart in CIELAB:
-
-==========================================  =======  ======
-smallest distance between two colours       ΔE 1976  ΔE2000
-==========================================  =======  ======
-as most people see them                        40.2    20.0
-without green cones (deuteranopia)             17.0
-without red cones (protanopia)                 17.4
-==========================================  =======  ======
-
-A distance of 2 can just be seen side by side. Eleven hues cannot all be told apart by everyone,
-which is why `seglib.plotting.overlay` also writes a class's name on its region.
+twelve, void included, was far apart in CIELAB: by a ΔE 1976 of 40.2 (ΔE2000: 20.0) as most people
+see them, of 17.0 without green cones (deuteranopia) and 17.4 without red ones (protanopia). A
+distance of 2 can just be seen side by side. Eleven hues cannot all be told apart by everyone, which
+is why `seglib.plotting.overlay` also writes a class's name on its region.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 STREET_CLASSES = (
-    "Sky",
-    "Building",
-    "Pole",
-    "Road",
-    "Pavement",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
+    *("Sky", "Building", "Pole", "Road", "Pavement", "Tree"),
+    *("SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
 )
-
 STREET_PALETTE: NDArray[np.uint8] = np.array(
     [
         (150, 204, 244),  # Sky: light blue
@@ -52,42 +37,37 @@ STREET_PALETTE: NDArray[np.uint8] = np.array(
         (206, 15, 50),  # Pedestrian: red
         (228, 71, 201),  # Bicyclist: magenta
     ],
-    dtype=np.uint8,
+    np.uint8,
 )
-
+_SLATE, _YELLOW, _TURQUOISE, _RED = (98, 116, 146), (255, 214, 64), (64, 224, 190), (214, 40, 70)
 ULTRASOUND_CLASSES = ("background", "nerve", "vessel")
-
-ULTRASOUND_PALETTE: NDArray[np.uint8] = np.array(
-    [
-        (98, 116, 146),  # background: slate
-        (255, 214, 64),  # nerve: yellow, as anatomists draw it
-        (214, 40, 70),  # vessel: red
-    ],
-    dtype=np.uint8,
-)
-
+# Anatomists draw nerves yellow
+ULTRASOUND_PALETTE: NDArray[np.uint8] = np.array([_SLATE, _YELLOW, _RED], np.uint8)
 SCAN_CLASSES = ("background", "lesion", "vessel")
-
-SCAN_PALETTE: NDArray[np.uint8] = np.array(
-    [
-        (98, 116, 146),  # background: slate, as in Ultrasound
-        (64, 224, 190),  # lesion: turquoise, far from the red and from all greys
-        (214, 40, 70),  # vessel: red, as in Ultrasound
-    ],
-    dtype=np.uint8,
-)
-
+# Turquoise is far from the red and from all greys
+SCAN_PALETTE: NDArray[np.uint8] = np.array([_SLATE, _TURQUOISE, _RED], np.uint8)
 VOID_COLOUR = (25, 23, 27)  # nearly black: pixels that nobody labelled
 
 _FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blindness
-    (0, 114, 178),
-    (230, 159, 0),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (86, 180, 233),
-    (178, 52, 22),
+    *((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)),
+    *((240, 228, 66), (86, 180, 233), (178, 52, 22)),
 )
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple; ValueError unless there are 1 to 255, each of its own."""
+    if isinstance(classes, str):
+        raise ValueError(f"classes is the string {classes!r}; pass a list of names: [{classes!r}]")
+    names = tuple(classes)
+    if not 1 <= len(names) <= 255:
+        raise ValueError(
+            f"found {len(names)} classes, but a mask of 8 bits has room for 1 to 255 besides "
+            "void; merge classes with label_map"
+        )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"class {twice[0]!r} is listed twice; every class needs its own name")
+    return names
 
 
 def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
@@ -104,7 +84,7 @@ def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
 
 
 def read_palette(path: str) -> list[list[int]] | None:
-    """The colours of labels 0, 1, …: a text file with "R G B" (and perhaps a name) in each line."""
+    """The colours of labels 0, 1, … from a text file, "R G B" in each line; None without a path."""
     if not path:
         return None
     try:
@@ -122,17 +102,13 @@ def default_palette(n: int) -> NDArray[np.uint8]:
 
     Seven fixed colours, then always the colour farthest in CIELAB from all chosen before, from
     white and from `VOID_COLOUR`. No randomness: `default_palette(5)` begins `default_palette(9)`.
-
     Raises ValueError unless 1 <= n <= 255 (label 255 is void).
 
     >>> default_palette(2).tolist()
     [[0, 114, 178], [230, 159, 0]]
     """
     if not 1 <= n <= 255:
-        raise ValueError(
-            f"found n = {n}, expected 1 to 255 colours: a mask of type uint8 has labels 0–254 "
-            "and 255 for void; pass the number of classes"
-        )
+        raise ValueError(f"found n = {n}, expected 1 to 255: pass the number of classes")
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     candidates_lab = _lab(candidates)  # (4096, 3)

@@ -1,4 +1,4 @@
-"""From files to arrays: photographs as RGB, masks as labels, and both paired by name.
+"""From one file to one array: a photograph as RGB, a mask as labels.
 
 Masks are where other readers go wrong without a word: a palette PNG that is converted to grey
 gives brightnesses instead of labels, and a coloured mask gives three of them per pixel. Here a
@@ -17,16 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
+from seglib.data.pairing import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from seglib.data.pairing import JPEG_SUFFIXES, jpeg_masks, some
 from seglib.data.palettes import check_palette
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
-
-_JPEG_SUFFIXES = (".jpg", ".jpeg")
-
-
-_EXIF_ORIENTATION = 0x0112
-
 
 # What Pillow raises for damaged files, depending on the format and on where the damage is.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
@@ -48,14 +41,13 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         )
     if picture.mode.startswith("I"):
         grey = np.asarray(picture).astype(np.int64)
-        low, high = int(grey.min()), int(grey.max())
-        if low < 0 or high > 65535:
+        if grey.min() < 0 or grey.max() > 65535:
             raise ValueError(
-                f"image {path} has values from {low} to {high}, but 16 bits hold 0–65535; "
-                "scale it to 0–255 and save it as an 8-bit PNG"
+                f"image {path} has values from {grey.min()} to {grey.max()}, but 16 bits hold "
+                "0–65535; scale it to 0–255 and save it as an 8-bit PNG"
             )
-        grey8 = ((grey * 255 + 32767) // 65535).astype(np.uint8)  # 65535 → 255, rounded
-        return np.stack([grey8] * 3, axis=-1)
+        grey = (grey * 255 + 32767) // 65535  # 65535 → 255, rounded
+        return np.stack([grey.astype(np.uint8)] * 3, axis=-1)
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         # Dropping the alpha channel instead would show colours that were never meant to be seen.
         layer = picture.convert("RGBA")
@@ -82,22 +74,26 @@ def read_mask(
     palette or outside of it, JPEG, and labels out of range.
     """
     path = Path(path)
-    if path.suffix.lower() in _JPEG_SUFFIXES:
-        raise ValueError(_jpeg_mask([path]))
-    raw = _labels_in_file(path, classes, palette)
-    labels = raw
+    if path.suffix.lower() in JPEG_SUFFIXES:
+        raise ValueError(jpeg_masks([path]))
+    raw = labels = _labels_in_file(path, classes, palette)
     if label_map:
         labels = raw.astype(np.int64)
         for old, new in label_map.items():
             labels[raw == old] = new
-    _check_range(path, labels, classes, ignore_index)
+    limit = 256 if classes is None else len(classes)
+    # `labels >= limit` alone would promote uint8 on every pixel; the extremes usually suffice.
+    if labels.size and (labels.min() < 0 or labels.max() >= limit):
+        wrong = labels[((labels < 0) | (labels >= limit)) & (labels != ignore_index)]
+        if wrong.size:
+            raise ValueError(_out_of_range(path, wrong, classes, ignore_index))
     return labels.astype(np.uint8)
 
 
 def exif_orientation(path: Path) -> int:
     """The orientation (1 to 8) that the file's EXIF notes; 1, upright, if it notes none."""
     with Image.open(path) as picture:
-        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        return int(picture.getexif().get(0x0112, 1))
 
 
 def _open(path: Path) -> Image.Image:
@@ -123,52 +119,50 @@ def _labels_in_file(
     """The labels (H, W) as the file has them, of an integer type that holds them all."""
     picture = _open(path)
     mode = picture.mode
-    if mode == "1":
-        return np.array(picture).astype(np.uint8)
-    if mode in ("P", "L") or mode.startswith("I"):
-        return np.array(picture)
     if mode == "F":
         raise ValueError(
             f"mask {path.name} has floating-point pixels, but labels are whole numbers; if they "
             "are, save them as uint8: Image.fromarray(labels.astype('uint8'))"
         )
+    if mode == "1":
+        return np.array(picture).astype(np.uint8)
+    if mode in ("P", "L") or mode.startswith("I"):
+        return np.array(picture)
     if mode in ("LA", "PA", "RGBA"):
-        alpha = np.asarray(picture.getchannel("A"))
-        if (alpha != 255).any():
+        holes = np.count_nonzero(np.asarray(picture.getchannel("A")) != 255)
+        if holes:
             raise ValueError(
-                f"mask {path.name} is transparent at {np.count_nonzero(alpha != 255)} pixels, "
-                "but a mask needs one label for each; save it without transparency"
+                f"mask {path.name} is transparent at {holes} pixels, but a mask needs one label "
+                "for each; save it without transparency"
             )
         if mode != "RGBA":
             return np.array(picture.getchannel(0))
-    return _labels_of_colours(path, np.asarray(picture.convert("RGB")), classes, palette)
+    rgb = np.asarray(picture.convert("RGB"))
+    if palette is not None:
+        return _labels_of_colours(path, rgb, classes, check_palette(palette))
+    remedy = (
+        ", but labels are expected: one number per pixel; pass palette=…, the (C, 3) colours of "
+        "the classes in label order"
+    )
+    if (rgb == rgb[..., :1]).all():
+        remedy = (
+            " with three equal channels. They may be labels or brightnesses; if they are labels, "
+            "keep one: Image.fromarray(np.asarray(Image.open(path))[..., 0])"
+        )
+    raise ValueError(f"mask {path.name} is a colour picture (RGB){remedy}")
 
 
 def _labels_of_colours(
-    path: Path, rgb: NDArray[np.uint8], classes: Sequence[str] | None, palette: ArrayLike | None
+    path: Path, rgb: NDArray[np.uint8], classes: Sequence[str] | None, colours: NDArray[np.uint8]
 ) -> NDArray[Any]:
-    """Labels (H, W) of the colours (H, W, 3): row numbers of `palette`, met exactly."""
-    if palette is None:
-        grey = bool((rgb == rgb[..., :1]).all())
-        raise ValueError(
-            f"mask {path.name} is a colour picture (RGB)"
-            + (
-                " with three equal channels. They may be labels or brightnesses; if they are "
-                "labels, keep one: Image.fromarray(np.asarray(Image.open(path))[..., 0])"
-                if grey
-                else ", but labels are expected: one number per pixel; pass palette=…, the "
-                "(C, 3) colours of the classes in label order"
-            )
-        )
-    colours = check_palette(palette)
-    codes = _codes(rgb)
-    table = _codes(colours)
+    """Labels (H, W) of the colours (H, W, 3): row numbers of `colours`, met exactly."""
+    one_number = np.array([1 << 16, 1 << 8, 1])  # for each colour
+    codes, table = rgb.astype(np.int64) @ one_number, colours.astype(np.int64) @ one_number
     order = np.argsort(table)
-    place = np.searchsorted(table[order], codes).clip(max=len(table) - 1)
-    labels = order[place]
-    unknown = table[labels] != codes
-    if unknown.any():
-        found, counts = np.unique(codes[unknown], return_counts=True)
+    labels = order[np.searchsorted(table[order], codes).clip(max=len(table) - 1)]
+    unknown = codes[table[labels] != codes]
+    if unknown.size:
+        found, counts = np.unique(unknown, return_counts=True)
         code = int(found[counts.argmax()])
         colour = (code >> 16, code >> 8 & 255, code & 255)
         nearest = int(((colours.astype(int) - colour) ** 2).sum(axis=1).argmin())
@@ -176,47 +170,22 @@ def _labels_of_colours(
         raise ValueError(
             f"mask {path.name} has colour {colour} at {counts.max()} pixels, which is not in the "
             f"palette ({len(found)} such colours at {counts.sum()} pixels); the nearest is label "
-            f"{nearest}{name} {tuple(map(int, colours[nearest]))}; correct the palette, or save "
+            f"{nearest}{name} {tuple(colours[nearest].tolist())}; correct the palette, or save "
             "the mask again without JPEG, blur or smooth edges"
         )
     return labels
 
 
-def _codes(rgb: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """One number per colour: (..., 3) to (...)."""
-    return rgb.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-
-
-def _check_range(
-    path: Path, labels: NDArray[Any], classes: Sequence[str] | None, ignore_index: int
-) -> None:
-    """Raise ValueError unless every label is that of a class, or `ignore_index`."""
-    limit = 256 if classes is None else len(classes)
-    # `labels >= limit` alone would promote uint8 on every pixel; the extremes usually suffice.
-    if labels.size == 0 or (labels.min() >= 0 and labels.max() < limit):
-        return
-    wrong = labels[((labels < 0) | (labels >= limit)) & (labels != ignore_index)]
-    if not wrong.size:
-        return
+def _out_of_range(
+    path: Path, wrong: NDArray[Any], classes: Sequence[str] | None, ignore_index: int
+) -> str:
+    """The message for labels that no class has."""
     found, counts = np.unique(wrong, return_counts=True)
-    more = f" (and labels {_some([str(v) for v in found[1:]])})" if len(found) > 1 else ""
-    known = "uint8 holds 0–255" if classes is None else f"the data set has {_described(limit)}"
-    raise ValueError(
+    more = f" (and labels {some(found[1:].tolist())})" if len(found) > 1 else ""
+    known = "uint8 holds 0–255"
+    if classes is not None:
+        known = f"the data set has {len(classes)} classes (0–{len(classes) - 1})"
+    return (
         f"mask {path.name} has label {found[0]} at {counts[0]} pixels{more}, but {known} and "
         f"ignore_index {ignore_index}; remap it (label_map={{{found[0]}: …}}) or pass classes=…"
     )
-
-
-def _described(number: int) -> str:
-    return f"{number} classes (0–{number - 1})" if number > 1 else "1 class (0)"
-
-
-def _jpeg_mask(paths: Sequence[Path]) -> str:
-    return (
-        f"found JPEG masks ({_some([path.name for path in paths])}), but JPEG changes pixel "
-        "values, so labels are lost; export the masks again as PNG from where they were drawn"
-    )
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seglib.util.progress import progress as progress_bar
-
-if TYPE_CHECKING:
-    from seglib.data.dataset import SegmentationDataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +48,12 @@ class ClassStatistics:
         """A table for printing: per class its pixels, their share and the images it is in."""
         width = max(map(len, (*self.classes, "class")))
         lines = [f"{'class':<{width}}  {'pixels':>13}  {'share':>7}  images"]
-        for name, pixels, share, images in zip(
-            self.classes, self.pixels, self.share, self.images, strict=True
-        ):
-            lines.append(f"{name:<{width}}  {pixels:>13,}  {100 * share:>6.2f}%  {images:>6}")
+        for row in zip(self.classes, self.pixels, 100 * self.share, self.images, strict=True):
+            lines.append("{:<{width}}  {:>13,}  {:>6.2f}%  {:>6}".format(*row, width=width))
         lines.append(f"{'void':<{width}}  {self.void:>13,}  (not counted in the shares)")
         return "\n".join(lines)
 
-    def __str__(self) -> str:
-        return self.table()
+    __str__ = table
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,39 +76,39 @@ class Report:
     def table(self) -> str:
         """The whole report for printing."""
         number = len(self.problems)
-        verdict = "no problems" if self.ok else f"{number} problem{'s' * (number > 1)}"
-        lines = [f"{self.images} images checked: {verdict}"]
-        lines += [f"  problem: {text}" for text in self.problems]
-        lines += [f"  note: {text}" for text in self.notes]
+        lines = [
+            f"{self.images} images checked: {number or 'no'} problem{'s' * (number != 1)}",
+            *(f"  problem: {text}" for text in self.problems),
+            *(f"  note: {text}" for text in self.notes),
+        ]
         return "\n".join([*lines, "", self.statistics.table()])
 
-    def __str__(self) -> str:
-        return self.table()
+    __str__ = table
 
 
-def class_statistics(dataset: SegmentationDataset, progress: bool = True) -> ClassStatistics:
+def class_statistics(dataset: Any, progress: bool = True) -> ClassStatistics:
     """Count the classes of a data set in one pass over its masks; the images stay closed.
 
-    Raises what `dataset.read_mask` raises for the first mask that cannot be used.
+    `dataset` has classes, ignore_index, a length and `read_mask(i)`, whose errors end the count.
     """
-    counter = _Counter(dataset)
-    for index in _indices(dataset, progress, "counting classes"):
-        counter.add(dataset.read_mask(index))
-    return counter.result()
+    indices = _indices(dataset, progress, "counting classes")
+    return count_classes(map(dataset.read_mask, indices), dataset.classes, dataset.ignore_index)
 
 
-def check(dataset: SegmentationDataset, progress: bool = True) -> Report:
+def check(dataset: Any, progress: bool = True) -> Report:
     """Read every pair of a data set and collect all problems, not only the first."""
-    counter, problems = _Counter(dataset), []
-    for index in _indices(dataset, progress, "checking"):
-        try:
-            _, mask = dataset.read(index)
-        except (OSError, ValueError) as error:
-            problems.append(str(error))
-        else:
-            counter.add(mask)
-    statistics = counter.result()
-    notes = []
+    problems, notes = list(dataset.problems), []
+
+    def sound_masks() -> Iterator[NDArray[np.uint8]]:
+        for index in _indices(dataset, progress, "checking"):
+            try:
+                _, mask = dataset.read(index)
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+            else:
+                yield mask
+
+    statistics = count_classes(sound_masks(), dataset.classes, dataset.ignore_index)
     if statistics.only_background and dataset.ignore_index:
         problems.append(void_trap(statistics, dataset.ignore_index))
     elif statistics.absent and statistics.total_images:
@@ -122,29 +116,22 @@ def check(dataset: SegmentationDataset, progress: bool = True) -> Report:
     return Report(tuple(problems), tuple(notes), statistics, len(dataset))
 
 
-class _Counter:
-    """Adds up masks (H, W) uint8 for a `ClassStatistics`."""
-
-    def __init__(self, dataset: SegmentationDataset) -> None:
-        self.classes, self.ignore_index = dataset.classes, dataset.ignore_index
-        self.pixels = np.zeros(dataset.num_classes, np.int64)
-        self.images, self.image_pixels = self.pixels.copy(), self.pixels.copy()
-        self.void = self.total = 0
-
-    def add(self, mask: NDArray[np.uint8]) -> None:
+def count_classes(
+    masks: Iterable[NDArray[np.uint8]], classes: tuple[str, ...], ignore_index: int
+) -> ClassStatistics:
+    """Add up masks, each uint8 (H, W)."""
+    pixels, images, image_pixels = np.zeros((3, len(classes)), np.int64)
+    void = total = 0
+    for mask in masks:
         counts = np.bincount(mask.ravel(), minlength=256)
-        self.void += int(counts[self.ignore_index])
-        counts[self.ignore_index] = 0  # void stays void even where it has a class's number
-        pixels = counts[: len(self.classes)]
-        self.pixels += pixels
-        self.images += pixels > 0
-        self.image_pixels += np.where(pixels > 0, pixels.sum(), 0)
-        self.total += 1
-
-    def result(self) -> ClassStatistics:
-        return ClassStatistics(
-            self.classes, self.pixels, self.images, self.image_pixels, self.void, self.total
-        )
+        void += int(counts[ignore_index])
+        counts[ignore_index] = 0  # void stays void even where it has a class's number
+        here = counts[: len(classes)]
+        pixels += here
+        images += here > 0
+        image_pixels += np.where(here > 0, here.sum(), 0)
+        total += 1
+    return ClassStatistics(classes, pixels, images, image_pixels, void, total)
 
 
 def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
@@ -158,6 +145,6 @@ def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
     )
 
 
-def _indices(dataset: SegmentationDataset, progress: bool, description: str) -> Iterable[Any]:
-    indices = range(len(dataset))
+def _indices(dataset: Any, progress: bool, description: str) -> Iterable[int]:
+    indices: Iterable[int] = range(len(dataset))
     return progress_bar(indices, desc=description) if progress else indices

@@ -36,25 +36,24 @@ def loss_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> floa
     return float(denominator(target))
 
 
-def loss_of_batch(loss: Any, logits: Tensor, target: Tensor, denominator: float) -> Tensor:
-    """`loss(logits, target)`, with its denominator as it is known already."""
-    if hasattr(loss, "denominator"):
-        return loss.total(logits, target) / (denominator or 1)
-    return loss(logits, target)
+def last_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> float:
+    """The same behind a call of the loss, which knows it."""
+    known: Any = getattr(loss, "last_denominator", None)
+    return loss_denominator(loss, target, ignore_index) if known is None else float(known)
 
 
-def batch_weights(denominators: Sequence[float], processes: int = 1) -> list[float]:
+def batch_weights(
+    loss: nn.Module, targets: Sequence[Tensor], ignore_index: int, processes: int
+) -> list[float]:
     """By how much the loss of each batch counts in the step: Σ = 1 over all processes.
 
     (Times their number, since DistributedDataParallel takes the mean over them.)
     """
-    if processes == 1:
-        if len(denominators) == 1:
-            return [1.0]
-        whole = sum(denominators)
-    else:
-        whole = distributed.total(sum(denominators))[0]
-    return [each / (whole or 1) * processes for each in denominators]
+    if processes == len(targets) == 1:
+        return [1.0]
+    each = [loss_denominator(loss, target, ignore_index) for target in targets]
+    whole = distributed.total(sum(each))[0]
+    return [denominator / (whole or 1) * processes for denominator in each]
 
 
 def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -15,6 +15,7 @@ import random
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -178,10 +179,11 @@ def still_open(answer: Any) -> str:
     return f"{left} of {len(parts)} still open; " if left < len(parts) else ""
 
 
-def call(function: Any, *arguments: Any, given: str) -> Any:
+def call(function: Any, *arguments: Any, given: str, clues: Mapping[str, str] | None = None) -> Any:
     """Call the reader's function; an error or a missing return becomes `NotYet`.
 
-    `given` says what it was tried on, as in "a mask of 2×2 pixels".
+    `given` says what it was tried on, as in "a mask of 2×2 pixels"; `clues`, what an error means
+    in whose message their words stand.
     """
     name = getattr(function, "__name__", type(function).__name__)
     if not callable(function):
@@ -189,7 +191,8 @@ def call(function: Any, *arguments: Any, given: str) -> Any:
     try:
         result = function(*arguments)
     except (Exception, SystemExit) as error:
-        raise NotYet(f"on {given}, {name} raised {type(error).__name__}: {error}") from None
+        clue = "".join(f": {hint}" for words, hint in (clues or {}).items() if words in str(error))
+        raise NotYet(f"on {given}, {name} raised {type(error).__name__}: {error}{clue}") from None
     if result is None:
         raise NotYet(f"on {given}, {name} returned None; is the `return` missing?")
     return result
@@ -199,7 +202,7 @@ def number(answer: Any, what: str, low: float = -np.inf, high: float = np.inf) -
     """The answer as a float between `low` and `high`, else `NotYet`."""
     try:
         value = float(answer)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise NotYet(f"expected a number for {what}, found {show(answer)}") from None
     if not (low <= value <= high and np.isfinite(value)):
         raise NotYet(f"found {value:g} for {what}, expected a number from {low:g} to {high:g}")
@@ -256,6 +259,21 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
+def edits(function: Any, *rows: Sequence[str]) -> Mistakes:
+    """Mistakes as changes of a right function's text: rows of (hint, old, new, old, new, …)."""
+    mistakes = []
+    for hint, *changes in rows:
+        source = inspect.getsource(function)
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            if old not in source:
+                raise ValueError(f"found no {old!r} in\n{source}")
+            source = source.replace(old, new)
+        names = dict(function.__globals__)
+        exec(source, names)
+        mistakes.append((hint, names[function.__name__]))
+    return mistakes
+
+
 def first_match(
     mistakes: Mistakes, cases: Iterable[Sequence[Any]], results: Sequence[Any], agree: Any
 ) -> str | None:
@@ -285,6 +303,8 @@ class function:
         agree: whether two results are equal.
         shown: a result in a message.
         otherwise: the hint where no mistake agrees; better none than a wrong cause.
+        run: where an answer is no function of the case: gets it (or the right one, or a mistake),
+            `given` and the case, and returns the result, or raises `NotYet`.
     """
 
     cases: Sequence[Sequence[Any]]
@@ -295,19 +315,25 @@ class function:
     read: Callable[[Any, str], Any] = lambda found, given: number(found, f"the result on {given}")
     agree: Callable[[Any, Any], bool] = NEARLY
     shown: Callable[[Any], str] = lambda value: f"{value:.4g}"
-    otherwise: str = ""
+    otherwise: str | Callable[[Any, Any], str] = ""  # a function gets what was found and expected
+    run: Callable[..., Any] = lambda answer, given, *case: call(answer, *case, given=given)
 
     def __call__(self, answer: Any) -> str:
-        results = []
-        for case in self.cases:
-            given = self.given(*case)
-            results.append(self.read(call(answer, *map(_copied, case), given=given), given))
+        results = [self.read(self.result(answer, *case), self.given(*case)) for case in self.cases]
         for case, found in zip(self.cases, results, strict=True):
-            value = self.right(*case)
+            value = self.result(self.right, *case)
             if not self.agree(found, value):
-                hint = first_match(self.mistakes, self.cases, results, self.agree)
-                self.refuse(self.given(*case), found, value, hint or self.otherwise)
+                mistakes = [(hint, partial(self.result, wrong)) for hint, wrong in self.mistakes]
+                hint = first_match(mistakes, self.cases, results, self.agree)
+                if not hint:
+                    other = self.otherwise
+                    hint = other(found, value) if callable(other) else other
+                self.refuse(self.given(*case), found, value, hint)
         return self.praise
+
+    def result(self, answer: Any, *case: Any) -> Any:
+        """What an answer makes of a copy of the case."""
+        return self.run(answer, self.given(*case), *map(_copied, case))
 
     def refuse(self, given: str, found: Any, value: Any, hint: str) -> None:
         """Raise `NotYet`: what was tried, what came out, what was expected, and the hint."""
@@ -338,6 +364,10 @@ class numbers:
         what: the words for a key, as in "the field of rates 1, 2, 4".
         low, high: between which values an answer makes sense.
         tolerance: how far from the right number an answer may be, absolute.
+        distance: how far it is, if not absolute.
+        read: where an answer is no finite number: gets it and the words, returns what is compared.
+        shown: such a value in a message.
+        wholes: (whole wrong answer, its hint), of mistakes that only all numbers together show.
     """
 
     right: Any
@@ -347,64 +377,88 @@ class numbers:
     low: float = -np.inf
     high: float = np.inf
     tolerance: float = 1e-9
-    otherwise: str = ""
+    otherwise: str | Callable[[Any, Any], str] = ""  # a function gets the key and what was found
+    distance: Callable[[Any, Any], float] = lambda found, value: abs(found - value)
+    read: Callable[[Any, str], Any] | None = None
+    shown: Callable[[Any], str] = lambda value: f"{value:g}"
+    wholes: Sequence[tuple[Any, str]] = ()
 
     def __call__(self, answer: Any) -> str:
         rights = _by_key(self.right)
         given = filled_in(answer, self.right)
-        found = {key: number(given[key], self.what(key), self.low, self.high) for key in rights}
+        read = self.read or (lambda value, what: number(value, what, self.low, self.high))
+        found = {key: read(given[key], self.what(key)) for key in rights}
         for key, value in rights.items():
-            if abs(found[key] - value) > self.tolerance:
-                hint = self.hint(key, found[key])
-                raise NotYet(
-                    f"{self.what(key)}: {found[key]:g} is not it" + (f": {hint}" if hint else "")
-                )
+            if not self.distance(found[key], value) <= self.tolerance:
+                hint = self.whole(found) or self.hint(key, found[key])
+                end = f": {hint}" if hint else ""
+                raise NotYet(f"{self.what(key)}: {self.shown(found[key])} is not it{end}")
         return self.praise
 
-    def hint(self, key: Any, found: float) -> str:
-        """The first reading of a wrong number; it must be as near as the right one would be."""
+    def whole(self, found: dict[Any, Any]) -> str:
+        """The hint of the whole wrong answer that the reader's agrees with, in every number."""
+        for whole, hint in self.wholes:
+            parts = _by_key(whole)
+            if all(self.distance(found[key], parts[key]) <= self.tolerance for key in parts):
+                return hint
+        return ""
+
+    def hint(self, key: Any, found: Any) -> str:
+        """The nearest reading of a wrong number; it must be as near as the right one would be."""
         readings = self.readings.get(key, ())
-        same = [text for value, text in readings if abs(found - value) <= self.tolerance]
-        return (same or [self.otherwise])[0]
+        same = [(self.distance(found, value), text) for value, text in readings]
+        distance, text = min(same, key=lambda pair: pair[0], default=(np.inf, ""))
+        if distance <= self.tolerance:
+            return text
+        return self.otherwise(key, found) if callable(self.otherwise) else self.otherwise
 
     def wrong_answers(self) -> list[tuple[Any, str]]:
         rights = _by_key(self.right)
         return [
-            (_put(self.right, key, value), hint)
-            for key in rights
-            for value, hint in self.readings.get(key, ())
+            *self.wholes,
+            *(
+                (_put(self.right, key, value), hint)
+                for key in rights
+                for value, hint in self.readings.get(key, ())
+            ),
         ]
 
 
 @dataclass(frozen=True)
 class letters:
-    """A judge of choices: {key: letter}, a list of letters, or one letter.
+    """A judge of choices: {key: letter}, a list of letters, or one letter; or True and False.
 
     Args:
-        right: the right letters.
+        right: the right letters. Whether a reader types capitals does not matter.
         why: for each key (or place; None for a single letter) the hint of each wrong letter.
         praise: what a right answer hears.
         what: the words for a key.
+        once: whether no letter is right twice, so that one that is given twice is worth a word.
     """
 
     right: Any
-    why: Mapping[Any, Mapping[str, str]]
+    why: Mapping[Any, Mapping[Any, str]]
     praise: str = ""
     what: Callable[[Any], str] = str
+    once: bool = False
 
     def __call__(self, answer: Any) -> str:
         rights = _by_key(self.right)
         given = filled_in(answer, self.right)
+        found = {}
         for key, value in rights.items():
-            known = sorted({value, *self.why.get(key, {})})
-            if not isinstance(given[key], str) or given[key] not in known:
+            known = {_word(letter): letter for letter in (value, *self.why.get(key, {}))}
+            if _word(given[key]) not in known:
+                letters = ", ".join(sorted(map(str, known.values())))
                 raise NotYet(
-                    f"expected one of {', '.join(known)} for {self.what(key)}, found "
-                    f"{show(given[key])}"
+                    f"expected one of {letters} for {self.what(key)}, found {show(given[key])}"
                 )
-        for key, value in rights.items():
-            if given[key] != value:
-                raise NotYet(f"{self.what(key)}: not {given[key]}: {self.why[key][given[key]]}")
+            found[key] = known[_word(given[key])]
+        for key, letter in found.items():
+            if letter != rights[key]:
+                twice = self.once and list(found.values()).count(letter) > 1
+                again = " (You gave this letter twice.)" if twice else ""
+                raise NotYet(f"{self.what(key)}: not {letter}: {self.why[key][letter]}{again}")
         return self.praise
 
     def wrong_answers(self) -> list[tuple[Any, str]]:
@@ -413,6 +467,24 @@ class letters:
             for key in _by_key(self.right)
             for letter, hint in self.why.get(key, {}).items()
         ]
+
+
+def _word(value: Any) -> str:
+    """A letter or truth value as a word to compare; of anything else, none that is known."""
+    return str(value).strip().upper() if isinstance(value, (str, bool, np.bool_)) else ""
+
+
+@dataclass(frozen=True)
+class in_turn:
+    """Judges one after the other: what the first refuses, the second does not see."""
+
+    judges: Sequence[Any]
+
+    def __call__(self, answer: Any) -> str:
+        return [judge(answer) for judge in self.judges][-1]
+
+    def wrong_answers(self) -> list[tuple[Any, str]]:
+        return [pair for judge in self.judges for pair in getattr(judge, "wrong_answers", list)()]
 
 
 def _by_key(value: Any) -> dict[Any, Any]:

@@ -1,17 +1,27 @@
 """The exercises of lesson 1: labels, reading, aligning, counting and scoring them."""
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
-from seglib.exercises import judges01 as judges
-from seglib.exercises import scores01 as scores
-from seglib.exercises import shrink01 as shrink
-from seglib.exercises import solutions01 as solutions
-from seglib.exercises.kit import Lesson
-from seglib.exercises.judges01 import six_pairs
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from seglib.exercises import kit
+from seglib.exercises.kit import NotYet, call, show
+from seglib.exercises.material01 import VOID, Pair, discs, label_maps, masks_on_disk, six_pairs
 
 __all__ = ["LESSON", "six_pairs", "summary"]
 
-LESSON = Lesson(
+LESSON = kit.Lesson(
     "01",
     outcomes=(
         "say what classification, boxes, semantic, instance and panoptic labels keep of a scene",
@@ -22,142 +32,557 @@ LESSON = Lesson(
     ),
 )
 
-labellings = LESSON.add(
-    name="labellings",
-    title="Which labelling can answer?",
-    kind="interpret",
-    outcome=0,
-    judge=judges.labellings,
-    variable="labellings",
-    answer={question: right for question, (right, _) in judges.LABELLINGS.items()},
-    hints=(
-        "Look at the figure: of which panels alone could you answer?",
-        "Six cars were one region in one of the labellings. Road was in two of them only.",
-    ),
+
+def _add(about: tuple[str, str, str, int], judge: Any, answer: Any, *hints: str) -> None:
+    """An exercise of this lesson; `about` is its name, title, kind and outcome."""
+    settings = dict(zip(("name", "title", "kind", "outcome"), about, strict=True))
+    variable = "" if callable(answer) else about[0]
+    LESSON.add(**settings, judge=judge, answer=answer, hints=hints, variable=variable)
+
+
+def numeric(found: Any, given: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The reader's result as an array of numbers, else `NotYet`."""
+    try:
+        array = np.asarray(None if isinstance(found, Image.Image) else found)
+    except Exception:  # a ragged list, a tensor that needs a gradient
+        array = np.asarray(None)
+    if array.dtype.kind not in "uifb" or shape not in (None, array.shape):
+        what = f"an array of shape {shape}" if shape else "an array of numbers"
+        raise NotYet(f"on {given}: found {show(found)}, expected {what}")
+    return array
+
+
+# ---------------------------------------------------------------- 1: which labelling says what
+
+NAMES = {"c": "classification", "b": "boxes", "s": "semantic", "i": "instance", "p": "panoptic"}
+CARS, ROAD, ONE_CAR = "how many cars", "which pixels are road", "which pixels are this one car"
+LABELLINGS = {CARS: "bip", ROAD: "sp", ONE_CAR: "ip"}
+WHY = {  # why a labelling can answer, or cannot
+    "c": "a list of class names says that something is there, not how many or where",
+    "i": "it has a mask with a number for every thing",
+    "p": "it has a mask with a number for every thing",
+    (CARS, "b"): "one box for each object, and boxes can be counted",
+    (CARS, "s"): "cars that touch are one region in a semantic mask; ours had six cars in one",
+    (ROAD, "b"): "road gets no box, and a box would not be a mask",
+    (ROAD, "s"): "one class for every pixel is the semantic mask",
+    (ROAD, "i"): "instance masks hold what can be counted; road is stuff, it has no number",
+    (ROAD, "p"): "panoptic labels hold the semantic mask, panoptic // 1000",
+    (ONE_CAR, "b"): "a box also holds pixels of what is behind and around the car",
+    (ONE_CAR, "s"): "the semantic mask says that a pixel is car, not of which car it is",
+    (ONE_CAR, "p"): "panoptic labels number the things as well, panoptic % 1000",
+}
+
+
+def _labellings(answer: Any) -> str:
+    given = kit.filled_in(answer, LABELLINGS)
+    for question, right in LABELLINGS.items():
+        said = set(str(given[question]).lower()) - set(" ,;+-[](){}'\"")
+        if not said or said - set(NAMES):
+            some = f'some of the letters {" ".join(NAMES)}, as in "cb"'
+            raise NotYet(f"for {question!r} expected {some}; found {show(given[question])}")
+        for letter in sorted(said ^ set(right)):
+            what = "chose" if letter in said else "left out"
+            why = WHY.get((question, letter)) or WHY[letter]
+            raise NotYet(f"{question}? You {what} {NAMES[letter]}: {why}")
+    return "boxes and instances count things, semantic masks name pixels, panoptic labels do both"
+
+
+_add(
+    ("labellings", "Which labelling can answer?", "interpret", 0),
+    _labellings,
+    LABELLINGS,
+    "Look at the figure: of which panels alone could you answer?",
+    "Six cars were one region in one of the labellings. Road was in two of them only.",
 )
 
-read_labels = LESSON.add(
-    name="read_labels",
-    title="Read a mask as labels",
-    kind="implement",
-    outcome=1,
-    judge=judges.read_labels,
-    answer=solutions.read_labels,
-    hints=(
-        "Image.open(path) alone does not convert; .mode says what is in the file.",
-        "P is a palette PNG, L a grey one; raise ValueError for other modes, and for a JPEG.",
-    ),
+# ---------------------------------------------------------------- 2: reading a mask
+
+
+def read_labels(path):
+    """Read a mask as labels: uint8 (H, W); ValueError where the file holds none."""
+    picture = Image.open(path)
+    if picture.format == "JPEG" or picture.mode not in ("P", "L"):
+        raise ValueError(f"found {picture.format} of mode {picture.mode}, expected a PNG, P or L")
+    return np.array(picture)  # of a palette PNG: the indices
+
+
+MASKS = masks_on_disk()
+REFUSED = "a ValueError"
+
+
+def _read(read: Any, given: str, kind: str) -> Any:
+    picture, name, written = MASKS[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        picture.save(path := Path(folder) / name, format=written)
+        return call(read, path, given=given)
+
+
+def _refused(read: Any, given: str, kind: str) -> str:
+    """What comes of a file without labels, in words."""
+    try:
+        return show(_read(read, given, kind))
+    except NotYet as reason:
+        return REFUSED if " raised ValueError" in str(reason) else str(reason).split(", ", 1)[-1]
+
+
+def _as(mode: str | None = None) -> Callable[[Path], np.ndarray]:
+    return lambda path: np.array(Image.open(path).convert(mode) if mode else Image.open(path))
+
+
+def _unless(refuse: Callable[[Path, Any], bool]) -> Callable[[Path], np.ndarray]:
+    def read(path: Path) -> np.ndarray:
+        if refuse(path, Image.open(path)):
+            raise ValueError
+        return _as()(path)
+
+    return read
+
+
+def _labels_shown(labels: np.ndarray) -> str:
+    values = ", ".join(f"{float(value):.4g}" for value in np.unique(labels)[:4])
+    return f"{labels.dtype} of shape {labels.shape} with the values {values}"
+
+
+READS_LABELS = kit.function(
+    [(kind,) for kind in list(MASKS)[:3]],
+    read_labels,
+    [
+        ("those are the brightnesses of the palette's colours; do not convert", _as("L")),
+        ('convert("RGB") looks the colours up; the label is the palette index', _as("RGB")),
+        ("those are colours, in the order blue, green, red", lambda path: cv2.imread(str(path))),
+        ("ToTensor divides by 255", lambda path: _as()(path) / np.float32(255)),
+        ("rows and columns are swapped", lambda path: _as()(path).T),
+    ],
+    str,
+    run=_read,
+    read=numeric,
+    agree=lambda found, value: np.array_equal(found, value) and found.dtype == value.dtype,
+    shown=_labels_shown,
+)
+REFUSES_OTHERS = kit.function(
+    [(kind,) for kind in list(MASKS)[3:]],
+    read_labels,
+    [
+        ("look at .mode and .format", _as()),
+        ("a JPEG of labels has mode L; look at .format", _unless(lambda _, p: p.mode not in "PL")),
+        (
+            "the name may be wrong; look at .format",
+            _unless(lambda path, p: path.suffix == ".jpg" or p.mode not in "PL"),
+        ),
+        ("colours are no labels; look at .mode", _unless(lambda _, p: p.format == "JPEG")),
+    ],
+    str,
+    "palette and grey PNGs give labels, colours and JPEG give an error",
+    run=_refused,
+    read=lambda found, given: found,
+    agree=lambda found, value: all((x in found) == (x in value) for x in (REFUSED, "raised")),
+    shown=str,
+    otherwise="there are no labels in it",
+)
+_add(
+    ("read_labels", "Read a mask as labels", "implement", 1),
+    kit.in_turn((READS_LABELS, REFUSES_OTHERS)),
+    read_labels,
+    "Image.open(path) alone does not convert; .mode says what is in the file.",
+    "P is a palette PNG, L a grey one; raise ValueError for other modes, and for a JPEG.",
 )
 
-misread = LESSON.add(
-    name="misread",
-    title="What do the values say?",
-    kind="interpret",
-    outcome=1,
-    judge=judges.misread,
-    answer=dict(judges.MISREAD),
-    variable="misread",
-    hints=(
-        "Fractions, or whole numbers? As many values as there may be classes?",
-        "Labels may leave numbers out: a picture need not show every class.",
+# ---------------------------------------------------------------- 3 and 4: to look at
+
+MISREAD = {  # values: the right letter, and what there is to see
+    "[0, 38, 75, 113]": ("b", "few whole numbers, far apart: brightnesses of four colours"),
+    "[0.0, 0.0039, 0.0078, 1.0]": ("d", "fractions: 1 / 255 is 0.0039"),
+    "[0, 1, 2, 3, 254, 255]": ("c", "254 is not void and no class: it is almost 255"),
+    "[0, 3, 4, 5, 255]": ("a", "small whole numbers and 255: labels may leave numbers out"),
+}
+_add(
+    ("misread", "What do the values say?", "interpret", 1),
+    kit.letters(
+        {values: right for values, (right, _) in MISREAD.items()},
+        {x: {k: why for k in "abcd" if k != right} for x, (right, why) in MISREAD.items()},
+        "values betray a misreading: print np.unique of every mask that is new to you",
     ),
+    {values: right for values, (right, _) in MISREAD.items()},
+    "Fractions, or whole numbers? As many values as there may be classes?",
+    "Labels may leave numbers out: a picture need not show every class.",
 )
 
-misaligned = LESSON.add(
-    name="misaligned",
-    title="Find the misaligned pair",
-    kind="interpret",
-    outcome=2,
-    judge=judges.misaligned,
-    answer=("D", "crop"),
-    variable="misaligned",
-    hints=(
-        "Look at what is thin and upright: poles, and the sides of cars.",
-        "A border without class and other colours are as they should be.",
+PAIRS = {
+    "A": "photo and mask are both mirrored there; follow the rims of cars and poles",
+    "B": "other colours do not move anything, and a mask must not follow them",
+    "C": "the black border was added to the photo, and the mask calls it void, as it should",
+    "E": "photo and mask are cut out at the same place there; follow the rims",
+    "F": "photo and mask are both mirrored and cut out at the same place there",
+}
+CAUSES = {
+    "flip": "things would then be on opposite sides, not a little beside each other",
+    "colour": "that moves nothing, and here rims lie beside their things",
+    "padding": "no border was added to D; the photo fills the frame",
+}
+_add(
+    ("misaligned", "Find the misaligned pair", "interpret", 2),
+    kit.letters(
+        ("D", "crop"),
+        {0: PAIRS, 1: CAUSES},
+        "in D the mask is cut out five pixels further right than the photo",
+        what=("the pair", "the cause").__getitem__,
     ),
+    ("D", "crop"),
+    "Look at what is thin and upright: poles, and the sides of cars.",
+    "A border without class and other colours are as they should be.",
 )
 
-resize_pair = LESSON.add(
-    name="resize_pair",
-    title="Mend the misaligned resize_pair",
-    kind="debug",
-    outcome=2,
-    judge=shrink.resize_pair,
-    answer=solutions.resize_pair,
-    hints=(
-        "The flip is innocent: measure the offset without it. It only changes the side.",
-        "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
-        "nearest rule, INTER_NEAREST_EXACT; seglib has resize_mask.",
+# ---------------------------------------------------------------- 5: shrinking a pair
+
+
+def resize_pair(image, mask, height, width, flip):
+    """Shrink image and mask together, and mirror both if `flip`."""
+    size = (width, height)
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return (image[:, ::-1], mask[:, ::-1]) if flip else (image, mask)
+
+
+def _pair(found: Any, given: str) -> Pair:
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise NotYet(f"on {given}: found {show(found)}, expected (image, mask)")
+    size = (96, 128) if "height=96" in given else (40, 54)
+    return numeric(found[0], given, (*size, 3)), numeric(found[1], given, size)
+
+
+DEPENDS = "INTER_NEAREST is half a cell off, so how far to shift depends on the size"
+
+
+def _beside(found: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """How far down and right of its place in `value` label 5 lies, for small shifts."""
+    discs = ((mask == 5).astype(np.float32) for mask in (found, value))
+    one, two = (cv2.GaussianBlur(mask, (0, 0), 1) for mask in discs)
+    slopes = np.stack([slope.ravel() for slope in np.gradient(two)], axis=1)
+    return np.linalg.lstsq(slopes, (two - one).ravel(), rcond=None)[0]
+
+
+def _difference(found: Pair, value: Pair) -> str:
+    """In what two pairs differ, if they do: their labels, image, discs' size, or discs' place."""
+    apart = np.abs(found[0] - value[0].astype(float)).mean()  # ways to average: 2; shifted: 4
+    area, expected, both = (
+        (mask == 5).sum() for mask in (found[1], value[1], found[1] * (value[1] == 5))
+    )
+    if set(np.unique(found[1])) != set(np.unique(value[1])):
+        return "averages and thresholds invent labels; copy one that is there"
+    if not apart < 3:
+        return "your image is not the averaged one (cv2.INTER_AREA); only the mask needs fixing"
+    if abs(area / expected - 1) > 0.06:
+        return "label 5 has to keep its share of the pixels"
+    if both < 0.7 * expected:
+        return "the discs lie somewhere else"
+    low, high = sorted(_beside(found[1], value[1]))
+    if high > 0.6:
+        return "INTER_NEAREST leaves the discs nearer, so the mask was shifted the wrong way"
+    if low < -0.1:
+        return "INTER_NEAREST leaves the discs on the other side, so the mask was shifted too far"
+    if high > 0.1:
+        return "one direction is right, the other is not" if low <= 0.1 else DEPENDS
+    return ""
+
+
+def _shown(pair: Pair) -> str:
+    labels, place = np.unique(pair[1])[:5].tolist(), np.argwhere(pair[1] == 5)
+    row, column = place.mean(axis=0) if len(place) else (np.nan, np.nan)
+    return f"labels {labels}, label 5 at {len(place)} pixels around ({row:.2f}, {column:.2f})"
+
+
+def _small(rule: int, mirror: Any, always: bool = False) -> Callable[..., Pair]:
+    """Shrinks the mask by a rule, and mirrors both in some way with a flip, or always."""
+
+    def resize(image: Any, mask: Any, height: int, width: int, flip: bool) -> Pair:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, (width, height), interpolation=rule)
+        return mirror(image, mask) if flip or always else (image, mask)
+
+    return resize
+
+
+CELL = "the image averages its whole cell; which pixel of it does your mask read?"
+MIRRORS: dict[str, Any] = {
+    "right": lambda image, mask: (image[:, ::-1], mask[:, ::-1]),
+    "nothing is mirrored": lambda image, mask: (image, mask),
+    "the mask is not mirrored": lambda image, mask: (image[:, ::-1], mask),
+    "the image is not mirrored": lambda image, mask: (image, mask[:, ::-1]),
+    "mirror the columns, image[:, ::-1], not the rows": lambda image, mask: (
+        image[::-1],
+        mask[::-1],
     ),
+    "both are turned by 180°; mirror the columns only": lambda image, mask: (
+        image[::-1, ::-1],
+        mask[::-1, ::-1],
+    ),
+    "red and blue are swapped": lambda image, mask: (image[:, ::-1, ::-1], mask[:, ::-1]),
+}
+EXACT, RIGHT = cv2.INTER_NEAREST_EXACT, MIRRORS.pop("right")
+SHRUNK, MIRRORED = (
+    kit.function(
+        [(*discs(), *size, flip) for size in ((96, 128), (40, 54))],  # no one shift fits both
+        resize_pair,
+        mistakes,
+        lambda *case: f"discs in 360×480, height={case[2]}, width={case[3]}, flip={case[4]}",
+        "the discs lie where they are in the photo, within 0.10 px",
+        read=_pair,
+        agree=lambda found, value: not _difference(found, value),
+        shown=_shown,
+        otherwise="" if flip else _difference,
+    )
+    for flip, mistakes in (
+        (
+            False,
+            [
+                (CELL, _small(cv2.INTER_NEAREST, RIGHT)),
+                ("nothing is mirrored without a flip", _small(EXACT, RIGHT, always=True)),
+            ],
+        ),
+        (True, [(hint, _small(EXACT, mirror)) for hint, mirror in MIRRORS.items()]),
+    )
+)
+_add(
+    ("resize_pair", "Mend the misaligned resize_pair", "debug", 2),
+    kit.in_turn((SHRUNK, MIRRORED)),
+    resize_pair,
+    "The flip is innocent: measure the offset without it. It only changes the side.",
+    "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
+    "nearest rule, INTER_NEAREST_EXACT; seglib has resize_mask.",
 )
 
-by_hand = LESSON.add(
-    name="by_hand",
-    title="Three IoUs by hand",
-    kind="predict",
-    outcome=3,
-    judge=scores.iou_by_hand,
-    variable="by_hand",
-    answer={name: round(value, 3) for name, value in scores.BY_HAND.items()},
-    hints=(
-        "The pixel without a class is not counted, whatever was predicted there.",
-        "Intersection: the number on the diagonal. Union: its row plus its column, minus it.",
+# ---------------------------------------------------------------- 6: IoU by hand
+
+
+def _each(road: float, car: float, sky: float) -> dict[str, float]:
+    return {"road": road, "car": car, "sky": sky}
+
+
+ONE = "that is one number for all; IoU is wanted class by class"
+_add(
+    ("by_hand", "Three IoUs by hand", "predict", 3),
+    kit.numbers(
+        _each(4 / 6, 3 / 6, 5 / 6),
+        {"car": [(3 / 7, "the pixel whose truth is void counts in your union; leave it out")]},
+        "4/6, 3/6 and 5/6; their mean, the mIoU, is 0.667, while 12 of 15 pixels are right",
+        what=lambda name: f"the IoU of {name}",
+        low=0,
+        high=1,
+        tolerance=0.007,  # two decimals will do
+        otherwise="row sum plus column sum minus the number on the diagonal is the union",
+        wholes=[
+            (_each(4 / 10, 3 / 9, 5 / 11), "the intersection was counted twice in the union"),
+            (_each(8 / 10, 6 / 9, 10 / 11), "that is Dice; for IoU divide by the union"),
+            (_each(4 / 5, 3 / 4, 5 / 6), "that is the recall; divide by the union"),
+            (_each(4 / 5, 3 / 5, 5 / 5), "that is the precision; divide by the union"),
+            (
+                _each(4 / 15, 3 / 15, 5 / 15),
+                "you divided by all 15 labelled pixels, not by a union",
+            ),
+            *((_each(x, x, x), ONE) for x in (2 / 3, 12 / 15)),
+        ],
     ),
+    _each(0.667, 0.5, 0.833),
+    "The pixel without a class is not counted, whatever was predicted there.",
+    "Intersection: the number on the diagonal. Union: its row plus its column, minus it.",
 )
 
-iou = LESSON.add(
-    name="iou",
-    title="IoU in code",
-    kind="implement",
-    outcome=3,
-    judge=scores.iou,
-    answer=solutions.iou,
-    hints=(
-        "Two counts for each class, over all label maps: both, and at least one of the two.",
-        "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere? "
-        '(np.errstate(invalid="ignore") silences NumPy\'s warning.)',
-    ),
+# ---------------------------------------------------------------- 7 and 8: IoU and shares in code
+
+
+def iou(predictions, truths, num_classes):
+    """IoU of each class over all label maps together: (num_classes,), NaN where absent."""
+    hits, union = np.zeros(num_classes), np.zeros(num_classes)
+    for prediction, truth in zip(predictions, truths, strict=True):
+        valid = truth != 255
+        for label in range(num_classes):
+            found, there = (prediction == label) & valid, truth == label
+            hits[label] += (found & there).sum()
+            union[label] += (found | there).sum()
+    return np.divide(hits, union, out=np.full(num_classes, np.nan), where=union > 0)
+
+
+def shares(masks, num_classes):
+    """The share of all labelled pixels that each class has: (num_classes,)."""
+    pixels = np.zeros(num_classes)
+    for mask in masks:
+        pixels += np.bincount(mask.ravel(), minlength=256)[:num_classes]  # void is 255
+    return pixels / pixels.sum()
+
+
+_iou, _shares = iou, shares  # in the end these names mean the exercises
+
+
+def _left_alone(count: Any, given: str, *case: Any) -> Any:
+    """What the reader's function returns; `NotYet` if it changes the label maps."""
+    copies = deepcopy(case)
+    bins = {"(256,)": "void is 255, so np.bincount makes 256 bins"}
+    found = call(count, *copies, given=given, clues=bins)
+    if not all(all(map(np.array_equal, *maps)) for maps in zip(case[:-1], copies, strict=False)):
+        raise NotYet("your function changes the label maps that it gets; work on a copy")
+    return found
+
+
+_counting = partial(
+    kit.function,
+    given=lambda *case: f"label maps of 6×8, 6×8 and 5×9 with {case[-1]} classes and void",
+    run=_left_alone,
+    read=numeric,
+    agree=kit.close(1e-4),
+    shown=lambda values: np.array2string(np.asarray(values, float), precision=3, threshold=40),
 )
 
-shares = LESSON.add(
-    name="shares",
-    title="Class shares that respect void",
-    kind="implement",
-    outcome=3,
-    judge=scores.shares,
-    answer=solutions.shares,
-    hints=(
-        "Add up the pixels of all masks, then divide once.",
-        "np.bincount(mask.ravel(), minlength=256) counts void as well, at 255.",
+
+def _of(
+    formula: Any = lambda b, t, p: (b, t + p - b), empty: float = np.nan, void: bool = False
+) -> Callable[..., np.ndarray]:
+    """The ratio that `formula` gives of the pixels of both, of the truth, of the prediction."""
+
+    def count(*case: Any) -> np.ndarray:
+        p, t = (np.concatenate([np.ravel(each) for each in maps]) for maps in case[:2])
+        label = np.arange(case[2])[:, None]
+        p, t = (p == label) & ((t != VOID) | void), t == label
+        above, below = formula((p & t).sum(1), t.sum(1), p.sum(1))
+        return np.divide(above, below, out=np.full(len(above), empty), where=below > 0)
+
+    return count
+
+
+def _per_image(p: Any, t: Any, k: int) -> np.ndarray:
+    each = np.ma.masked_invalid([_iou(p[i : i + 1], t[i : i + 1], k) for i in range(len(p))])
+    return each.mean(axis=0).filled(np.nan)
+
+
+def _no_void(maps: Any) -> list[np.ndarray]:
+    return [np.where(each == VOID, 0, each) for each in maps]
+
+
+def _nan(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
+    return np.where(absent == 0, np.nan, values)
+
+
+WRONG_IOU = [
+    ("0 / 0 of an absent class is nan; 0 would pull the mean down", _of(empty=0.0)),
+    ("0 / 0 of an absent class is nan; 1 would be a gift", _of(empty=1.0)),
+    ("a class only predicted has IoU 0", lambda p, t, k: _nan(_iou(p, t, k), _shares(t, k))),
+    ("predictions at void pixels count in your union", _of(void=True)),
+    ("void has become class 0; leave it out", lambda p, t, k: _iou(p, _no_void(t), k)),
+    ("the union counts the intersection twice: subtract it once", _of(lambda b, t, p: (b, t + p))),
+    ("that is Dice; IoU divides by the union", _of(lambda b, t, p: (2 * b, t + p))),
+    ("that is the recall, a share of the truth's pixels", _of(lambda b, t, p: (b, t))),
+    ("that is the precision, a share of the predicted pixels", _of(lambda b, t, p: (b, p))),
+    ("that is the mean of each image's IoU; add up the pixels of all images first", _per_image),
+]
+GUESSES, TRUTHS = label_maps()
+MORE = [[np.where(x == VOID, x, x + 20) for x in maps] for maps in (GUESSES, TRUTHS)]
+UINT8 = "right with 5 classes; a uint8 product such as truth * num_classes goes over 255"
+
+
+def _other_iou(found: np.ndarray, value: np.ndarray) -> str:
+    if found.shape != value.shape:
+        return "one number for each class, whether the truth has it or not"
+    return UINT8 if len(value) == 30 else ""
+
+
+_add(
+    ("iou", "IoU in code", "implement", 3),
+    _counting(
+        [(GUESSES, TRUTHS, 5), (*MORE, 30)],
+        iou,
+        WRONG_IOU,
+        praise="maps of several sizes, an absent class and one that is only predicted",
+        otherwise=_other_iou,
     ),
+    iou,
+    "Two counts for each class, over all label maps: both, and at least one of the two.",
+    "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere? "
+    '(np.errstate(invalid="ignore") silences NumPy\'s warning.)',
 )
 
-road = LESSON.add(
-    name="road",
-    title="The mIoU of road everywhere",
-    kind="predict",
-    outcome=4,
-    judge=scores.road,
-    answer=0.026,
-    variable="road",
-    hints=(
-        "If everything is called road, what is the intersection with the true road? The union?",
-        "The other ten classes are in the truth and never predicted: their IoU is 0, and counts.",
+
+def _bins(formula: Any) -> Callable[..., Any]:
+    """`formula` of the 256 counts of all masks, and of the number of classes."""
+    return lambda masks, k: formula(sum(np.bincount(x.ravel(), minlength=256) for x in masks), k)
+
+
+WRONG_SHARES = [
+    ("void pixels stand in the denominator", _bins(lambda n, k: n[:k] / n.sum())),
+    ("void is no class: leave it out", _bins(lambda n, k: n[[*range(k), VOID]] / n.sum())),
+    ("void has become class 0; leave it out", lambda m, k: _shares(_no_void(m), k)),
+    (
+        "that is the mean of each mask's shares",
+        lambda m, k: np.mean([_shares([x], k) for x in m], 0),
     ),
+    ("that is the share of masks", lambda m, k: np.mean([_shares([x], k) > 0 for x in m], 0)),
+    ("those are counts: divide by their sum", _bins(lambda n, k: n[:k])),
+    ("those are per cent, expected fractions", lambda m, k: 100 * _shares(m, k)),
+    ("an absent class has the share 0, not nan", lambda m, k: _nan(x := _shares(m, k), x)),
+    ("np.unique leaves the absent class out", lambda m, k: (x := _shares(m, k))[x > 0]),
+    ("np.bincount goes up to 255; keep num_classes bins", _bins(lambda n, k: n / n.sum())),
+]
+_add(
+    ("shares", "Class shares that respect void", "implement", 3),
+    _counting(
+        [(TRUTHS, 4)],
+        shares,
+        WRONG_SHARES,
+        praise="the shares of the labelled pixels sum to 1",
+        otherwise="pixels of the class / pixels of all classes",
+    ),
+    shares,
+    "Add up the pixels of all masks, then divide once.",
+    "np.bincount(mask.ravel(), minlength=256) counts void as well, at 255.",
 )
 
-poles = LESSON.add(
-    name="poles",
-    title="What would all poles bring?",
-    kind="predict",
-    outcome=4,
-    judge=scores.poles,
-    answer=scores.POLES,
-    variable="poles",
-    hints=(
-        "Accuracy: what share of the labelled pixels goes from wrong to right?",
-        "mIoU: Pole's IoU goes from 0 to 1. How many IoUs are in the mean?",
+# ---------------------------------------------------------------- 9 and 10: what guesses score
+
+WRONG_ROAD = [
+    (0.298, "that is road's own IoU, and the accuracy; the mean is over all 11 classes"),
+    (0.0298, "that is road's IoU divided by ten; the mean is over eleven classes"),
+    (0.149, "that is road's IoU shared by two; there are 11 classes, not road and the rest"),
+    (0, "road is right wherever the truth is road, so its own IoU is not 0"),
+    (1 / 11, "that would need an IoU of 1 for road; its union is every pixel of the picture"),
+]
+_add(
+    ("road", "The mIoU of road everywhere", "predict", 4),
+    kit.numbers(
+        0.026,
+        {None: WRONG_ROAD},
+        "Streets val: 0.0259, road's IoU 0.284 divided by 11",
+        what=lambda _: "the mIoU",
+        low=0,
+        high=1,
+        tolerance=0.08,  # of the value: the shares of train and val differ by 5 per cent
+        distance=lambda found, value: abs(found - value) / max(value, 1e-9),
+        otherwise="work out road's IoU (its pixels / all pixels), then the mean over 11 classes",
     ),
+    0.026,
+    "If everything is called road, what is the intersection with the true road? The union?",
+    "The other ten classes are in the truth and never predicted: their IoU is 0, and counts.",
+)
+
+POLES = (0.012, 0.092)  # gain of accuracy and mIoU, of the location prior on Streets val
+GAINS = (
+    "accuracy counts pixels: the poles have 1.2 % of them, all wrong before and all right after",
+    "Pole's IoU goes from 0 to 1 and is one of eleven in the mean",
+)
+_add(
+    ("poles", "What would all poles bring?", "predict", 4),
+    kit.numbers(
+        POLES,
+        {1: [(0.012, "mIoU counts classes: what does one of eleven IoUs bring the mean?")]},
+        "accuracy rises by 0.012, the poles' share; mIoU by 0.092, about 1/11",
+        what=("the gain of accuracy", "the gain of mIoU").__getitem__,
+        low=0,
+        high=1,
+        tolerance=0.003,
+        otherwise=lambda place, _: GAINS[place],
+        wholes=[(POLES[::-1], "you have swapped the two: which counts pixels, which classes?")],
+    ),
+    POLES,
+    "Accuracy: what share of the labelled pixels goes from wrong to right?",
+    "mIoU: Pole's IoU goes from 0 to 1. How many IoUs are in the mean?",
 )
 
 summary = LESSON.summary
+globals().update(LESSON.exercises)  # from here on a name is the exercise, no longer its solution

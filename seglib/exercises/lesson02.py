@@ -1,22 +1,24 @@
-"""The exercises of lesson 2, A U-Net from scratch."""
+"""The exercises of lesson 2, A U-Net from scratch: their judges and solutions."""
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
-from seglib.exercises import judges02, smallnet02, solutions02
-from seglib.exercises.kit import Lesson
-from seglib.exercises.judges02 import error_panels
+from typing import Any
 
-__all__ = [
-    "LESSON",
-    "advice",
-    "error_maps",
-    "error_panels",
-    "parameters",
-    "small_net",
-    "summary",
-    "train_steps",
-    "up",
-]
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.linalg import norm
+from torch import Tensor, nn
+
+import seglib.models
+from seglib import data, losses, training, transforms
+from seglib.exercises import kit
+from seglib.exercises.kit import Lesson, NotYet, call, show
+from seglib.exercises.material02 import error_panels as error_panels
+from seglib.models import unet
+from seglib.models.unet import DoubleConv
 
 LESSON = Lesson(
     "02",
@@ -32,12 +34,31 @@ LESSON = Lesson(
 )
 summary = LESSON.summary
 
+_COUNTS = [
+    (840, "that counts a bias for each convolution (8 + 8), but there is none here"),
+    (792, "BatchNorm has parameters as well: a scale and a shift for each channel"),
+    (808, "that leaves out 16 of the norms' parameters: two norms, 8 scales and 8 shifts each"),
+    (856, "that counts running means and variances, too: buffers, which no gradient changes"),
+    (872, "that counts biases (there are none) and running statistics (no gradient changes them)"),
+    (232, "that is the first convolution and its norm; a second pair follows, 8 channels to 8"),
+    (464, "that is twice the first pair, but the second convolution sees 8 channels, not 3"),
+    *((n, "each output channel has 9 weights for each input channel, not 1") for n in (88, 120)),
+    (824 * 72 * 96, "nothing grows with the image: the same weights at every pixel"),
+]
+
 parameters = LESSON.add(
     name="parameters",
     title="Parameters of a block",
     kind="predict",
     outcome=0,
-    judge=judges02.parameters,
+    judge=kit.numbers(
+        824,
+        {None: _COUNTS},
+        "3·8·9 + 2·8 + 8·8·9 + 2·8 = 824, at any size of the image",
+        what=lambda _: "parameters",
+        low=0,
+        otherwise="Count in order: first convolution, its norm, second convolution, its norm",
+    ),
     variable="guess",
     answer=824,
     hints=(
@@ -46,13 +67,113 @@ parameters = LESSON.add(
     ),
 )
 
+
+class Up(nn.Module):
+    """Double the size, halve the channels, join the skip, convolve twice."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
+        self.conv = DoubleConv(channels, channels // 2)
+
+    def forward(self, x, skip):
+        x = self.up(x)
+        missing_h = skip.shape[2] - x.shape[2]
+        missing_w = skip.shape[3] - x.shape[3]
+        x = F.pad(x, (0, missing_w, 0, missing_h), mode="replicate")
+        return self.conv(torch.cat([skip, x], dim=1))
+
+
+def _run_up(answer: Any, given: str, x: Tensor, skip: Tensor) -> Tensor:
+    """What a block makes of x and skip, with weights that all answers share."""
+    if not (isinstance(answer, type) and issubclass(answer, nn.Module)):
+        raise NotYet(f"expected the class Up itself, found {show(answer)}")
+    net = call(answer, 8, given="channels = 8").eval()  # batch statistics would mix all pixels
+    torch.manual_seed(0)
+    clues = {"state_dict": "leave the parts as they are in the cell's __init__"}
+    call(net.load_state_dict, unet.Up(8).state_dict(), given="self.up and self.conv", clues=clues)
+    clues = {"Sizes of tensors": "F.pad adds what is missing, (left, right, top, bottom)"}
+    found = call(net, x, skip, given=given, clues=clues)
+    if not isinstance(found, Tensor):
+        raise NotYet(f"on {given}: expected a tensor, found {show(found)}")
+    if found.shape == (2, 8, *skip.shape[2:]):
+        raise NotYet(f"on {given}: after joining, self.conv brings 8 channels back to 4")
+    return found.detach()
+
+
+def _joined(net: Any, *parts: Tensor) -> Tensor:
+    return net.conv(torch.cat(parts, 1))
+
+
+def _pad(x: Tensor, like: Tensor, mode: str = "constant", first: bool = False) -> Tensor:
+    rows, columns = like.shape[2] - x.shape[2], like.shape[3] - x.shape[3]
+    return F.pad(x, (columns, 0, rows, 0) if first else (0, columns, 0, rows), mode=mode)
+
+
+def _crop(x: Tensor, like: Tensor) -> Tensor:
+    return x[:, :, : like.shape[2], : like.shape[3]]
+
+
+_FILLS = "constant", "replicate"
+_UP_MISTAKES: dict[str, list[Any]] = {  # forward(net, x, skip)
+    "you join [x, skip]; the library's order is [skip, x]. Both learn, but weights trained for one "
+    "are useless for the other": [
+        lambda n, x, s, fill=fill: _joined(n, _pad(n.up(x), s, fill), s) for fill in _FILLS
+    ],
+    "the skip does not arrive: x is joined with itself": [
+        lambda n, x, s, fill=fill: _joined(n, *[_pad(n.up(x), s, fill)] * 2) for fill in _FILLS
+    ],
+    "you add what is missing at the top or left (as nearest interpolation does), so that all from "
+    "below arrives one pixel too low or too far right. Pooling drops the last row": [
+        lambda n, x, s, fill=fill: _joined(n, s, _pad(n.up(x), s, fill, True)) for fill in _FILLS
+    ],
+    'repeat the last row and column of the enlarged x, mode="replicate": zeros would be a dark '
+    "edge": [lambda n, x, s: _joined(n, s, _pad(n.up(x), s))],
+    "the added row is the last but one of the enlarged x, which comes of padding x before the "
+    'up-convolution (or of mode="reflect"). Enlarge x first, then repeat its last row': [
+        lambda n, x, s: _joined(n, s, _crop(n.up(F.pad(x, (0, 1, 0, 1), mode="replicate")), s))
+    ],
+    "output_size= adds a row that no cell of x reaches, and only the bias stands there. Repeat the "
+    "last row of the enlarged x instead": [
+        lambda n, x, s: _joined(n, s, n.up(x, output_size=s.shape[2:]))
+    ],
+    "x has been stretched. Keep every pixel where it is and add only what pooling has dropped, the "
+    "last row and column": [
+        lambda n, x, s: _joined(n, s, F.interpolate(n.up(x), s.shape[2:], mode="bilinear"))
+    ],
+    "A cropped skip loses the last row of the image; enlarge x instead": [
+        lambda n, x, s: _joined(n, _crop(s, n.up(x)), n.up(x))
+    ],
+    "the skip's last row or column does not arrive: pad x before you join, not the result": [
+        lambda n, x, s: _pad(_joined(n, _crop(s, n.up(x)), n.up(x)), s)
+    ],
+}
+_random = torch.Generator().manual_seed(0)
+
 up = LESSON.add(
     name="up",
     title="Up for odd sizes",
     kind="implement",
     outcome=1,
-    judge=judges02.up,
-    answer=solutions02.Up,
+    judge=kit.function(
+        cases=[
+            [torch.randn(2, c, *size, generator=_random) for c, size in ((8, (4, 6)), (4, skip))]
+            for skip in ((8, 12), (9, 12), (8, 13), (9, 13))
+        ],
+        right=unet.Up,
+        mistakes=[
+            (hint, type("Up", (unet.Up,), {"forward": forward}))
+            for hint, forwards in _UP_MISTAKES.items()
+            for forward in forwards
+        ],
+        given=lambda x, skip: "x of 4×6 and a skip of {}×{}".format(*skip.shape[2:]),
+        praise="even and odd sizes come out at the skip's size, and nothing has moved",
+        read=lambda found, given: found,
+        agree=kit.close(1e-4),  # sums of 72 products in float32: 1e-6
+        shown=lambda y: f"{tuple(y.shape)}, mean of the last row {y[:, :, -1].mean():.3f}",
+        run=_run_up,
+    ),
+    answer=Up,
     hints=(
         "Three steps: enlarge x, make it as large as the skip, join both along the channels and "
         "convolve.",
@@ -62,13 +183,85 @@ up = LESSON.add(
     ),
 )
 
-train_steps = LESSON.add(
+
+def train_steps(model, batches, loss, optimizer):
+    losses = []
+    model.train()
+    for images, target in batches:
+        value = loss(model(images), target.long())
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+
+def _run_loop(answer: Any, given: str) -> Any:
+    """What a loop leaves behind: the losses that it returns, then weights and buffers."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1)
+    model = nn.Sequential(*layers).eval()
+    batches = [(torch.randn(2, 3, 6, 8), torch.randint(3, (2, 6, 8)).byte()) for _ in range(4)]
+    rest = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1)
+    clues = {"Long": "class numbers are indices, expected int64: target.long()"}
+    losses = call(answer, model, batches, *rest, given=given, clues=clues)
+    kinds = [type(loss).__name__ for loss in losses] if isinstance(losses, list) else []
+    if kinds not in (["float"] * 4, ["float64"] * 4):
+        found = f"{len(kinds)} × {' and '.join(sorted(set(kinds)))}" if kinds else show(losses)
+        keep = ". A tensor keeps its whole graph in memory: value.item()" * ("Tensor" in kinds)
+        raise NotYet(f"on {given}: expected a list of 4 floats, found {found}{keep}")
+    state = [x.detach().ravel() for x in model.state_dict().values() if x.is_floating_point()]
+    return np.concatenate([losses, *state])
+
+
+def _loop(*faults: str) -> Any:
+    def wrong(model: Any, batches: Any, loss: Any, optimizer: Any) -> list[float]:
+        losses = []
+        for images, target in batches:
+            logits = model.train("eval" not in faults)(images)
+            value = loss(logits.softmax(1) if "softmax" in faults else logits, target.long())
+            if "sum" not in faults:
+                optimizer.zero_grad()
+            value.backward()
+            if "still" not in faults:
+                optimizer.step()
+            losses.append(value.item())
+        return losses
+
+    return wrong
+
+
+_LOOP_MISTAKES = {
+    "two faults: gradients of all batches add up, and the running mean of BatchNorm never moved: "
+    "who empties .grad, and who switches the model to training?": _loop("eval", "sum"),
+    "gradients of all batches add up: the second step goes along the first batch's gradient, too. "
+    "backward() adds to .grad; who empties it?": _loop("sum"),
+    "BatchNorm's running mean never moved: the model stayed in eval mode. Who switches it to "
+    "training?": _loop("eval"),
+    "a softmax stands before the loss, which wants logits and applies one itself. After two, none "
+    "of eleven classes can reach a probability of 0.22": _loop("softmax"),
+    "not one weight has changed: is there an optimizer.step() after each backward(), with nothing "
+    "in between that empties the gradients?": _loop("still"),
+}
+
+train_steps = LESSON.add(  # type: ignore[assignment]
     name="train_steps",
     title="Repair a training loop",
     kind="debug",
     outcome=2,
-    judge=judges02.train_steps,
-    answer=solutions02.train_steps,
+    judge=kit.function(
+        cases=[()],
+        right=train_steps,
+        mistakes=list(_LOOP_MISTAKES.items()),
+        given=lambda: "four batches whose targets are uint8 (2, 6, 8), with a model in eval mode",
+        praise="the weights equal those of a loop that was written separately",
+        read=lambda found, given: found,
+        agree=kit.close(1e-5),  # four steps in float32
+        shown=lambda y: f"losses {y[:4].round(3).tolist()}, weights of norm {norm(y[4:]):.4f}",
+        run=_run_loop,
+        otherwise="the order is forward, loss (keep it), zero_grad, backward, step",
+    ),
+    answer=train_steps,
     hints=(
         "Three things are wrong: one stops the loop with an error, two only spoil the result.",
         "Which dtype does cross-entropy want for class numbers? Which mode does BatchNorm need to "
@@ -76,12 +269,25 @@ train_steps = LESSON.add(
     ),
 )
 
+_MAPS = {
+    "A": "ragged patches and speckles are wrong, also far from any border: this net sees detail "
+    "and gives it the wrong name. It has skips, and has seen 15 images only",
+    "C": "few errors, and thin ones: this net finds most borders. It has skips",
+    "D": "the errors lie on the lower right edges and leave a ghost of every thin thing: a good "
+    "prediction that was shifted by three pixels",
+}
+
 error_maps = LESSON.add(
     name="error_maps",
     title="Which net has no skips?",
     kind="interpret",
     outcome=3,
-    judge=judges02.error_maps,
+    judge=kit.letters(
+        "B",
+        {None: _MAPS},
+        "broad bands with smooth edges along the roofs and the pavement, thin things gone",
+        what=lambda _: "the net without skips",
+    ),
     variable="letter",
     answer="B",
     hints=(
@@ -90,27 +296,108 @@ error_maps = LESSON.add(
     ),
 )
 
+ADVICE = {"15 images": "c", "240 images": "a"}
+_OFFERS = "no augmentation", "flips", "zoom and colour", "more images with flips"
+_GAVE = {"15 images": "0.258 0.298 0.406 0.384", "240 images": "0.501 0.480 0.410 0.477"}
+_GAPS = {
+    "15 images": "there is a gap of 0.64 to close between seen and test",
+    "240 images": "there is hardly a gap left, and each variation makes the task harder",
+}
+
+
+def _why(images: str) -> dict[str, str]:
+    offers = zip("abcd", _OFFERS, _GAVE[images].split(), strict=True)
+    end = f"on test, another offer more. Look at the two tables again: {_GAPS[images]}"
+    return {x: f"{offer} gave {y} {end}" for x, offer, y in offers if x != ADVICE[images]}
+
+
 advice = LESSON.add(
     name="advice",
     title="What does the record advise?",
     kind="interpret",
     outcome=4,
-    judge=judges02.advice,
+    judge=kit.letters(
+        ADVICE,
+        {images: _why(images) for images in ADVICE},
+        "0.406 and 0.501: augmentation closes a gap, and costs where there is none",
+    ),
     variable="advice",
-    answer=dict(judges02.ADVICE),
+    answer=ADVICE,
     hints=(
         "Compare test mIoU, not the gain over a baseline: the two tables have different ones.",
         "Where is a gap between what was seen and test, and where is none?",
     ),
 )
 
+# Measured with this training: the solution 0.398 ± 0.016 (10 seeds), single pixels 0.280 ± 0.006.
+LIMIT, BAR, EPOCHS = 200_000, 0.33, 8
+
+
+def build(num_classes):
+    return seglib.models.UNet(num_classes, base_channels=12, depth=2)
+
+
+def _small_net(answer: Any) -> str:
+    torch.manual_seed(0)
+    model = call(answer, 11, given="num_classes = 11")
+    if not isinstance(model, nn.Module):
+        raise NotYet(f"expected build to return a network (nn.Module), found {show(model)}")
+    count = sum(p.numel() for p in model.parameters())
+    if count > LIMIT:
+        raise NotYet(f"found {count:,} parameters, allowed are {LIMIT:,}. Halve all channels?")
+    for height, width in ((72, 96), (75, 101)):
+        given = f"two images of {height}×{width}"
+        logits = call(model, torch.randn(2, 3, height, width), given=given)
+        size = tuple(logits.shape) if isinstance(logits, Tensor) else show(logits)
+        if size != (2, 11, height, width):
+            wanted = f"(2, 11, {height}, {width}): logits at the input's size"
+            raise NotYet(f"on {given} your net gives {size}, expected {wanted}")
+        if logits.min() >= 0 and torch.allclose(logits.sum(1), torch.ones(()), atol=1e-3):
+            raise NotYet(
+                "your net ends in a softmax: its outputs add up to 1 at every pixel. The loss "
+                "applies softmax itself, so return the logits"
+            )
+    miou = call(trained, answer, given=f"{EPOCHS} epochs of this lesson's recipe")
+    said = f"{count:,} parameters, mIoU {miou:.3f} on 30 hidden scenes; the bar is {BAR}"
+    if miou >= BAR:
+        return said
+    sight = rows_seen(model)
+    if sight < 9:
+        rows = "1 row" if sight == 1 else f"{sight} rows"
+        raise NotYet(f"{said}. Each output pixel sees {rows} of the image: show it what is around")
+    share = f"{count / LIMIT:.0%} of the parameters that are allowed"
+    raise NotYet(f"{said}. It uses {share}: make it wider at the top first")
+
+
+def rows_seen(model: nn.Module) -> int:
+    """How many rows of the image can change one pixel of the output."""
+    images = torch.randn(1, 3, 128, 128, requires_grad=True)
+    model.eval()(images)[0, :, 64, 64].abs().sum().backward()
+    rows: Any = [] if images.grad is None else images.grad.abs().sum((0, 1, 3)).nonzero()
+    return int(rows[-1] - rows[0]) + 1 if len(rows) else 0
+
+
+def trained(build: Any, seed: int = 41) -> float:
+    """mIoU on hidden scenes after training on Streets at 72×96: lesson 2's recipe."""
+    size = 72, 96
+    flips = transforms.train_transform(*size, zoom=(1, 1), stretch=1, colour=0)
+    streets = data.Streets("train", transform=flips)
+    weights = losses.class_weights(data.class_statistics(streets, progress=False), "enet")
+    recipe: Any = {"lr": 4e-3, "loss": losses.CrossEntropyLoss(weights), "channels_last": True}
+    torch.manual_seed(seed)
+    net, loader = build(streets.num_classes), data.make_loader(streets, 4, shuffle=True, seed=seed)
+    training.fit(net, loader, epochs=EPOCHS, seed=seed, **recipe)
+    hidden = data.RenderedStreets(range(6000, 6030), 144, 192, transforms.eval_transform(*size))
+    return training.evaluate(net, data.make_loader(hidden, 10)).miou
+
+
 small_net = LESSON.add(
     name="small_net",
     title="A net of your own",
     kind="design",
     outcome=1,
-    judge=smallnet02.small_net,
-    answer=solutions02.build,
+    judge=_small_net,
+    answer=build,
     hints=(
         "Start from UNet(num_classes, base_channels=…, depth=…) and count its parameters.",
         "Most parameters are at the bottom: a U-Net with one level less is four times smaller.",

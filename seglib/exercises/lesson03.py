@@ -1,22 +1,23 @@
-"""The exercises of lesson 3, Losses."""
+"""The exercises of lesson 3, Losses, and how they are judged."""
+
+# mypy: allow-untyped-defs
 
 from __future__ import annotations
 
-from seglib.exercises import advice03, curves03, dice03, judges03, ownloss03, solutions03
-from seglib.exercises.kit import Lesson
-from seglib.exercises.curves03 import curves_figure
+import math
+from functools import cache
+from typing import Any
 
-__all__ = [
-    "LESSON",
-    "advice",
-    "by_hand",
-    "curves",
-    "curves_figure",
-    "faults",
-    "own_loss",
-    "soft_dice",
-    "summary",
-]
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seglib.data import RenderedScans, make_loader
+from seglib.exercises import kit
+from seglib.exercises.kit import Lesson, NotYet, call, number, show
+from seglib.exercises.material03 import curves_figure as curves_figure
+from seglib.losses import CombinedLoss
 
 LESSON = Lesson(
     "03",
@@ -32,12 +33,49 @@ LESSON = Lesson(
 )
 summary = LESSON.summary
 
+# ---------------------------------------------------------------- 1: four pixels
+
+A, B, C = math.log(4 / 3), math.log(2), math.log(5 / 4)  # −ln p of the truth at pixels a, b, c
+SUM, MEAN_P = A + B + C, (3 / 4 + 1 / 2 + 4 / 5) / 3
+D = math.log1p(math.exp(18))  # what the void pixel would add if its 255 meant class 1
+
+MISSING = "is missing from the sum: it has a truth, so its −ln p counts"
+FROM_LOGITS = "without the softmax. First p = e^logit / Σ e^logit, then the mean of −ln p"
+VOID_COUNTS = "void counts as class 1: d alone would add 18. Leave it out of sum and divisor, 3"
+BY_HAND = [
+    (SUM / 4, "that is the sum divided by four; the void pixel d is not in the divisor either"),
+    (SUM, "that is the sum of the three logarithms; the loss is their mean over the valid pixels"),
+    (SUM / 3 / math.log(2), "that is in bits, from base 2; PyTorch takes the natural logarithm"),
+    (SUM / 3 / math.log(10), "that is the logarithm to base 10; PyTorch takes the natural one"),
+    ((A + C) / 3, f"pixel b {MISSING}. (All three with logarithms to base 10 would make 0.174)"),
+    ((A + C) / 2, f"pixel b {MISSING}"),
+    *(((B + C) / n, f"pixel a {MISSING}") for n in (2, 3)),
+    *(((A + B) / n, f"pixel c {MISSING}") for n in (2, 3)),
+    (-math.log(MEAN_P), "that is −ln of the mean of p. The logarithm comes first, then the mean"),
+    (MEAN_P, "that is the mean probability of the truth. The loss is the mean of its −ln"),
+    (1 - MEAN_P, "that is one minus the mean probability. The loss is the mean of −ln p"),
+    (-SUM / 3, "the size is right and the sign is not: ln p is negative, and the loss is −ln p"),
+    *(((SUM + D) / 4, VOID_COUNTS), ((SUM + D) / 3, VOID_COUNTS)),
+    (-math.log(12) / 3, f"these are the logits of the truth with a minus, {FROM_LOGITS}"),
+    (math.log(12) / 3, f"that is the mean of the truth's logits, {FROM_LOGITS}"),
+    (math.log(40) / 3, "those are the probabilities of the other class; a's truth is class 1"),
+    ((math.log(4) + B + C) / 3, "pixel a has the wrong class: its truth, 1, is the second logit"),
+]
+
 by_hand = LESSON.add(
     name="by_hand",
     title="Cross-entropy of four pixels",
     kind="predict",
     outcome=0,
-    judge=judges03.by_hand,
+    judge=kit.numbers(
+        SUM / 3,
+        {None: BY_HAND},
+        praise=f"(−ln 0.75 − ln 0.5 − ln 0.8) / 3 = {SUM / 3:.4f}, and d does not matter",
+        what=lambda _: "the loss",
+        tolerance=0.006,  # two digits were asked for, rounded or cut off
+        otherwise="Pixel by pixel: e to the power of both logits, divided by their sum; −ln of the "
+        "truth's share; then the mean over the pixels with a truth",
+    ),
     variable="guess",
     answer=0.4013,
     hints=(
@@ -46,14 +84,43 @@ by_hand = LESSON.add(
     ),
 )
 
+# ---------------------------------------------------------------- 2: which run is which?
+
+# What the figure shows, and what is to be asked of each run: adjusted to the record by hand
+SEEN = {
+    "A": "nothing is found for 300 steps, then half of the lesion's pixels, in the end precisely",
+    "B": "most lesion pixels are found from the first steps on, with a precision of a few per cent",
+    "C": "recall and precision are both high in the end",
+    "D": "nothing is found for 700 steps, and then a fifth, with high precision",
+}
+ASK = {
+    "cross-entropy, 4 %": "Lesions here are forty times as large as in the other three runs: in "
+    "which panel is the task solved?",
+    "cross-entropy, 0.1 %": "One pixel in a thousand is lesion and all count the same: what does a "
+    "network lose that predicts no lesion at all?",
+    "median weights, 0.1 %": "A missed lesion pixel costs hundreds of times as much as a false "
+    "alarm: which of recall and precision is cheap then?",
+    "Dice, 0.1 %": "Each class counts the same, and false alarms enlarge the denominator: does it "
+    "wait as long as cross-entropy, and does it pay with precision?",
+}
+RUNS = dict(zip(ASK, "CDBA", strict=True))
+
 curves = LESSON.add(
     name="curves",
     title="Which run is which?",
     kind="interpret",
     outcome=2,
-    judge=curves03.curves,
+    judge=kit.letters(
+        RUNS,
+        {run: {x: f"there, {SEEN[x]}. {ASK[run]}" for x in SEEN if x != RUNS[run]} for run in RUNS},
+        praise="large lesions are found well; of rare ones plain cross-entropy finds a few, and "
+        "late, weights find most of them at once among many false alarms, and Dice about half of "
+        "them with fewer",
+        what=lambda run: f"“{run}”",
+        once=True,
+    ),
     variable="runs",
-    answer=dict(curves03.RUNS),
+    answer=RUNS,
     hints=(
         "Start with the run whose lesions are large: which panel looks like an easy task?",
         "Weights make a missed lesion pixel dear and a false alarm cheap: which curve is high at "
@@ -61,13 +128,201 @@ curves = LESSON.add(
     ),
 )
 
-soft_dice = LESSON.add(
+# ---------------------------------------------------------------- 3: soft Dice
+
+
+def soft_dice(logits, target):
+    """One minus the mean soft Dice of the classes in the truth; void is 255."""
+    valid = target != 255  # (N, H, W)
+    p = logits.softmax(1).movedim(1, 3)[valid]  # (P, C): the valid pixels
+    g = F.one_hot(target[valid], logits.shape[1])  # (P, C)
+    hits, whole = (p * g).sum(0), p.sum(0) + g.sum(0)  # (C,) each
+    present = g.sum(0) > 0
+    losses = 1 - 2 * hits[present] / whole[present]
+    return losses.sum() / present.sum().clamp(min=1)
+
+
+RIGHT, VOID = soft_dice, 255  # (the name `soft_dice` is the exercise's below)
+
+
+def changed(
+    p=lambda x: x.softmax(1),
+    index=lambda p, g, total: 2 * total(p * g) / total(p + g),
+    mean=lambda losses, n: losses[n > 0].sum() / (n > 0).sum().clamp(min=1),
+    over=(0, 1, 2),
+    void="",
+    label=0,
+):
+    """Soft Dice with another part; in the sums that `void` names, void counts as class `label`."""
+
+    def loss(logits, target):
+        valid, classes = target != VOID, logits.shape[1]
+        chance = p(logits).movedim(1, 3) * (valid | ("p" in void))[..., None]
+        truth = F.one_hot(torch.where(valid, target, label % classes), classes)
+        truth = truth * (valid | ("g" in void))[..., None]
+        return mean(1 - index(chance, truth, lambda x: x.sum(over)), truth.sum(over))
+
+    return loss
+
+
+def generalised(p, g, total):
+    weight = 1 / total(g) ** 2
+    return 2 * (weight * total(p * g)).sum() / (weight * total(p + g)).sum()
+
+
+def pairs(*rows: Any) -> list[tuple[str, Any]]:
+    """Of hint, mistake, hint, mistake and so on."""
+    return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+OUT = "leave those pixels out of all three sums"
+BY_SIZE = "by their number of pixels. Here each class of the truth counts the same"
+NO_PATH = "there is no gradient path to the logits, so backward() fails; (0 * logits).sum() has one"
+ANYWHERE = pairs(
+    "that is Dice itself, which training would make smaller: return one minus it",
+    changed(mean=lambda losses, n: 1 - losses.mean()),
+    "that is minus Dice. It trains as well; return one minus Dice, so that 0 means perfect",
+    changed(mean=lambda losses, n: losses.mean() - 1),
+    "the classes are added up; take their mean, so that their number does not change the step",
+    changed(mean=lambda losses, n: losses.sum()),
+    "those are overlaps of labels. argmax has no gradient: take probabilities, logits.softmax(1)",
+    changed(lambda x: F.one_hot(x.argmax(1), x.shape[1]).movedim(3, 1)),
+    "the logits went in as they are. They are no probabilities: logits.softmax(1) first",
+    changed(lambda x: x),
+    "a sigmoid for each channel. Here the classes exclude each other: softmax over dimension 1",
+    changed(torch.sigmoid),
+    "softmax is taken twice, which leaves all probabilities close to each other",
+    changed(lambda x: x.softmax(1).softmax(1)),
+    "the factor 2 is missing: even a perfect prediction would lose a half",
+    changed(index=lambda p, g, total: total(p * g) / total(p + g)),
+    "the denominator has squares, as in Milletari et al. (2016). Here it is Σ p + Σ g",
+    changed(index=lambda p, g, total: 2 * total(p * g) / total(p**2 + g**2)),
+    "that is the soft Jaccard index. Dice divides 2·Σ p·g by Σ p + Σ g",
+    changed(index=lambda p, g, total: total(p * g) / total(p + g - p * g)),
+    "1 is added above and below the line, which changes the loss of small classes much",
+    changed(index=lambda p, g, total: (2 * total(p * g) + 1) / (total(p + g) + 1)),
+    "the classes are added up before the division, so large classes decide. Divide class by class",
+    changed(index=lambda p, g, total: 2 * (p * g).sum() / (p + g).sum(), mean=lambda x, n: x),
+    "class 0, the background, is left out of the mean. It is a class of the truth like the others",
+    changed(mean=lambda losses, n: losses[1:].mean()),
+    f"the classes are weighted {BY_SIZE}",
+    changed(mean=lambda losses, n: (losses * n).sum() / n.sum()),
+    f"the classes are weighted inversely {BY_SIZE}",
+    changed(mean=lambda losses, n: (losses / n).sum() / (1 / n).sum()),
+    "that is generalised Dice (Sudre et al., 2017): its sums have weights 1 / n². Here, none do",
+    changed(index=generalised, mean=lambda loss, n: loss),
+    "that is one loss per image, then their mean: add up over the batch before you divide",
+    changed(over=(1, 2), mean=lambda losses, n: losses.mean()),
+    "the value is right and its gradient is not: the denominator is detached",
+    changed(index=lambda p, g, total: 2 * total(p * g) / total(p + g).detach()),
+    NO_PATH,
+    lambda logits, target: RIGHT(logits, target).detach(),
+)
+ABSENT = pairs(
+    "the absent class is in the mean, where it costs a full point, whatever the network does",
+    changed(mean=lambda losses, n: losses.mean()),
+    "the absent class is in the mean with loss 0: divide by the number of classes in the truth",
+    changed(mean=lambda losses, n: losses[n > 0].sum() / len(n)),
+)
+WITH_VOID = pairs(
+    f"what is predicted on void pixels still counts in Σ p: {OUT}",
+    changed(void="p"),
+    f"void pixels count as class 0, as if someone had labelled them: {OUT}",
+    changed(void="pg"),
+    f"void is left out of Σ p, but in Σ g it counts as class 0: {OUT}",
+    changed(void="g"),
+    f"void pixels count as the last class. Did a clamp bring 255 into range? Now {OUT}",
+    changed(void="pg", label=-1),
+)
+ONLY_VOID = pairs(
+    "without a class, the mean divides 0 by 0: divide by at least 1, as in number.clamp(min=1)",
+    lambda logits, target: RIGHT(logits, target) / (target != VOID).any(),
+    "there is nothing to be wrong about",
+    lambda logits, target: RIGHT(logits, target) + (target == VOID).all(),
+    NO_PATH,
+    lambda logits, target: RIGHT(logits, target).detach(),
+    "its gradient has NaN, which would destroy the network: a 0 / 0 is left behind a selection",
+    changed(),
+)
+BATCHES = (
+    "two images of four classes without void",
+    "two images of which the truth has three of four classes",
+    "two images with void pixels",
+    "a batch of nothing but void",
+)
+NO_CLASS = "255 is no class: pick the valid pixels before, or put a class there for a while"
+CLUES = {  # what an error is due to, by words of it
+    BATCHES[0]: {"size of tensor": "F.one_hot puts classes last; .movedim(3, 1) brings them there"},
+    BATCHES[1]: {"size of tensor": "F.one_hot makes as many channels as it sees; tell it how many"},
+    BATCHES[2]: dict.fromkeys(("Class values", "out of "), NO_CLASS),
+}
+
+
+def value_and_gradient(answer: Any, given: str, logits: Tensor, target: Tensor) -> Tensor:
+    """What a loss says, and its gradient times the number of pixels: infinite without a path."""
+    before = target.clone()
+    found = call(answer, logits.requires_grad_(), target, given=given, clues=CLUES.get(given))
+    spoilt = target != before
+    if spoilt.any():
+        raise NotYet(
+            f"on {given}, the caller's target has changed: {int(spoilt.sum())} void pixels are now "
+            f"{target[spoilt][0].item()}. torch.where or masked_fill (no underscore) make a new one"
+        )
+    if not isinstance(found, Tensor) or found.ndim:
+        many = isinstance(found, Tensor)
+        hint = "is the mean missing?" if many else "no .item(), no NumPy"
+        raise NotYet(f"on {given}, expected a scalar tensor, found {show(found)}: {hint}")
+    if found.requires_grad:
+        try:
+            found.backward()
+        except RuntimeError as error:
+            raise NotYet(f"on {given}, backward() raised {str(error)[:200]}") from None
+    slope = torch.full_like(logits, torch.inf) if logits.grad is None else logits.grad
+    if not found.isfinite() or slope.isnan().any():
+        slope = torch.full_like(logits, torch.nan)  # wherever it is
+    return torch.cat([found.detach().float()[None], target.numel() * slope.flatten()])
+
+
+def shown_loss(found: Tensor) -> str:
+    length = found[1:].norm().item()
+    return f"{found[0]:.4f} (gradient: {'none' if length == torch.inf else f'length {length:.3f}'})"
+
+
+def dice_judges() -> list[kit.function]:
+    """One for each batch, which has a difficulty more than those before, and its mistakes."""
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randint(0, 3, (2, 5, 6), generator=generator)
+    target[0, :, 4:], target[1, 0, :2] = 3, 3  # a class of many pixels here, few there
+    logits = torch.randn(2, 4, 5, 6, generator=generator) + 2 * F.one_hot(target, 4).movedim(3, 1)
+    three, void = torch.where(target == 3, 1, target), target.clone()
+    void[0, :2], void[1, 3:, 2:] = VOID, VOID
+    targets = (target, three, void, torch.full_like(target, VOID))
+    mistakes = (ANYWHERE, ABSENT, WITH_VOID, ONLY_VOID)
+    return [
+        kit.function(
+            [(logits, labels)],
+            RIGHT,
+            wrong,
+            given=lambda *_, batch=batch: batch,
+            praise="value and gradient are right with void, absent classes and no valid pixel",
+            read=lambda found, given: found,
+            agree=kit.close(2e-4),  # 1e-3 against 0 / 0, added to sums above 15, changes less
+            shown=shown_loss,
+            otherwise="Class by class: one minus 2·Σ p·g / (Σ p + Σ g), sums over all valid pixels "
+            "of the batch; then the mean over the classes that the truth has",
+            run=value_and_gradient,
+        )
+        for batch, labels, wrong in zip(BATCHES, targets, mistakes, strict=True)
+    ]
+
+
+soft_dice = LESSON.add(  # type: ignore[assignment]
     name="soft_dice",
     title="Soft Dice that leaves void out",
     kind="implement",
     outcome=1,
-    judge=dice03.soft_dice,
-    answer=solutions03.soft_dice,
+    judge=kit.in_turn(dice_judges()),
+    answer=RIGHT,
     hints=(
         "valid = target != 255 is (N, H, W). logits.softmax(1).movedim(1, 3)[valid] has a row of "
         "class probabilities for each valid pixel.",
@@ -78,14 +333,31 @@ soft_dice = LESSON.add(
     ),
 )
 
+# ---------------------------------------------------------------- 4: what a record supports
+
+SUPPORTED = {"a": True, "b": False, "c": False, "d": True, "e": False}
+REASONS = {  # a test compares their figures with the record
+    "a": "Dice minus cross-entropy is 0.087 [0.065, 0.109] on test: the interval lies above zero",
+    "b": "focal minus cross-entropy is -0.019 [-0.041, 0.002] on test: the interval contains zero",
+    "c": "with the best rate of each, cross-entropy + Lovász has 0.388 on dev and focal 0.370; "
+    "with 0.002 for both it is 0.353 and 0.364",
+    "d": "the table says recall 0.00 → 0.46, accuracy 0.83 → 0.73",
+    "e": "the record holds for Streets, this net and this budget; what another data set would say, "
+    "it cannot know",
+}
+
 advice = LESSON.add(
     name="advice",
     title="What does the record support?",
     kind="interpret",
     outcome=4,
-    judge=advice03.advice,
+    judge=kit.letters(
+        SUPPORTED,
+        {key: {not truth: REASONS[key]} for key, truth in SUPPORTED.items()},
+        praise="; ".join(f"{key}: {REASONS[key]}" for key in "abcd"),
+    ),
     variable="supported",
-    answer=dict(advice03.SUPPORTED),
+    answer=SUPPORTED,
     hints=(
         "A difference is shown if its interval does not contain zero.",
         "c: read the column 0.002 of the second table from top to bottom. Who is first?",
@@ -93,13 +365,118 @@ advice = LESSON.add(
     ),
 )
 
+# ---------------------------------------------------------------- 5: a loss of one's own
+
+# The bar comes from measurements with just these data, seeds and steps.
+BAR, SEEDS, TRAIN, HIDDEN = 0.70, (51, 52), range(160), range(5000, 5030)
+EPOCHS, SIZE, LESION = 6, 64, 1
+EMA = 0.96  # of about 25 steps: at a constant rate single ones jump
+
+
+class Slices(RenderedScans):
+    """Slices that are rendered once."""
+
+    @cache  # noqa: B019 (there are two sets, to be kept)
+    def kept(self, index: int) -> Any:
+        return super().read(index)
+
+    def read(self, index: int) -> Any:
+        image, mask = self.kept(index)
+        return image.copy(), mask.copy()
+
+
+@cache
+def slices() -> tuple[Slices, Slices]:
+    """Those to train on and the hidden ones, with lesions of one per cent of the pixels."""
+    from seglib.transforms import eval_transform, train_transform
+
+    flips = train_transform(SIZE, SIZE, zoom=(1, 1), stretch=1, colour=0)
+    look: dict[str, Any] = {"lesion_size": 0.01, "lesion": True, "contrast": 3.0}
+    hidden = Slices(HIDDEN, SIZE, SIZE, eval_transform(SIZE, SIZE), **look)
+    return Slices(TRAIN, SIZE, SIZE, flips, **look), hidden
+
+
+def loss_and_rate(build: Any) -> tuple[nn.Module, float]:
+    """What build_loss returns, or what is wrong with it."""
+    found = call(build, slices()[0], given="the training slices")
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise NotYet(f"expected to get a pair, loss and learning rate, found {show(found)}")
+    loss, rate = found
+    if callable(rate) and not callable(loss):
+        raise NotYet("expected loss first, learning rate second; found them the other way round")
+    if isinstance(loss, type) or not callable(loss):
+        made = f"; write {loss.__name__}(…) to make one" if isinstance(loss, type) else ""
+        raise NotYet(f"expected a loss to call as loss(logits, target), found {show(loss)}{made}")
+    lr = number(rate, "the learning rate", 1e-7, 1)
+    given = "random logits (2, 3, 8, 8)"
+    said = value_and_gradient(loss, given, torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8)))
+    if not said[0].isfinite():
+        raise NotYet(f"on {given}, your loss is {said[0]:g}, expected a finite number")
+    if said[1].isinf():
+        raise NotYet(f"on {given}, your loss has no gradient: is there an argmax, detach or item?")
+    if isinstance(loss, nn.Module):
+        return loss, lr
+    module = nn.Module()  # as `fit` takes it
+    module.forward = loss
+    return module, lr
+
+
+def scores_after_training(build: Any, seed: int) -> Any:
+    """Scores on the hidden slices of the lesson's small U-Net, trained with the loss."""
+    from seglib.models import UNet
+    from seglib.training import evaluate, fit
+
+    (train, hidden), (loss, lr) = slices(), loss_and_rate(build)
+    torch.manual_seed(seed)
+    model = UNet(train.num_classes, base_channels=8)
+    loader = make_loader(train, 4, shuffle=True, seed=seed)
+    try:
+        fit(model, loader, epochs=EPOCHS, lr=lr, loss=loss, seed=seed, schedule="constant", ema=EMA)
+    except FloatingPointError as error:
+        raise NotYet(f"training broke off at the rate {lr:g}: {str(error).split(';')[0]}") from None
+    except Exception as error:
+        text = f"{type(error).__name__}: {str(error)[:200]}"
+        raise NotYet(f"training with your loss raised {text}") from None
+    return evaluate(model, make_loader(hidden, 10))
+
+
+def own_loss_judge(build: Any) -> str:
+    runs = [scores_after_training(build, seed) for seed in SEEDS]
+    iou, recall, precision = (
+        np.nan_to_num([getattr(run, name)[LESION] for run in runs])
+        for name in ("iou", "recall", "precision")
+    )
+    each = ["{:.2f} and {:.2f}".format(*row) for row in (iou, recall, precision)]
+    found = (
+        f"lesion IoU {iou.mean():.3f} on {len(HIDDEN)} hidden slices ({each[0]} with two seeds); "
+        f"recall {each[1]}, precision {each[2]}; the bar is {BAR}"
+    )
+    if iou.mean() >= BAR:
+        return found
+    if recall.max() < 0.05:
+        hint = "No lesion is found: the network has not started on them. Weights, overlap, a rate?"
+    elif recall.min() < 0.05:
+        hint = "One seed has started on the lesions, the other has not. What makes it earlier?"
+    elif recall.mean() > 1.5 * precision.mean():
+        hint = "A missed lesion costs so much that false alarms pay. Weaken weights, or mix losses"
+    elif precision.mean() > 1.5 * recall.mean():
+        hint = "Precision is high and recall low. Let missed pixels cost more than false alarms"
+    else:
+        hint = "Recall and precision are in balance, so weights will not help. Try other rates"
+    raise NotYet(f"{found}. {hint}")
+
+
+def build_loss(train_set):
+    return CombinedLoss(), 5e-3
+
+
 own_loss = LESSON.add(
     name="own_loss",
     title="A loss of your own",
     kind="design",
     outcome=4,
-    judge=ownloss03.own_loss,
-    answer=solutions03.build_loss,
+    judge=own_loss_judge,
+    answer=build_loss,
     hints=(
         "Only one pixel in a hundred is lesion. Which losses pulled on such a class from the "
         "start?",
@@ -109,14 +486,66 @@ own_loss = LESSON.add(
     ),
 )
 
+# ---------------------------------------------------------------- 6: five losses, five faults
+
+FAULTS = {
+    1: "void pixels are in the divisor",
+    2: "void counts as class 0",
+    3: "an absent class costs a full point",
+    4: "the caller's target is changed",
+    5: "softmax is taken twice",
+    6: "an all-void batch gives NaN",
+    7: "the mean is taken over images, whatever their number of valid pixels",
+    8: "sums overflow in half precision",
+}
+FAULTY = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}
+LOOK = {  # what tells of each fault: lines of ask, with the figures below
+    1: "unsure logits cost {}, and {} with image 2 void (void in the divisor would halve it)",
+    2: "with image 2 void, right logits cost {}, and {} with class 0 predicted on the void pixels",
+    3: "right logits cost {}, and {} if class 2 is neither there nor predicted",
+    4: "the caller's target is {} afterwards",
+    5: "logits that are right by a mile, without void and with all classes, cost {}",
+    6: "a batch of void only costs {}",
+    7: "one wrong pixel costs {} in an image of three valid pixels and {} in an image of one",
+    8: "on 360×480 pixels unsure logits cost {} in float32 and {} in float16",
+}
+FOUND = {  # from loss_a to loss_e (a test asks them)
+    1: ("1.10 1.10", "1.10 1.10", "1.10 2.20", "1.10 0.55", "0.67 0.67"),
+    2: ("0.00 0.00", "0.55 0.55", "6.00 0.00", "0.00 0.00", "0.00 0.00"),
+    3: ("0.00 0.00", "0.55 0.55", "0.00 0.00", "0.00 0.00", "0.00 0.33"),
+    4: ("changed", "unchanged", "unchanged", "unchanged", "unchanged"),
+    5: ("0.00", "0.55", "0.00", "0.00", "0.00"),
+    6: ("0.00", "0.00", "36.00", "0.00", "1.00"),
+    7: ("2.25 2.25", "0.80 0.80", "2.25 2.25", "1.50 1.50", "0.22 0.22"),
+    8: ("1.10 1.10", "1.10 1.10", "1.10 1.10", "1.10 1.10", "0.83 0.83"),
+}
+
+
+def clue(letter: str, fault: int) -> str:
+    return LOOK[fault].format(*FOUND[fault]["abcde".index(letter)].split())
+
+
+def why_not(letter: str, fault: int) -> str:
+    there = f"“{FAULTS[fault]}” would show here, and does not: {clue(letter, fault)}"
+    return f"{there}. What does show: {clue(letter, FAULTY[letter])}"
+
+
 faults = LESSON.add(
     name="faults",
     title="Five losses, five faults",
     kind="debug",
     outcome=3,
-    judge=judges03.faults,
+    judge=kit.numbers(
+        FAULTY,
+        {x: [(fault, why_not(x, fault)) for fault in FAULTS if fault != FAULTY[x]] for x in FAULTY},
+        praise="; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in FAULTY.items()),
+        what=lambda letter: f"the fault of loss_{letter}",
+        low=1,
+        high=8,
+        otherwise="expected one of the numbers 1 to 8",
+    ),
     variable="faults",
-    answer=dict(judges03.RIGHT),
+    answer=FAULTY,
     hints=(
         "Each line of ask tests one thing: which line of which loss cannot be right?",
         "Right logits must give 0, whatever is void and whatever is absent; unsure ones must give "

@@ -1,9 +1,21 @@
 """The exercises of lesson 5: what DeepLab sees, and what of a trained network is to learn on."""
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
-from seglib.exercises import choose05, freeze05, heads05, sight05, solutions05
-from seglib.exercises.kit import Lesson
+import contextlib
+import copy
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from seglib.exercises.kit import Lesson, NotYet, call, function, letters, number, numbers, show
+from seglib.models.deeplab import DeepLabV3Plus, valid_taps
 
 __all__ = ["LESSON", "choose", "field", "freeze", "rates", "replace_head", "summary", "taps"]
 
@@ -19,14 +31,50 @@ LESSON = Lesson(
 )
 summary = LESSON.summary
 
+
+# ---------------------------------------------------------------- field
+
+FIELD = {"rates 1, 1, 1": 7, "rates 1, 2, 4": 15, "stride 2, then rates 1, 2": 15}
+_FIELDS: dict[str, dict[int, str]] = {
+    "rates 1, 1, 1": {
+        9: "that adds the kernels, 3 + 3 + 3. They overlap: each layer after the first adds 2",
+        27: "that multiplies the kernels, 3 · 3 · 3. Layers add: each widens both sides",
+        3: "that is how far the field reaches to one side; give its whole width",
+        5: "that leaves out one of the three layers",
+        6: "the centre pixel itself counts, too",
+        49: "that is the area; give the length of one side",
+    },
+    "rates 1, 2, 4": {
+        7: "that is the field with all rates 1, or without the last layer; each adds 2 · rate",
+        21: "that adds 3 · rate for each layer. From its first to its last tap it is 2 · rate",
+        13: "that leaves out the first layer",
+        17: "that adds the layers' own widths, 3 + 5 + 9. Each widens the field by its width − 1",
+        135: "that multiplies the layers' own widths, 3 · 5 · 9. A stack adds, width − 1 for each",
+        23: "that multiplies the rates as if they were strides; a rate leaves the map as dense",
+    },
+    "stride 2, then rates 1, 2": {
+        9: "that forgets the stride: behind it, neighbours on the map are two pixels apart",
+        17: "that counts the stride for its own layer; only those after it stand on the halved map",
+        14: "that doubles what the later layers see of the map. Neighbours' windows overlap",
+        5: "that is the last layer alone, on its own input. Those before it see more than a pixel",
+    },
+}
+
 field = LESSON.add(
     name="field",
     title="What three layers see",
     kind="predict",
     outcome=0,
-    judge=sight05.field,
+    judge=numbers(
+        FIELD,
+        {key: list(readings.items()) for key, readings in _FIELDS.items()},
+        praise="three layers see 7; growing rates or a stride, 15, but a stride shrinks the map",
+        what=lambda key: f"the field of {key}",
+        low=1,
+        otherwise="start with 1, the pixel itself, and add 2 · rate · (strides before) per layer",
+    ),
     variable="guess",
-    answer=dict(sight05.FIELD),
+    answer=dict(FIELD),
     hints=(
         "One pixel of the output sees the three taps of the last layer, along one side. What do "
         "the outer two of them see of the layer before?",
@@ -36,13 +84,93 @@ field = LESSON.add(
     ),
 )
 
-taps = LESSON.add(
+
+# ---------------------------------------------------------------- taps
+
+MAPS = (6, 8, 1), (6, 8, 2), (23, 30, 6), (9, 5, 3), (7, 7, 7), (4, 12, 6), (3, 3, 5)
+Mistakes = dict[str, Callable[[int, int, int], Any]]  # of each: height, width, rate (or stride)
+
+
+def _on(size: int, steps: int) -> float:
+    """The fraction of a map's rows that are inside still when moved by so many steps."""
+    return max(0, size - steps) / size
+
+
+def _in(size: int, rate: int) -> float:
+    """Of the three rows of taps, how many lie inside a map of `size` rows, on average."""
+    return 1 + 2 * _on(size, rate)
+
+
+def _counts(height: int, width: int, rate: int) -> Any:
+    """At each position of the map, how many of the nine taps lie inside."""
+    ones, kernel = torch.ones(1, 1, height, width), torch.ones(1, 1, 3, 3)
+    return torch.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]
+
+
+_TAPS: Mistakes = {
+    "that counts the zeros of the padding, too. A tap on them adds nothing": lambda h, w, r: 9.0,
+    "that is the fraction; give the number out of 9": lambda h, w, r: valid_taps(h, w, r) / 9,
+    "that is the total; give the mean": lambda h, w, r: valid_taps(h, w, r) * h * w,
+    "that is the number at rate 1. At rate r an outer tap is missing from r rows or columns at its "
+    "side, not from one": lambda h, w, r: valid_taps(h, w, 1),
+    "that is the number at the centre of the map": lambda h, w, r: _counts(h, w, r)[h // 2, w // 2],
+    "that is the number at the worst position": lambda h, w, r: _counts(h, w, r).min(),
+    "that is the number in the corner, not the mean": lambda h, w, r: _counts(h, w, r)[0, 0],
+    "where the rate is larger than the map, 0 of the outer taps are inside, and not fewer. "
+    "max(0, …)": lambda h, w, r: (1 + 2 * (h - r) / h) * (1 + 2 * (w - r) / w),
+    "that counts rows alone, out of 3: multiply by the columns": lambda h, w, r: _in(h, r),
+    "that counts columns alone, out of 3: multiply by the rows": lambda h, w, r: _in(w, r),
+    "that loses taps above and below only, not at the sides": lambda h, w, r: 3 * _in(h, r),
+    "that loses taps at the left and the right only": lambda h, w, r: 3 * _in(w, r),
+    "that knows the height alone: columns depend on the width": lambda h, w, r: _in(h, r) ** 2,
+    "that knows the width alone: rows depend on the height": lambda h, w, r: _in(w, r) ** 2,
+    "that takes the shorter side for rows and columns": lambda h, w, r: _in(min(h, w), r) ** 2,
+    "that adds rows and columns: multiply them": lambda h, w, r: _in(h, r) + _in(w, r),
+    "that counts a cross of five taps, not nine": lambda h, w, r: _in(h, r) + _in(w, r) - 1,
+    "that forgets the middle tap, which is always inside": lambda h, w, r: valid_taps(h, w, r) - 1,
+    "that forgets the middle row and column of taps": lambda h, w, r: 4 * _on(h, r) * _on(w, r),
+    "that loses the centre with the others": lambda h, w, r: 9 * _on(h, r) * _on(w, r),
+    "that counts positions with all nine inside": lambda h, w, r: 9 * _on(h, 2 * r) * _on(w, 2 * r),
+    "an outer tap leaves at one side, not at both": lambda h, w, r: _in(h, 2 * r) * _in(w, 2 * r),
+    "that counts one outer row and column": lambda h, w, r: (1 + _on(h, r)) * (1 + _on(w, r)),
+    "that counts row `height` and column `width`, which are outside already: 0 <= row < "
+    "height": lambda h, w, r: (_in(h, r) + (r <= h) / h) * (_in(w, r) + (r <= w) / w),
+    "that is rounded to a whole number": lambda h, w, r: round(valid_taps(h, w, r)),
+    "that is cut to a whole number": lambda h, w, r: int(valid_taps(h, w, r)),
+    "that is rounded to one decimal; give two": lambda h, w, r: round(valid_taps(h, w, r), 1),
+}
+
+
+def _one_number(found: Any, given: str) -> float:
+    if getattr(found, "ndim", 0):
+        raise NotYet(f"on {given}, found {show(found)}, expected one number: the mean over it")
+    return number(found, f"the mean number of taps on {given}", low=0)
+
+
+def taps(height, width, rate):
+    """Mean number of the nine taps of a 3×3 convolution that lie inside a height × width map."""
+    rows = 1 + 2 * max(0, height - rate) / height  # the middle one, one above, one below
+    columns = 1 + 2 * max(0, width - rate) / width
+    return rows * columns
+
+
+taps = LESSON.add(  # type: ignore[assignment]
     name="taps",
     title="Taps inside the map",
     kind="implement",
     outcome=0,
-    judge=sight05.taps,
-    answer=solutions05.taps,
+    judge=function(
+        MAPS,
+        right=valid_taps,
+        mistakes=list(_TAPS.items()),
+        given=lambda height, width, rate: f"a map of {height}×{width} at rate {rate}",
+        praise="right on 7 maps, one of them 3×3 at rate 5, where the middle tap alone is left",
+        read=_one_number,
+        agree=lambda found, value: abs(found - value) < 0.006,  # two decimals are fine
+        shown=lambda value: f"{value:.2f}",
+        otherwise="begin with the tap above the middle one: at how many positions is it inside?",
+    ),
+    answer=taps,
     hints=(
         "Think of rows first. The middle row of taps is inside at every position. The row above "
         "reads from `rate` rows higher up: at how many of the height positions is that inside?",
@@ -53,13 +181,80 @@ taps = LESSON.add(
     ),
 )
 
-rates = LESSON.add(
+
+# ---------------------------------------------------------------- rates
+
+IMAGES = (96, 128, 16), (96, 128, 8), (180, 240, 8), (360, 480, 16), (512, 512, 16), (101, 75, 8)
+
+
+def _up_to(height: int, width: int, stride: int, least: int = 3, more: int = 0) -> tuple[int, ...]:
+    """Three rates, the largest the last (plus `more`) that keeps `least` taps."""
+    h, w = -(-height // stride), -(-width // stride)
+    return 1, 2, more + max(r for r in range(1, max(h, w)) if valid_taps(h, w, r) >= least)
+
+
+_RATES: Mistakes = {
+    "these are the paper's rates, for images of 513×513": lambda h, w, s: (6, 12, 18),
+    "these are the paper's rates, with twice of them at stride 8, for images of "
+    "513×513": lambda h, w, s: (6, 12, 18) if s == 16 else (12, 24, 36),
+    "that is the largest rate on the image, not the map": lambda h, w, s: _up_to(h, w, 1),
+    "that is right for a map that is rounded down. A stride rounds up: its last row covers what is "
+    "left over": lambda h, w, s: _up_to(h - h % s, w - w % s, s),
+    "that is right at output stride 16: use output_stride": lambda h, w, s: _up_to(h, w, 16),
+    "that is right at output stride 8: use output_stride": lambda h, w, s: _up_to(h, w, 8),
+    "that keeps two taps, where the library warns": lambda h, w, s: _up_to(h, w, s, least=2),
+    "that is too careful: it keeps four taps": lambda h, w, s: _up_to(h, w, s, least=4),
+    "that is right for a square map as high as this one": lambda h, w, s: _up_to(h, h, s),
+    "that is right for a square map as wide as this one": lambda h, w, s: _up_to(w, w, s),
+    "that is the first rate that keeps too few": lambda h, w, s: _up_to(h, w, s, more=1),
+}
+_SAME = "your rates are the same for every map: they must follow its size"
+
+
+def _three_rates(found: Any, given: str) -> tuple[int, ...]:
+    """Three different whole numbers in order, from a tuple, a list or an array."""
+    items = found.tolist() if hasattr(found, "tolist") else found
+    if not isinstance(items, (tuple, list)) or len(items) != 3:
+        raise NotYet(f"on {given}, found {show(found)}, expected three rates: a tuple (a, b, c)")
+    try:
+        three = tuple(operator.index(rate) for rate in items)
+    except TypeError:
+        why = "a dilation is a whole number, an int (// divides ints, int(…) makes one)"
+        raise NotYet(f"on {given}, you return {show(items)}: {why}") from None
+    for bad, why in (
+        (min(three) < 1, "rate 0 is none: all nine taps would lie on the centre"),
+        (len(set(three)) < 3, "two branches of one rate see the same: choose three that differ"),
+        (list(three) != sorted(three), "put the smallest first"),
+    ):
+        if bad:
+            raise NotYet(f"on {given}, you return {three}: {why}")
+    return three
+
+
+def rates(height, width, output_stride):
+    """Three rates for ASPP; the largest is the last that keeps three taps."""
+    h, w = -(-height // output_stride), -(-width // output_stride)  # a stride rounds up
+    largest = max(rate for rate in range(1, max(h, w)) if valid_taps(h, w, rate) >= 3)
+    return largest // 3, 2 * largest // 3, largest
+
+
+rates = LESSON.add(  # type: ignore[assignment]
     name="rates",
     title="Rates for a map",
     kind="design",
     outcome=1,
-    judge=sight05.rates,
-    answer=solutions05.rates,
+    judge=function(
+        IMAGES,
+        right=_up_to,
+        mistakes=[*_RATES.items(), *((_SAME, lambda *_, n=n: (1, 2, n)) for n in range(3, 18))],
+        given=lambda h, w, s: f"{h}×{w} at output stride {s}, a map of {-(-h // s)}×{-(-w // s)}",
+        praise="each branch keeps 3 taps or more on 6 maps; the largest rate goes from 4 to 20",
+        read=_three_rates,
+        agree=lambda found, value: found[2] == value[2],
+        shown=lambda three: f"a largest rate of {three[2]}",
+        otherwise="go through the rates and keep the last one that passes",
+    ),
+    answer=rates,
     hints=(
         "How large is the map on which ASPP stands? 101 rows at output stride 8 are 13: a stride "
         "rounds up, -(-height // output_stride).",
@@ -68,13 +263,102 @@ rates = LESSON.add(
     ),
 )
 
-replace_head = LESSON.add(
+
+# ---------------------------------------------------------------- replace_head
+
+HEADS = (3, 16), (5, 24), (14, 16)  # classes, channels of the decoder
+CLASSES = 11  # before
+
+
+def small_deeplab(channels: int, seed: int) -> DeepLabV3Plus:
+    """A small DeepLabv3+ whose BatchNorms have seen something, too."""
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {"atrous_rates": (1, 2), "channels": channels, "low_channels": 8}
+    model = DeepLabV3Plus(CLASSES, "mobilenet_v3_small", **sizes)
+    for name, buffer in model.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    return model
+
+
+def _judge_head(answer: Any) -> str:
+    praise = "a new last layer for 3, 5 and 14 classes, and every other weight is where it was"
+    for seed, (classes, channels) in enumerate(HEADS):
+        model = small_deeplab(channels, seed)
+        before = copy.deepcopy(model)
+        given = f"a DeepLabv3+ of {CLASSES} classes with {channels} channels, num_classes={classes}"
+        found = call(answer, model, classes, given=given)
+        for fault in _head_faults(found, before, classes):
+            raise NotYet(f"on {given}, {fault}")
+        if found is not model:
+            raise NotYet(f"on {given}, a copy has the right layer: change the network that you get")
+    if found.num_classes == classes:
+        return praise
+    return f"{praise}. (model.num_classes still says {CLASSES}: seglib notes it in a checkpoint)"
+
+
+def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
+    """What is wrong with a network that came back, the most telling first."""
+    parts = list(model.modules()) if isinstance(model, nn.Module) else []
+    if isinstance(model, (nn.Conv2d, nn.Linear)):
+        yield "replace_head returns the new layer, expected the network that holds it"
+    if not isinstance(model, DeepLabV3Plus):
+        if any(isinstance(part, DeepLabV3Plus) for part in parts):
+            yield "you return a new module around the network: exchange model.decoder[-1] itself"
+        yield f"replace_head returns {show(model)}, expected the whole network"
+    if any(isinstance(part, nn.modules.lazy.LazyModuleMixin) for part in parts):
+        yield "a lazy layer has no weights yet, and the cells below compare them: make an nn.Conv2d"
+    was, now = original.state_dict(), model.state_dict()
+    kept = {name for name in was if name in now and torch.equal(was[name], now[name])}
+    kernels = {name for name in was if name.startswith("backbone") and was[name].ndim == 4}
+    if 2 * len(kept & kernels) < len(kernels):
+        yield "the head is new, and so are all other weights: change the network that you get"
+    layers = list(model.decoder.children())
+    if len(layers) < 3:
+        yield "model.decoder is new as a whole: exchange its last layer, the others are trained"
+    last, head, channels = layers[-1], "model.decoder[-1]", original.decoder[-1].in_channels
+    if len(layers) > 3 or isinstance(last, nn.Sequential):
+        yield "the decoder has one more layer, which sees 11 logits: put it in the old one's place"
+    if not isinstance(last, nn.Conv2d):
+        yield f"{head} is {show(last)}, expected an nn.Conv2d"
+    lost = [name for name in was if name not in kept and not name.startswith("decoder.2.")]
+    for name in (name for name in lost if name.endswith(("weight", "bias"))):
+        yield f"{name} is not what it was: all but {head} is kept, in the decoder, too"
+    if lost:
+        yield f"the buffer {lost[0]} has moved: did a batch go through it in training mode?"
+    outputs, inputs, *kernel = last.weight.shape
+    if outputs != last.out_channels:
+        yield f"{head}.out_channels is a note, its weights have {outputs} still: make a new layer"
+    if inputs != channels:
+        yield f"{head} takes {inputs} channels, not {channels}: read in_channels from the old one"
+    if outputs != classes:
+        note = ": model.num_classes is a note, and no layer follows it"
+        noted = outputs == CLASSES and model.num_classes == classes
+        yield f"{head} has {outputs} outputs, expected as many as classes{note if noted else ''}"
+    if kernel != [1, 1] or last.stride != (1, 1) or last.padding not in ((0, 0), "same", "valid"):
+        yield f"{head} is {show(last)}, expected 1×1 without stride or padding, as in the old one"
+    if last.bias is None:
+        yield f"{head} has no bias; the old one has, and no norm follows that would add one"
+    fixed = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if fixed:
+        yield f"{len(fixed)} parameters no longer require gradients, but all are to learn on"
+
+
+def replace_head(model, num_classes):
+    """The same network with a new last layer."""
+    old = model.decoder[-1]
+    model.decoder[-1] = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
+    model.num_classes = num_classes  # seglib notes it in checkpoints
+    return model
+
+
+replace_head = LESSON.add(  # type: ignore[assignment]
     name="replace_head",
     title="A head for other classes",
     kind="implement",
     outcome=2,
-    judge=heads05.replace_head,
-    answer=solutions05.replace_head,
+    judge=_judge_head,
+    answer=replace_head,
     hints=(
         "print(model.decoder[-1]): which of its numbers may change, and which must not?",
         "Layers of an nn.Sequential can be assigned: model.decoder[-1] = nn.Conv2d(…).",
@@ -82,13 +366,173 @@ replace_head = LESSON.add(
     ),
 )
 
-freeze = LESSON.add(
+
+# ---------------------------------------------------------------- freeze
+
+_FREEZE = {  # what is found: what it comes from
+    "lost": "a checkpoint would not fit, and without running statistics BatchNorm uses the batch's",
+    "values": "none has a gradient, so freeze itself has changed it: leave the values alone",
+    "inner": "all that moves is in the block inside the block: children() goes down one level, "
+    "modules() and parameters() go down all the way",
+    "weights": "what has a gradient moves. module.requires_grad_(False) leaves them without one",
+    "outer": "the block's own BatchNorm is awake, the one further inside rests",
+    "undone": "eval() was undone: model.train() calls train() of every module inside",
+    "awake": "running statistics are buffers, no parameters: each forward pass in training mode "
+    "moves them, gradient or not. Only eval mode stops that",
+    "dropout": "its dropout is still on. All modules inside must rest, not the BatchNorms alone",
+    "momentum": "momentum 0 keeps the running mean, but in training mode the batch's is used",
+    "batch": "BatchNorm in training mode normalises by the batch, whatever track_running_stats is",
+    "computes": "freeze has changed what it computes",
+    "counter": "buffers are to stay, too",
+    "stem": "gradients must flow on through the block; torch.no_grad() and detach() cut them off",
+    "head": "touch nothing outside the module that you get",
+    "mode": "only what is inside the module must ignore it",
+}
+_CLUES = {  # of errors in training
+    "argument": "model.train() hands its mode to the train of each module: train(mode=True)",
+    "recursion": "eval() is train(False), so that a train that calls eval() never ends",
+    "require grad": "gradients are off everywhere now. Only the module's own must be",
+}
+
+
+def small_net() -> Any:
+    """Stem, block (to be frozen; it holds one more), head; the block's statistics have moved."""
+    torch.manual_seed(0)
+    inner: Any = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    first = nn.Conv2d(4, 4, 3, padding=1)
+    block: Any = nn.Sequential(first, nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU(), inner)
+    for norm in (block[1], inner[1]):
+        norm.running_mean.uniform_(-0.5, 0.5)
+        norm.running_var.uniform_(0.5, 1.5)
+    head = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), block, head)
+
+
+def training(model: nn.Module) -> bool:
+    """As `fit` does it: model.train() before each epoch, model.eval() behind it."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for step in range(3):
+        model.train()
+        images = torch.randn(4, 3, 6, 8, generator=torch.Generator().manual_seed(step)) + 2
+        optimizer.zero_grad()
+        model(images).square().mean().backward()
+        optimizer.step()
+        model.eval()
+    return True
+
+
+def _judge_freeze(answer: Any) -> str:
+    # what freeze returns does not matter
+    run = functools.wraps(answer)(lambda block: [answer(block)]) if callable(answer) else answer
+    for again in ("", ", a second time"):
+        net = small_net()
+        original, block = copy.deepcopy(net).eval(), net[1]
+        with torch.enable_grad(), _classes_as_they_are() as changed:
+            for _ in range(1 + bool(again)):
+                (found,) = call(run, block, given=f"the block of a small net{again}")
+            if isinstance(found, nn.Module) and not (found is block or _frozen(block)):
+                raise NotYet("the net's block is as it was: change it, and return no other module")
+            for name in sorted(kind.__name__ for kind, _ in changed()):
+                name = f"{name}, and with it each {name} of any network"
+                raise NotYet(f"freeze has changed the class {name}. Change the modules one by one")
+            rested = not _awake(block)
+            call(training, net, given="a net whose block is frozen", clues=_CLUES)
+            for fault, key in _freeze_faults(net, original, rested):
+                raise NotYet(f"{fault}: {_FREEZE[key]}")
+    praise = "three steps after model.train(), the block rests to the last bit; stem and head learn"
+    if isinstance(block.train(True), nn.Module):
+        return praise
+    return f"{praise}. (Its train() returns no module now; let it, as in block.eval()(x))"
+
+
+def _frozen(module: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _awake(module: nn.Module) -> list[Any]:
+    """The BatchNorms inside that are in training mode."""
+    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+
+
+def _freeze_faults(net: Any, original: Any, rested: bool) -> Iterator[tuple[str, str]]:
+    """What moved and should not, or the other way round, after three steps of training."""
+    stem, block, head = net.train()
+    awake = _awake(block)
+    was, now = original[1].state_dict(), block.state_dict()
+    for name in (name for name in was if name not in now):
+        yield f"after freeze, the block has no {name} any more", "lost"
+    moved = [name for name in was if not torch.equal(was[name], now[name])]
+    weights = [name for name in moved if name.endswith(("weight", "bias"))]
+    if weights:
+        inner = all(name.startswith("4.") for name in weights)
+        said = f"after three steps {len(weights)} of the block's 8 parameters have moved"
+        key = "values" if _frozen(block) else "inner" if inner else "weights"
+        yield f"{said}, {weights[0]} for one", key
+    running = [name for name in moved if "running" in name]
+    if running:
+        where = "".join({name[0] for name in running})  # 1: the block's own, 4: further inside
+        key = "undone" if rested and awake else "awake"
+        said = "after model.train() and three steps, no parameter of the block has moved"
+        yield f"{said}, but {running[0]} has", {"1": "outer", "4": "inner"}.get(where, key)
+    features = torch.randn(4, 4, 6, 8, generator=torch.Generator().manual_seed(7)) + 1
+    with torch.no_grad():
+        expected, first, second = (part(features) for part in (original[1], block, block))
+    said = "no weight and no running mean moves, but after model.train() the block's output is not"
+    if getattr(first, "shape", None) != expected.shape:
+        yield f"{said} {show(expected)}, but {show(first)}", "computes"
+    if not torch.allclose(first, expected, atol=1e-5):
+        if not awake and not torch.equal(first, second):
+            yield f"{said} the same twice", "dropout"
+        zero = any(norm.momentum == 0 for norm in awake)
+        why = "momentum" if zero else "batch" if awake else "computes"
+        yield f"{said} that of eval mode", why
+    for name in moved:
+        yield f"the block rests, but {name} has moved", "counter"
+    if stem.weight.grad is None or not stem.weight.grad.any():
+        yield "the block rests, but the convolution before it got no gradient", "stem"
+    if torch.equal(original[2][3].weight, head[3].weight):
+        yield "the block rests, and the head behind it does not learn, either", "head"
+    for mode, name in ((False, "model.eval()"), (True, "model.train()")):
+        net.train(mode)
+        if any(part.training != mode for part in (net, *head.modules())):
+            yield f"the block rests, but {name} no longer reaches the head", "mode"
+
+
+@contextlib.contextmanager
+def _classes_as_they_are() -> Iterator[Callable[[], list[tuple[type, str]]]]:
+    """Undo what an answer does to the classes themselves: other cells use them, too."""
+    kinds = {base for part in small_net().modules() for base in type(part).__mro__[:-1]}
+    before = {kind: dict(vars(kind)) for kind in kinds}
+
+    def changed() -> list[tuple[type, str]]:
+        names = [(kind, name) for kind in kinds for name in {**before[kind], **vars(kind)}]
+        return [(k, name) for k, name in names if vars(k).get(name) is not before[k].get(name)]
+
+    try:
+        yield changed
+    finally:
+        for kind, name in changed():
+            if name in before[kind]:
+                setattr(kind, name, before[kind][name])
+            else:
+                delattr(kind, name)
+
+
+def freeze(module):
+    """Stop all inside from changing, also after model.train()."""
+    module.requires_grad_(False)
+    for part in module.modules():
+        part.eval()
+        part.train = lambda mode=True, part=part: part  # stays as it is
+
+
+freeze = LESSON.add(  # type: ignore[assignment]
     name="freeze",
     title="Freeze for good",
     kind="debug",
     outcome=3,
-    judge=freeze05.freeze,
-    answer=solutions05.freeze,
+    judge=_judge_freeze,
+    answer=freeze,
     hints=(
         "model.train() calls train() of every child, and so on downwards. Which call undoes your "
         "eval()?",
@@ -101,14 +545,50 @@ freeze = LESSON.add(
     ),
 )
 
+
+# ---------------------------------------------------------------- choose
+
+CHOICE = {"by night": "a", "by night and by day": "h", "slices": "a"}
+_NEVER = "zero-shot has never seen a night"
+_FEW = "800 images are few for weights that start at random"
+_FIVE = "five times the images make up for a part of the checkpoint only"
+_LEVEL = "another arm is level with it within noise, and trains fewer weights"
+_WHY = {
+    "by night": {
+        "z": f"{_NEVER}: another arm is better by 0.162 [0.154, 0.170]",
+        "s": f"{_FEW}: another arm is better by 0.184 [0.155, 0.213]",
+        "f": f"{_FIVE}: another arm is better by 0.089 [0.070, 0.108]",
+        "h": "another arm is better by 0.014 [0.007, 0.021]: little, but beyond the noise of seeds",
+        "b": "another arm is better by 0.009 [0.006, 0.012]: little, but beyond the noise of seeds",
+        "n": "another arm is better by 0.014 [0.010, 0.017]: little, but beyond the noise of seeds",
+    },
+    "by night and by day": {
+        "z": f"{_NEVER}: it has 0.487, and another arm 0.521",
+        "s": f"{_FEW}: it has 0.231, and another arm 0.521",
+        "f": f"{_FIVE}: it has 0.293, and another arm 0.521",
+        "a": f"it has 0.517; {_LEVEL}",
+        "b": "by day this arm has lost most of the four that start from the checkpoint",
+        "n": f"it has 0.512; {_LEVEL}",
+    },
+    "slices": {
+        "s": "the checkpoint's start is better by 0.060 [0.025, 0.094]",
+        "?": "the interval of the difference at 800 images, 0.060 [0.025, 0.094], lies above zero",
+    },
+}
+
 choose = LESSON.add(
     name="choose",
     title="What to do with 24 images",
     kind="interpret",
     outcome=4,
-    judge=choose05.choose,
+    judge=letters(
+        CHOICE,
+        _WHY,
+        praise="by night all weights lead beyond noise; with the day the head alone is level or "
+        "better, for fewer weights; on slices the checkpoint leads by 0.060 [0.025, 0.094]",
+    ),
     variable="choice",
-    answer=dict(choose05.CHOICE),
+    answer=dict(CHOICE),
     hints=(
         "By night: the column of 24 scenes in the first table. Overlapping intervals do not "
         "decide: look at the differences seed by seed.",

@@ -38,6 +38,7 @@ class CrossEntropyLoss(nn.Module):
             raise ValueError(f"found label_smoothing={label_smoothing}, expected 0 ≤ value < 1")
         self.register_buffer("weight", as_weight(weight))
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
+        self.last_denominator: Tensor | None = None  # of the last call, for means of batches
 
     def extra_repr(self) -> str:
         return (
@@ -48,6 +49,7 @@ class CrossEntropyLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         total, whole = self.total(logits, target), self.denominator(target)
+        self.last_denominator = whole
         return total / torch.where(whole > 0, whole, 1)
 
     def total(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of borders: boundary IoU and boundary F1, class by class over a whole split."""
+"""How good a prediction is where classes meet: boundary IoU and F1, and errors by distance."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seglib.metrics.scores import mean_of, ratio
 
+Mask = NDArray[np.bool_]
 SQUARE = np.ones((3, 3), np.uint8)
 
 
@@ -23,7 +24,7 @@ class BoundaryCounts:
     arXiv:2103.16562, whose erosion this is). Its *border* is the band of one step; boundary F1 is
     the harmonic mean of the shares of predicted border pixels that have a true one within
     `distance` steps, and the other way round (Csurka et al., 2013, doi:10.5244/C.27.32, class by
-    class). Void makes no border and counts nowhere. Counts are added over all maps.
+    class). Void makes no border and counts nowhere.
 
     Args:
         num_classes: labels are 0 … num_classes − 1.
@@ -49,48 +50,40 @@ class BoundaryCounts:
         predictions, targets = np.asarray(prediction), np.asarray(target)
         if predictions.shape != targets.shape or targets.ndim not in (2, 3):
             raise ValueError(
-                f"found a prediction {predictions.shape} for a target "
-                f"{targets.shape}, expected label maps of equal shape, (H, W) or "
-                "(N, H, W)"
+                f"found a prediction {predictions.shape} for a target {targets.shape}, expected "
+                "label maps of equal shape, (H, W) or (N, H, W)"
             )
+        valid = targets != self.ignore_index
+        for name, found in (("target", targets), ("prediction", predictions)):
+            if found.dtype.kind not in "iu":
+                raise ValueError(f"found a {name} of {found.dtype}, expected integer labels")
+            bad = valid & ((found < 0) | (found >= self.num_classes))
+            if bad.any():
+                raise ValueError(
+                    f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, expected 0 to "
+                    f"{self.num_classes - 1}"
+                )
         if targets.ndim == 2:
             predictions, targets = predictions[None], targets[None]
         for labels, truth in zip(predictions, targets, strict=True):
-            self._check(labels, truth)
-            for k in np.union1d(labels, truth):
-                if k != self.ignore_index and k < self.num_classes:
-                    self.counts[k] += self._compare(
-                        labels == k, truth == k, truth == self.ignore_index
-                    )
+            void = truth == self.ignore_index
+            for k in np.union1d(labels[~void], truth[~void]):
+                self.counts[k] += self._compare(labels == k, truth == k, void)
 
-    def _check(self, labels: NDArray[Any], truth: NDArray[Any]) -> None:
-        for name, found in (("target", truth), ("prediction", labels)):
-            if found.dtype.kind not in "iu":
-                raise ValueError(f"found a {name} of {found.dtype}, expected integer labels")
-            bad = (truth != self.ignore_index) & ((found < 0) | (found >= self.num_classes))
-            if bad.any():
-                raise ValueError(
-                    f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, "
-                    f"expected 0 to {self.num_classes - 1}"
-                )
-
-    def _compare(
-        self, labels: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    def _compare(self, labels: Mask, truth: Mask, void: Mask) -> NDArray[np.int64]:
         """Both bands, either; predicted borders and those near a true one; the same for true."""
         distance = self.distance or max(1, round(0.02 * float(np.hypot(*truth.shape))))
         mine, theirs = (band(mask | void, distance) & mask & ~void for mask in (labels, truth))
         my_line, their_line = (band(mask | void, 1) & mask & ~void for mask in (labels, truth))
-        return np.array(
-            [
-                (mine & theirs).sum(),
-                (mine | theirs).sum(),
-                my_line.sum(),
-                (my_line & grown(their_line, distance)).sum(),
-                their_line.sum(),
-                (their_line & grown(my_line, distance)).sum(),
-            ]
+        counted = (
+            mine & theirs,
+            mine | theirs,
+            my_line,
+            my_line & grown(their_line, distance),
+            their_line,
+            their_line & grown(my_line, distance),
         )
+        return np.array([pixels.sum() for pixels in counted])
 
     def compute(self) -> BoundaryScores:
         """The scores of everything counted so far."""
@@ -99,17 +92,15 @@ class BoundaryCounts:
         f1 = ratio(2 * precision * recall, precision + recall)
         absent = (predicted == 0) & (true == 0)
         f1 = np.where(absent, np.nan, np.nan_to_num(f1))  # found nowhere or there nowhere: 0
-        return BoundaryScores(ratio(both, either), f1, precision, recall)
+        return BoundaryScores(ratio(both, either), f1)
 
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Boundary IoU, F1, precision and recall of each class, float64 (C,); absent classes NaN."""
+    """Boundary IoU and F1 of each class, float64 (C,); absent classes NaN."""
 
     iou: NDArray[np.float64]
     f1: NDArray[np.float64]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
 
     @property
     def miou(self) -> float:
@@ -122,19 +113,13 @@ class BoundaryScores:
         return mean_of(self.f1)
 
 
-def band(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
+def band(mask: Mask, distance: int) -> Mask:
     """The pixels of a mask (H, W) that erosion takes away; beyond the picture there is nothing."""
-    inner = cv2.erode(
-        mask.astype(np.uint8),
-        SQUARE,
-        iterations=distance,
-        borderType=cv2.BORDER_CONSTANT,
-        borderValue=0,
-    )
-    return mask & (inner == 0)
+    framed = np.pad(mask.astype(np.uint8), 1)
+    return mask & (cv2.erode(framed, SQUARE, iterations=distance)[1:-1, 1:-1] == 0)
 
 
-def grown(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
+def grown(mask: Mask, distance: int) -> Mask:
     """The pixels within `distance` steps, eight neighbours, of a mask (H, W)."""
     return cv2.dilate(mask.astype(np.uint8), SQUARE, iterations=distance) > 0
 
@@ -148,8 +133,6 @@ def border_distance(mask: NDArray[np.integer], ignore_index: int = 255) -> NDArr
     >>> border_distance(np.array([[0, 0, 0, 1]], np.uint8)).tolist()
     [[3.0, 2.0, 1.0, 1.0]]
     """
-    import cv2
-
     labels = np.asarray(mask)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -160,15 +143,12 @@ def border_distance(mask: NDArray[np.integer], ignore_index: int = 255) -> NDArr
     distance = np.full(labels.shape, np.nan, np.float32)
     for label in np.unique(labels[valid]):
         own = labels == label
-        other = valid & ~own
-        if other.any():
-            # (the exact distance to the nearest zero pixel)
-            away = cv2.distanceTransform(
-                (~other).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-            )
-            distance[own] = away[own]
-        else:
+        elsewhere = (own | ~valid).astype(np.uint8)  # 0 at other classes
+        if elsewhere.all():
             distance[own] = np.inf
+        else:  # exact distances to the nearest zero
+            away = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            distance[own] = away[own]
     return distance
 
 
@@ -190,13 +170,13 @@ def error_by_distance(
     for prediction, truth in zip(predictions, truths, strict=True):
         if prediction.shape != truth.shape:
             raise ValueError(
-                f"found a prediction of {prediction.shape} for a truth of "
-                f"{truth.shape}, expected equal sizes"
+                f"found a prediction of {prediction.shape} for a truth of {truth.shape}, expected "
+                "equal sizes"
             )
         distance = border_distance(truth, ignore_index)
-        ring = np.searchsorted(edges, distance, side="right") - 1
-        ring[np.isinf(distance)] = len(edges) - 2
-        counted = ~np.isnan(distance) & (ring >= 0) & (ring < len(edges) - 1)
+        ring = np.searchsorted(edges, distance, side="right") - 1  # NaN: behind the last
+        ring[np.isinf(distance)] = len(total) - 1
+        counted = (ring >= 0) & (ring < len(total))
         total += np.bincount(ring[counted], minlength=len(total))
         wrong += np.bincount(ring[counted & (prediction != truth)], minlength=len(total))
-    return np.divide(wrong, total, out=np.full(len(total), np.nan), where=total > 0)
+    return ratio(wrong, total)

@@ -35,18 +35,17 @@ class CalibrationCounts:
         """
         if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError(
-                f"found logits {tuple(logits.shape)} and target "
-                f"{tuple(target.shape)}, expected (N, C, H, W) and (N, H, W)"
+                f"found logits {tuple(logits.shape)} and target {tuple(target.shape)}, expected "
+                "(N, C, H, W) and (N, H, W)"
             )
         valid = target != self.ignore_index
         confidence, labels = (part[valid] for part in logits.float().softmax(1).max(1))
         right = labels == target[valid]
         # a bin holds its upper end: (0, 1/15], (1/15, 2/15], …
         place = (confidence.double() * self.bins).ceil().long().sub(1).clamp(0, self.bins - 1)
-        count = lambda weight: torch.bincount(place, weight, self.bins).cpu().numpy()  # noqa: E731
         self.pixels += torch.bincount(place, minlength=self.bins).cpu().numpy()
-        self.right += count(right.double()).astype(np.int64)
-        self.confidence += count(confidence.double())
+        self.right += torch.bincount(place[right], minlength=self.bins).cpu().numpy()
+        self.confidence += torch.bincount(place, confidence.double(), self.bins).cpu().numpy()
 
     def compute(self) -> Calibration:
         """The reliability curve of everything counted so far."""
@@ -62,11 +61,6 @@ class Calibration:
     pixels: NDArray[np.int64]
     accuracy: NDArray[np.float64]
     confidence: NDArray[np.float64]
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """The ends of the bins, (bins + 1,)."""
-        return np.linspace(0, 1, len(self.pixels) + 1)
 
     @property
     def ece(self) -> float:

@@ -17,12 +17,10 @@ class ConfusionMatrix:
     """Counts, over any number of batches, how many pixels of class i were predicted as class j.
 
     Pixels labelled `ignore_index` in the truth are dropped, whichever label was predicted there.
-    `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Counts stay
-    exact; matrices of other batches, loaders or processes are added with `+`.
-
-    With `per_image=True` the matrix of every image is kept as well, in `images`, a list of int64
-    (num_classes, num_classes) in the order of the updates: per-image means and intervals
-    (`Scores.interval`) need them.
+    `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Matrices of other
+    batches, loaders or processes are added with `+`. With `per_image=True` the matrix of every
+    image is kept as well, in the list `images`, in the order of the updates: `Scores.interval`
+    needs them.
 
     >>> cm = ConfusionMatrix(num_classes=2)
     >>> cm.update(torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 0, 1, 255]]))
@@ -43,26 +41,18 @@ class ConfusionMatrix:
 
         `prediction` is labels of any integer type, shaped as `target`, or float logits (or
         probabilities) with a class axis: (N, C, H, W) for a target (N, H, W), or (C, H, W)
-        for (H, W). Raises ValueError for other shapes, float labels, labels out of range in
-        the target's or prediction's valid pixels, tensors on two devices.
+        for (H, W). Raises ValueError for other shapes, float labels, and labels out of range in
+        the target's or prediction's valid pixels.
         """
         prediction, target = torch.as_tensor(prediction), torch.as_tensor(target)
-        if prediction.device != target.device:
-            raise ValueError(
-                f"found the prediction on {prediction.device} and the target on "
-                f"{target.device}; move both to one device"
-            )
         labels = self._labels(prediction.detach(), target.shape)
         target = self._void_as_byte(target)
         _check_byte_range(target, "target")
         joint = torch.add(labels, target.long(), alpha=SIDE)
-        if not self.per_image:
-            added = self._count(joint)
-        else:
-            images = [self._count(image) for image in (joint if joint.ndim > 2 else joint[None])]
-            self.images += [image.cpu() for image in images]
-            added = torch.stack(images).sum(0) if images else torch.zeros_like(self.matrix)
-        self.matrix = self.matrix.to(added.device) + added
+        counts = [self._count(j) for j in (joint if self.per_image and joint.ndim > 2 else [joint])]
+        self.matrix = sum(counts, start=self.matrix.to(joint.device))
+        if self.per_image:
+            self.images += [count.cpu() for count in counts]
 
     def _count(self, joint: Tensor) -> Tensor:
         """The matrix of joint labels truth·256 + prediction."""
@@ -71,18 +61,17 @@ class ConfusionMatrix:
         inside = counts[: self.num_classes, : self.num_classes]
         if int(inside.sum()) != int(counts.sum()):
             self._explain(counts)
-        return inside
+        return inside.clone()  # or a list of images would keep all 256×256 cells of each
 
     def _labels(self, prediction: Tensor, shape: torch.Size) -> Tensor:
         """The prediction as int64 labels of the target's `shape`."""
         if prediction.is_floating_point():
             axis = prediction.ndim - 3
             if prediction.ndim != len(shape) + 1 or axis < 0:
-                hint = "; labels must be integers" if prediction.shape == shape else ""
                 raise ValueError(
                     f"found a float prediction {tuple(prediction.shape)} for a target "
                     f"{tuple(shape)}, expected logits with a class axis, (N, C, H, W) for "
-                    f"(N, H, W){hint}"
+                    "(N, H, W); labels must be integers"
                 )
             if prediction.shape[axis] != self.num_classes:
                 raise ValueError(
@@ -111,8 +100,7 @@ class ConfusionMatrix:
 
     def _explain(self, counts: Tensor) -> None:
         """Raise, naming the label that is no class and how often it occurs."""
-        which = "target"
-        per_label = counts.sum(dim=1)
+        which, per_label = "target", counts.sum(dim=1)
         if not per_label[self.num_classes :].any():
             which, per_label = "prediction", counts.sum(dim=0)
         label = int(per_label[self.num_classes :].nonzero()[0]) + self.num_classes

@@ -106,6 +106,22 @@ class Scores:
             )
         return [Scores(matrix, self.classes) for matrix in self.images]
 
+    def by_group(self, groups: Sequence[Any]) -> dict[Any, Scores]:
+        """The scores of each group of images (drive, patient), in the order they first occur.
+
+        `groups` has the group of each image, in the order of the updates (`dataset.groups`).
+        Raises ValueError if the images were not kept apart, or are of another number.
+        """
+        each = self.per_image()
+        if len(groups) != len(each):
+            raise ValueError(
+                f"found {len(groups)} groups for {len(each)} images; pass one group an image"
+            )
+        sums = {name: np.zeros_like(self.matrix) for name in groups}
+        for name, scores in zip(groups, each, strict=True):
+            sums[name] += scores.matrix
+        return {name: Scores(matrix, self.classes) for name, matrix in sums.items()}
+
     def interval(
         self,
         score: str = "miou",
@@ -118,33 +134,25 @@ class Scores:
         Groups are drawn with replacement, as many as there are, their matrices added up and
         scored; the interval holds the middle 95 % of the draws (Efron & Tibshirani, 1993,
         percentile method). Without `groups` every image is one, which takes neighbouring
-        frames for independent and makes the interval too narrow. So do few groups: with ten or
-        so it holds the truth somewhat less often than 95 %, with two in half of the cases.
+        frames for independent and makes the interval too narrow. So do few groups: of intervals
+        from ten or so somewhat less than 95 % hold the truth, of those from two half.
 
         Args:
             score: the name of a score that is one number: "miou", "pixel_accuracy", …
             groups: the group of each image, in the order of the updates (`dataset.groups`).
 
-        Raises ValueError without images, for groups of another number, and for fewer than two
-        groups, of which nothing can be said.
+        Raises ValueError without images, for groups of another number, and for fewer than two.
         """
-        images = np.stack([scores.matrix for scores in self.per_image()])
-        names = list(range(len(images))) if groups is None else list(groups)
-        if len(names) != len(images):
-            raise ValueError(
-                f"found {len(names)} groups for {len(images)} images; pass one group an image"
-            )
-        order = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        if len(order) < 2:
+        images = self.per_image()
+        parts = self.by_group(range(len(images)) if groups is None else groups).values()
+        n = len(parts)
+        if n < 2:
             raise ValueError("found one group only; an interval needs two or more")
-        sums = np.zeros((len(order), *self.matrix.shape), np.int64)
-        np.add.at(sums, [order[name] for name in names], images)
-        rng = np.random.default_rng(seed)
-        times = rng.multinomial(len(order), [1 / len(order)] * len(order), size=draws)
-        drawn = np.tensordot(times, sums, axes=1)  # (draws, C, C)
-        values = [getattr(Scores(matrix), score) for matrix in drawn]
+        times = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)
+        drawn = np.tensordot(times, np.stack([part.matrix for part in parts]), axes=1)
+        values = [getattr(Scores(matrix), score) for matrix in drawn]  # (draws,)
         low, high = np.nanpercentile(values, [2.5, 97.5])
-        return Interval(float(getattr(self, score)), float(low), float(high), len(order))
+        return Interval(float(getattr(self, score)), float(low), float(high), n)
 
     def table(self) -> str:
         """A text table: a line per class, then the means.
@@ -158,18 +166,14 @@ class Scores:
         """
         names = self.classes or tuple(str(i) for i in range(len(self.matrix)))
         columns = (self.iou, self.dice, self.precision, self.recall)
-        wide = max(len("class"), *(len(name) for name in names)) + 2
-        total = int(self.matrix.sum())
-        digits = max(len("pixels"), len(str(total))) + 1
-
-        def line(name: str, values: list[float], pixels: int) -> str:
-            cells = " ".join(_cell(v, w) for v, w in zip(values, (6, 6, 10, 7), strict=True))
-            return f"{name:<{wide}}{cells} {pixels:>{digits}}"
-
+        rows = [(name, [c[i] for c in columns], self.support[i]) for i, name in enumerate(names)]
+        rows.append(("mean", [mean_of(c) for c in columns], self.matrix.sum()))
+        wide = max(len(name) for name in ("class", *names)) + 2
+        digits = max(len("pixels"), len(str(self.matrix.sum()))) + 1
         lines = [f"{'class':<{wide}} IoU    Dice   precision  recall {'pixels':>{digits}}"]
-        for i, name in enumerate(names):
-            lines.append(line(name, [float(c[i]) for c in columns], int(self.support[i])))
-        lines.append(line("mean", [mean_of(c) for c in columns], total))
+        for name, (iou, dice, precision, recall), pixels in rows:
+            cells = f"{iou:6.3f} {dice:6.3f} {precision:10.3f} {recall:7.3f}".replace("nan", "  –")
+            lines.append(f"{name:<{wide}}{cells} {pixels:>{digits}}")
         lines.append(
             f"pixel accuracy {self.pixel_accuracy:.3f} · "
             f"frequency-weighted IoU {self.frequency_weighted_iou:.3f}"
@@ -189,17 +193,15 @@ class Scores:
 
 
 def ratio(part: Any, whole: Any) -> Any:
+    """part / whole in float64, NaN where the whole is 0."""
     part, whole = np.broadcast_arrays(np.float64(part), np.float64(whole))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
 def mean_of(values: np.ndarray) -> float:
+    """The mean of what is not NaN; NaN if nothing is."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")
-
-
-def _cell(value: float, width: int) -> str:
-    return f"{'–':>{width}}" if np.isnan(value) else f"{value:>{width}.3f}"
 
 
 def _plain(value: float) -> float | None:

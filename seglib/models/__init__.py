@@ -19,25 +19,7 @@ from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
 from seglib.util.suggest import did_you_mean
 
-__all__ = [
-    "LRASPP",
-    "DeepLabV3",
-    "DeepLabV3Plus",
-    "FCN8s",
-    "FCN16s",
-    "FCN32s",
-    "SMPModel",
-    "SegNet",
-    "TorchvisionModel",
-    "UNet",
-    "available_models",
-    "create_model",
-    "freeze",
-    "is_model",
-    "model_options",
-    "parameter_groups",
-    "unfreeze",
-]
+__all__ = ["UNet", "available_models", "create_model", "freeze", "parameter_groups", "unfreeze"]
 
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
@@ -76,11 +58,10 @@ def create_model(
     Args:
         pretrained: False: random weights, and no network access, ever.
             "backbone": ImageNet's weights in the backbone, a new head.
-            "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC, with a new
-            last layer if `num_classes` is another number.
-            "streets": the checkpoint that the course carries, with the options that it was
-            trained with, and with a new last layer if `num_classes` differs. No weight depends on
-            output_stride and atrous_rates, so these two may be others.
+            "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
+            "streets": the checkpoint that the course carries, with its own options; of these only
+            output_stride and atrous_rates, on which no weight depends, may be others.
+            With another `num_classes`, "coco" and "streets" get a new last layer.
 
     Raises ValueError for an unknown name, option or combination; OSError (FileNotFoundError for
     "streets") if the weights are neither here nor can be fetched, naming the file and its place.
@@ -99,27 +80,13 @@ def create_model(
         kinds = ", ".join(f'"{kind}"' for kind in KINDS)
         raise ValueError(f"found pretrained={pretrained!r}, expected False, {kinds}")
     if pretrained == "streets":
-        return _carried(name, num_classes, options)
+        content = load_streets(name, options)
+        model = _builder(name)(num_classes, **content["options"])
+        fill(model, content["state"], replaced_classes=content["num_classes"])
+        return model
     model = _builder(name)(num_classes, **options)
-    if isinstance(pretrained, str):
-        load_pretrained(model, pretrained)
-    return model
-
-
-def _carried(name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    content = load_streets(name)
-    for option, value in options.items():
-        trained = content["options"].get(option)
-        fits = option == "output_stride" or (
-            option == "atrous_rates" and len(value) == len(trained)
-        )
-        if value != trained and not fits:
-            raise ValueError(
-                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
-                f"with {trained!r}; leave {option} out"
-            )
-    model = _builder(name)(num_classes, **{**content["options"], **options})
-    fill(model, content["state"], replaced_classes=content["num_classes"])
+    if pretrained:
+        load_pretrained(model, str(pretrained))
     return model
 
 

@@ -31,12 +31,10 @@ class Backbone(nn.ModuleDict):
     (N, channels[i], H/4, W/4), then at 1/8, 1/16 and 1/32, none smaller than 1/`output_stride`
     (8, 16 or 32). Odd sizes are rounded up at every halving.
 
-    BatchNorm's running statistics follow with PyTorch's momentum of 0.1 in all of them:
-    torchvision's MobileNets have 0.01, with which a run of seventy steps is evaluated with
-    statistics that are still half those of before.
-
-    `norm="group"` puts GroupNorm in the place of BatchNorm. The weights are random: see
-    `seglib.models.create_model(pretrained="backbone")` for ImageNet's.
+    BatchNorm's momentum is PyTorch's 0.1 in all of them: with the 0.01 of torchvision's MobileNets
+    a run of seventy steps would be evaluated with statistics that are still half those of before.
+    `norm="group"` has GroupNorm in its place. The weights are random (ImageNet's come with
+    `create_model(pretrained="backbone")`).
     """
 
     def __init__(self, name: str, output_stride: int = 32, norm: str = "batch") -> None:
@@ -70,8 +68,7 @@ class Backbone(nn.ModuleDict):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         self._check(images)
-        features = []
-        x = images  # (N, 3, H, W)
+        features, x = [], images  # (N, 3, H, W)
         for key, layer in self.items():
             x = layer(x)
             if key in self.taps:
@@ -94,10 +91,8 @@ def dilate(layer: nn.Module, rate: int) -> int:
     """Take the stride out of `layer`, in place, if it has one, and dilate its convolutions.
 
     `rate` is the dilation so far. The convolution that loses its stride keeps this rate, and all
-    behind it get twice of it. Returns the rate for the layers that follow.
-
-    (torchvision's constructor does the same for a ResNet of bottlenecks, refuses it for
-    ResNet-18 and 34, and dilates a MobileNet's strided convolution as well.)
+    behind it get twice of it. Returns the rate for the layers that follow. (torchvision does the
+    same for ResNet-50 and 101 only, and dilates a MobileNet's strided convolution as well.)
     """
     doubled = 2 * rate
     for conv in (module for module in layer.modules() if isinstance(module, nn.Conv2d)):

@@ -1,11 +1,18 @@
-"""What the models of the family share: convolutions, norms, ASPP."""
+"""What several models share: normalisation, convolutions, enlarging."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def options_from(arguments: dict[str, Any]) -> dict[str, Any]:
+    """A constructor's `locals()` as options: what `create_model` needs to build the net again."""
+    others = ("self", "num_classes", "__class__")
+    return {name: value for name, value in arguments.items() if name not in others}
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:
@@ -17,22 +24,6 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     raise ValueError(f'found norm={kind!r}, expected "batch", "group" or "none"')
-
-
-class PooledBatchNorm(nn.BatchNorm2d):
-    """BatchNorm for (N, C, 1, 1): with one image in training it uses its running statistics.
-
-    PyTorch raises an error there ("Expected more than 1 value per channel when training"). The
-    running statistics stay as they are in such a step; with two images or more, and in
-    evaluation, this is `BatchNorm2d`, whose parameters have the same names.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training or input.numel() > input.shape[1]:
-            return super().forward(input)
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
 
 
 def to_group_norm(module: nn.Module) -> nn.Module:
@@ -52,21 +43,19 @@ def to_group_norm(module: nn.Module) -> nn.Module:
 
 
 def conv_norm(
-    in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1, norm: str = "batch"
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 1,
+    dilation: int = 1,
+    norm: str = "batch",
+    groups: int = 1,
 ) -> nn.Sequential:
     """Convolution that keeps the size, normalisation, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel,
-            padding=dilation * (kernel // 2),
-            dilation=dilation,
-            bias=False,
-        ),
-        make_norm(norm, out_channels),
-        nn.ReLU(),
+    stride, padding = 1, dilation * (kernel // 2)
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False
     )
+    return nn.Sequential(conv, make_norm(norm, out_channels), nn.ReLU())
 
 
 def separable(
@@ -77,41 +66,20 @@ def separable(
     9·in + in·out weights in place of 9·in·out. As in DeepLabv3+, each step is followed by
     normalisation and ReLU.
     """
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels,
-            in_channels,
-            3,
-            padding=dilation,
-            dilation=dilation,
-            groups=in_channels,
-            bias=False,
-        ),
-        make_norm(norm, in_channels),
-        nn.ReLU(),
-        *conv_norm(in_channels, out_channels, norm=norm),
-    )
+    within = conv_norm(in_channels, in_channels, 3, dilation, norm, groups=in_channels)
+    return nn.Sequential(*within, *conv_norm(in_channels, out_channels, norm=norm))
 
 
-def fcn_head(in_channels: int, num_classes: int, norm: str = "batch") -> nn.Sequential:
-    """torchvision's FCN head: 3×3 convolution to a quarter of the channels, then the classes."""
-    inner = in_channels // 4
-    return nn.Sequential(
-        *conv_norm(in_channels, inner, 3, norm=norm),
-        nn.Dropout(0.1),
-        nn.Conv2d(inner, num_classes, 1),
-    )
+def check_size(images: Tensor, depth: int) -> None:
+    """ValueError for images that are too small to be halved `depth` times."""
+    height, width = images.shape[-2:]
+    if min(height, width) < 2**depth:
+        raise ValueError(
+            f"found images of {height}×{width} pixels, but a network of depth {depth} needs "
+            f"{2**depth} at least; use larger images or a smaller depth"
+        )
 
 
 def resize_to(x: Tensor, like: Tensor) -> Tensor:
     """`x` enlarged bilinearly to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def auxiliary(head: nn.Module | None, features: Tensor, images: Tensor, name: str) -> Tensor:
-    """The auxiliary logits at the images' size; ValueError if the model has no such head."""
-    if head is None:
-        raise ValueError(
-            f"return_aux=True, but this {name} has no auxiliary head; build it with aux=True"
-        )
-    return resize_to(head(features), images)

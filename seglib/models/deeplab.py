@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
-from seglib.models.blocks import (
-    PooledBatchNorm,
-    auxiliary,
-    conv_norm,
-    fcn_head,
-    make_norm,
-    resize_to,
-    separable,
-)
+from seglib.models.blocks import conv_norm, make_norm, options_from, resize_to, separable
 
 
 def valid_taps(height: int, width: int, rate: int) -> float:
@@ -36,20 +30,35 @@ def valid_taps(height: int, width: int, rate: int) -> float:
 
 def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
     """Warn, naming them, of branches whose 3×3 convolution has fewer than two valid taps."""
-    taps = {rate: valid_taps(height, width, rate) for rate in rates}
-    few = {rate: count for rate, count in taps.items() if count < 2}
+    few = [rate for rate in rates if valid_taps(height, width, rate) < 2]
     if not few:
         return
     fine = [rate for rate in range(1, max(few)) if valid_taps(height, width, rate) >= 2]
     remedy = f"choose atrous_rates up to {fine[-1]}, " if fine else ""
-    one = len(few) == 1
+    branches, have = ("branch", "has") if len(few) == 1 else ("branches", "have")
+    taps = ", ".join(f"{valid_taps(height, width, rate):.1f}" for rate in few)
     warnings.warn(
-        f"on a feature map of {height}×{width} the ASPP {'branch' if one else 'branches'} of rate "
-        f"{', '.join(map(str, few))} {'has' if one else 'have'} "
-        f"{', '.join(f'{count:.1f}' for count in few.values())} of 9 taps inside on average, so "
-        f"hardly more than a 1×1 convolution; {remedy}larger images or a smaller output_stride",
+        f"on a feature map of {height}×{width} the ASPP {branches} of rate "
+        f"{', '.join(map(str, few))} {have} {taps} of 9 taps inside on average, so hardly more "
+        f"than a 1×1 convolution; {remedy}larger images or a smaller output_stride",
         stacklevel=2,
     )
+
+
+class PooledBatchNorm(nn.BatchNorm2d):
+    """BatchNorm for (N, C, 1, 1): with one image in training it uses its running statistics.
+
+    PyTorch raises an error there ("Expected more than 1 value per channel when training"). The
+    running statistics stay as they are in such a step; with two images or more, and in
+    evaluation, this is `BatchNorm2d`, whose parameters have the same names.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or input.numel() > input.shape[1]:
+            return super().forward(input)
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class Pooled(nn.Sequential):
@@ -91,14 +100,13 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         self.rates = check_rates(rates)
-        branches: list[nn.Module] = [conv_norm(in_channels, channels, norm=norm)]
+        self.convs = nn.ModuleList([conv_norm(in_channels, channels, norm=norm)])
         for rate in self.rates:
-            branches.append(
-                separable(in_channels, channels, rate, norm)
-                if separable_convs
-                else conv_norm(in_channels, channels, 3, rate, norm)
-            )
-        self.convs = nn.ModuleList([*branches, Pooled(in_channels, channels, norm)])
+            if separable_convs:
+                self.convs.append(separable(in_channels, channels, rate, norm))
+            else:
+                self.convs.append(conv_norm(in_channels, channels, 3, rate, norm))
+        self.convs.append(Pooled(in_channels, channels, norm))
         width = len(self.convs) * channels
         self.project = nn.Sequential(*conv_norm(width, channels, norm=norm), nn.Dropout(dropout))
 
@@ -118,12 +126,31 @@ def check_rates(rates: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
+def fcn_head(in_channels: int, num_classes: int, norm: str) -> nn.Sequential:
+    """torchvision's FCN head: 3×3 convolution to a quarter of the channels, then the classes."""
+    inner = in_channels // 4
+    block = conv_norm(in_channels, inner, 3, norm=norm)
+    return nn.Sequential(*block, nn.Dropout(0.1), nn.Conv2d(inner, num_classes, 1))
+
+
+def outputs(
+    model: Any, logits: Tensor, middle: Tensor | None, images: Tensor, return_aux: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The logits at the images' size, and if asked for those of the auxiliary head on `middle`."""
+    logits = resize_to(logits, images)  # (N, num_classes, H, W)
+    if not return_aux:
+        return logits
+    if model.aux_classifier is None:
+        raise ValueError(f"this {model.name} has no auxiliary head; build it with aux=True")
+    return logits, resize_to(model.aux_classifier(middle), images)
+
+
 class DeepLabV3(nn.Module):
     """Chen et al., 2017 (arXiv:1706.05587): a dilated backbone, ASPP, enlarged in one step.
 
     The paper's rates are (6, 12, 18) at output stride 16 and twice of them at 8, for images of
-    513×513; small images need small ones (see `valid_taps`). Takes images
-    (N, 3, H, W) of any size, returns logits (N, num_classes, H, W); built with `aux=True`,
+    513×513; small images need small ones (see `valid_taps`). Takes images (N, 3, H, W) of any
+    size, returns logits (N, num_classes, H, W); built with `aux=True`,
     `model(images, return_aux=True)` also gives those of a small head on the stage before (for a
     loop of your own: `fit` trains the logits alone).
 
@@ -143,31 +170,20 @@ class DeepLabV3(nn.Module):
         aux: bool = False,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.options = {
-            "backbone": backbone,
-            "output_stride": output_stride,
-            "atrous_rates": check_rates(atrous_rates),
-            "channels": channels,
-            "norm": norm,
-            "aux": aux,
-        }
+        atrous_rates = check_rates(atrous_rates)
+        self.num_classes, self.options = num_classes, options_from(locals())
         self.backbone = Backbone(backbone, output_stride, norm)
+        *_, middle, high = self.backbone.channels
         self.classifier = nn.Sequential(
-            ASPP(self.backbone.channels[-1], atrous_rates, channels, norm),
+            ASPP(high, atrous_rates, channels, norm),
             *conv_norm(channels, channels, 3, norm=norm),
             nn.Conv2d(channels, num_classes, 1),
         )
-        width = self.backbone.channels[2]
-        self.aux_classifier = fcn_head(width, num_classes, norm) if aux else None
+        self.aux_classifier = fcn_head(middle, num_classes, norm) if aux else None
 
     def forward(self, images: Tensor, return_aux: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        features = self.backbone(images)  # at 1/4, 1/8, …, 1/output_stride
-        logits = self.classifier(features[-1])  # (N, num_classes, h, w)
-        logits = resize_to(logits, images)  # (N, num_classes, H, W)
-        if not return_aux:
-            return logits
-        return logits, auxiliary(self.aux_classifier, features[2], images, self.name)
+        *_, middle, high = self.backbone(images)  # at 1/4, 1/8, …, 1/output_stride
+        return outputs(self, self.classifier(high), middle, images, return_aux)
 
 
 class DeepLabV3Plus(nn.Module):
@@ -193,16 +209,8 @@ class DeepLabV3Plus(nn.Module):
         aux: bool = False,
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.options = {
-            "backbone": backbone,
-            "output_stride": output_stride,
-            "atrous_rates": check_rates(atrous_rates),
-            "channels": channels,
-            "low_channels": low_channels,
-            "norm": norm,
-            "aux": aux,
-        }
+        atrous_rates = check_rates(atrous_rates)
+        self.num_classes, self.options = num_classes, options_from(locals())
         self.backbone = Backbone(backbone, output_stride, norm)
         low, _, middle, high = self.backbone.channels
         self.aspp = ASPP(high, atrous_rates, channels, norm, separable_convs=True, dropout=0.1)
@@ -218,8 +226,4 @@ class DeepLabV3Plus(nn.Module):
         low, _, middle, high = self.backbone(images)
         x = resize_to(self.aspp(high), low)  # (N, channels, H/4, W/4)
         x = torch.cat([x, self.low(low)], dim=1)  # (N, channels + low_channels, H/4, W/4)
-        logits = self.decoder(x)  # (N, num_classes, H/4, W/4)
-        logits = resize_to(logits, images)  # (N, num_classes, H, W)
-        if not return_aux:
-            return logits
-        return logits, auxiliary(self.aux_classifier, middle, images, self.name)
+        return outputs(self, self.decoder(x), middle, images, return_aux)

@@ -7,8 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.models.blocks import PooledBatchNorm, auxiliary, resize_to
-from seglib.models.deeplab import warn_of_few_taps
+from seglib.models.deeplab import PooledBatchNorm, outputs, warn_of_few_taps
 from seglib.util.suggest import did_you_mean
 
 ARCHITECTURES = (
@@ -32,21 +31,17 @@ class TorchvisionModel(nn.Module):
 
     def __init__(self, architecture: str, num_classes: int, aux: bool = False) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            hint = did_you_mean(architecture, ARCHITECTURES)
-            raise ValueError(f"torchvision has no segmentation network {architecture!r}{hint}")
         head, _, backbone = architecture.partition("_")
         if head == "lraspp" and aux:
             raise ValueError(f"{architecture} has no auxiliary head; leave aux out")
         from torchvision.models import get_model
 
-        # (weights=None alone would still download the backbone's)
-        options = {} if head == "lraspp" else {"aux_loss": aux}
-        network = get_model(
-            architecture, weights=None, weights_backbone=None, num_classes=num_classes, **options
-        )
-        self.name = f"torchvision:{architecture}"
-        self.num_classes = num_classes
+        # weights=None alone would still download the backbone's
+        options: dict[str, Any] = {"weights": None, "weights_backbone": None}
+        if head != "lraspp":
+            options["aux_loss"] = aux
+        network = get_model(architecture, num_classes=num_classes, **options)
+        self.name, self.num_classes = f"torchvision:{architecture}", num_classes
         self.options = {"aux": aux}
         self.backbone: nn.Module = network.backbone
         self.backbone.name = backbone
@@ -66,13 +61,7 @@ class TorchvisionModel(nn.Module):
             x = features["out"]  # (N, C, h, w)
             warn_of_few_taps(x.shape[-2], x.shape[-1], self.rates)
             logits = self.classifier(x)  # (N, num_classes, h, w)
-        logits = resize_to(logits, images)  # (N, num_classes, H, W)
-        if not return_aux:
-            return logits
-        return logits, auxiliary(self.aux_classifier, features.get("aux"), images, self.name)
-
-
-PATTERN = "smp:DECODER/ENCODER, as smp:unet/resnet34"
+        return outputs(self, logits, features.get("aux"), images, return_aux)
 
 
 class SMPModel(nn.Module):
@@ -86,17 +75,18 @@ class SMPModel(nn.Module):
         super().__init__()
         decoder, _, encoder = which.partition("/")
         if not decoder or not encoder:
-            raise ValueError(f"found {'smp:' + which!r}, expected {PATTERN}")
+            raise ValueError(
+                f"found {'smp:' + which!r}, expected smp:DECODER/ENCODER, as smp:unet/resnet34"
+            )
         smp = _smp()
-        decoders = list(smp.MODEL_ARCHITECTURES_MAPPING)
+        decoders = smp.MODEL_ARCHITECTURES_MAPPING
         if decoder not in decoders:
             raise ValueError(f"smp has no decoder {decoder!r}{did_you_mean(decoder, decoders)}")
         encoders = smp.encoders.get_encoder_names()
         if encoder not in encoders and not encoder.startswith("tu-"):
             hint = did_you_mean(encoder, encoders).split(" (known")[0]
             raise ValueError(f"smp has no encoder {encoder!r}{hint} (it knows {len(encoders)})")
-        self.name = f"smp:{which}"
-        self.num_classes = num_classes
+        self.name, self.num_classes = f"smp:{which}", num_classes
         self.options: dict[str, Any] = {}
         self.encoder_name = encoder
         self.network = smp.create_model(
@@ -115,21 +105,18 @@ class SMPModel(nn.Module):
 
     def load_backbone(self) -> None:
         """Fetch the encoder's ImageNet weights (safetensors, from the Hugging Face hub)."""
-        smp = _smp()
-        weights: Any = True if self.encoder_name.startswith("tu-") else "imagenet"
+        smp, name = _smp(), self.encoder_name
+        weights: Any = True if name.startswith("tu-") else "imagenet"
         try:
-            encoder = smp.encoders.get_encoder(
-                self.encoder_name, depth=self.backbone._depth, weights=weights
-            )
+            encoder = smp.encoders.get_encoder(name, depth=self.backbone._depth, weights=weights)
         except KeyError:
-            raise ValueError(f"smp has no ImageNet weights for {self.encoder_name}") from None
+            raise ValueError(f"smp has no ImageNet weights for {name}") from None
         except Exception as error:  # of huggingface_hub, and of the library it fetches with
-            known = smp.encoders.encoders.get(self.encoder_name, {}).get("pretrained_settings", {})
-            repository = known.get("imagenet", {}).get("repo_id", f"timm/{self.encoder_name[3:]}")
+            known = smp.encoders.encoders.get(name, {}).get("pretrained_settings", {})
+            repository = known.get("imagenet", {}).get("repo_id", f"timm/{name[3:]}")
             raise OSError(
-                f"the weights of {self.encoder_name} could not be fetched ({type(error).__name__}"
-                f"): smp reads model.safetensors of {repository} from the Hugging Face cache; "
-                f"where there is a network run `hf download {repository}`, copy the cache "
+                f"the weights of {name} could not be fetched ({type(error).__name__}); run `hf "
+                f"download {repository}` where there is a network and copy its cache "
                 "(~/.cache/huggingface/hub, or $HF_HOME), or leave pretrained out"
             ) from error
         self.backbone.load_state_dict(encoder.state_dict())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
-from seglib.models.blocks import resize_to
+from seglib.models.blocks import options_from, resize_to
 
 
 class FCN32s(nn.Module):
@@ -22,19 +22,17 @@ class FCN32s(nn.Module):
 
     def __init__(self, num_classes: int, backbone: str = "resnet50", norm: str = "batch") -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.options = {"backbone": backbone, "norm": norm}
+        self.num_classes, self.options = num_classes, options_from(locals())
         self.backbone = Backbone(backbone, output_stride=32, norm=norm)
         deepest_first = self.backbone.channels[::-1][: self.skips + 1]
         self.scores = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in deepest_first)
-        for score in list(self.scores)[1:]:
-            for parameter in score.parameters():
-                nn.init.zeros_(parameter)
+        for parameter in self.scores[1:].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.backbone(images)[::-1]  # at 1/32, 1/16, 1/8, 1/4
         x = self.scores[0](features[0])  # (N, num_classes, H/32, W/32)
-        for score, skip in zip(list(self.scores)[1:], features[1:], strict=False):
+        for score, skip in zip(self.scores[1:], features[1:], strict=False):
             x = resize_to(x, skip) + score(skip)  # (N, num_classes, H/16, …), then H/8
         return resize_to(x, images)  # (N, num_classes, H, W)
 

@@ -22,14 +22,23 @@ def freeze(module: nn.Module) -> None:
     """
     module.requires_grad_(False)
     for part in module.modules():
-        _hold(part)
+        part.training = False
+        vars(part)["train"] = partial(_stay, part)  # hides the method; copies and pickles well
+
+
+def _stay(part: nn.Module, mode: bool = True) -> nn.Module:
+    """`train` of a frozen module: it stays in eval mode, its children decide for themselves."""
+    part.training = False
+    for child in part.children():
+        child.train(mode)
+    return part
 
 
 def unfreeze(module: nn.Module) -> None:
     """Undo `freeze` for `module` and all inside it; the next `model.train()` reaches it again."""
     module.requires_grad_(True)
     for part in module.modules():
-        _release(part)
+        vars(part).pop("train", None)
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -42,16 +51,30 @@ def frozen(module: nn.Module) -> Iterator[None]:
     """`freeze(module)` for a block; what was frozen before it stays so behind it."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     parts = [part for part in module.modules() if not is_frozen(part)]
-    modes = [part.training for part in parts]
-    freeze(module)
+    with eval_mode(module):  # puts the modes back
+        freeze(module)
+        try:
+            yield
+        finally:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            for part in parts:
+                vars(part).pop("train", None)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put `model` into eval mode for a block, and then every module back into its own mode.
+
+    (`model.train()` afterwards would also wake layers that were frozen by `.eval()`.)
+    """
+    training = [module for module in model.modules() if module.training]
+    model.eval()
     try:
         yield
     finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        for part, mode in zip(parts, modes, strict=True):
-            _release(part)
-            part.training = mode
+        for module in training:
+            module.training = True
 
 
 def backbone_of(model: nn.Module) -> nn.Module:
@@ -74,42 +97,8 @@ def parameter_groups(
     Without `backbone_lr` the backbone learns ten times slower: it has learnt already, the head
     starts from nothing. Use: `torch.optim.AdamW(parameter_groups(model, lr=1e-3))`.
     """
-    inside = {id(parameter) for parameter in backbone_of(model).parameters()}
-    head = [p for p in model.parameters() if id(p) not in inside]
-    backbone = [p for p in model.parameters() if id(p) in inside]
-    return [
-        {"params": head, "lr": lr},
-        {"params": backbone, "lr": lr / 10 if backbone_lr is None else backbone_lr},
-    ]
-
-
-def _hold(part: nn.Module) -> None:
-    part.training = False
-    vars(part)["train"] = partial(_stay, part)  # hides the method; copies and pickles well
-
-
-def _release(part: nn.Module) -> None:
-    vars(part).pop("train", None)
-
-
-def _stay(part: nn.Module, mode: bool = True) -> nn.Module:
-    """`train` of a frozen module: it stays in eval mode, its children decide for themselves."""
-    part.training = False
-    for child in part.children():
-        child.train(mode)
-    return part
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put `model` into eval mode for a block, and then every module back into its own mode.
-
-    (`model.train()` afterwards would also wake layers that were frozen by `.eval()`.)
-    """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+    inside = set(backbone_of(model).parameters())
+    head = [p for p in model.parameters() if p not in inside]
+    backbone = [p for p in model.parameters() if p in inside]
+    slower = lr / 10 if backbone_lr is None else backbone_lr
+    return [{"params": head, "lr": lr}, {"params": backbone, "lr": slower}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
-from seglib.models.blocks import conv_norm, resize_to
+from seglib.models.blocks import conv_norm, options_from, resize_to
 
 
 class LRASPPHead(nn.Module):
@@ -46,13 +46,7 @@ class LRASPP(nn.Module):
         norm: str = "batch",
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.options = {
-            "backbone": backbone,
-            "output_stride": output_stride,
-            "channels": channels,
-            "norm": norm,
-        }
+        self.num_classes, self.options = num_classes, options_from(locals())
         self.backbone = Backbone(backbone, output_stride, norm)
         _, low, _, high = self.backbone.channels
         self.classifier = LRASPPHead(low, high, num_classes, channels, norm)

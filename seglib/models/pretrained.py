@@ -8,7 +8,6 @@ from a stranger cannot run code.
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -23,72 +22,58 @@ from seglib.util.progress import shown
 KINDS = ("backbone", "coco", "streets")
 
 
-def load_pretrained(model: nn.Module, kind: str) -> None:
-    """Fill `model` with the weights of `kind`, "backbone" or "coco".
+def load_pretrained(model: Any, kind: str) -> None:
+    """Fill `model` with torchvision's weights of `kind`.
+
+    "backbone": for ImageNet (V1, on which torchvision built its segmentation networks). "coco":
+    for COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
 
     ValueError if there are none for this model, OSError, naming the file and where to put it, if
     they cannot be fetched.
     """
-    if getattr(model, "options", {}).get("norm", "batch") != "batch":
+    if model.options.get("norm", "batch") != "batch":
         raise ValueError(
             f'pretrained={kind!r} needs norm="batch": the weights were trained with BatchNorm'
         )
-    if kind == "backbone":
-        _load_backbone(model)
-    else:
-        _load_coco(model)
-
-
-def _load_backbone(model: Any) -> None:
-    """torchvision's ImageNet weights (V1, on which its segmentation networks were built)."""
-    if hasattr(model, "load_backbone"):  # smp's fetch their own
+    if kind == "coco":
+        state = read_weights(weights_url(coco_architecture(model), "COCO_WITH_VOC_LABELS_V1"))
+        if getattr(model, "aux_classifier", None) is None:
+            state = {key: value for key, value in state.items() if not key.startswith("aux_")}
+        fill(model, state, replaced_classes=21)
+    elif hasattr(model, "load_backbone"):  # smp's fetch their own
         model.load_backbone()
-        return
-    backbone = getattr(model, "backbone", None)
-    if backbone is None:
+    elif hasattr(model, "backbone"):
+        state = read_weights(weights_url(model.backbone.name, "IMAGENET1K_V1"))
+        heads = ("fc.", "classifier.")
+        state = {k: value for k, value in state.items() if not k.startswith(heads)}
+        fill(model.backbone, {k.removeprefix("features."): value for k, value in state.items()})
+    else:
         raise ValueError(f"{model.name} has no backbone of a classifier; leave pretrained out")
-    state = read_weights(weights_url(backbone.name, "IMAGENET1K_V1"))
-    state = {
-        key.removeprefix("features."): value
-        for key, value in state.items()
-        if not key.startswith(("fc.", "classifier."))
-    }
-    fill(backbone, state)
-
-
-def _load_coco(model: Any) -> None:
-    """torchvision's weights for COCO with the 21 classes of Pascal VOC, the head included."""
-    architecture = coco_architecture(model)
-    state = read_weights(weights_url(architecture, "COCO_WITH_VOC_LABELS_V1"))
-    if getattr(model, "aux_classifier", None) is None:
-        state = {key: value for key, value in state.items() if not key.startswith("aux_")}
-    fill(model, state, replaced_classes=21)
 
 
 def coco_architecture(model: Any) -> str:
-    """The torchvision network whose COCO weights fit `model`. ValueError if there is none."""
-    if model.name.startswith("torchvision:"):
-        return model.name.removeprefix("torchvision:")
-    if model.name == "deeplabv3" and model.options["backbone"] in ("resnet50", "resnet101"):
-        if model.options["channels"] != 256 or len(model.options["atrous_rates"]) != 3:
-            raise ValueError(
-                f"found channels={model.options['channels']} and atrous_rates="
-                f"{model.options['atrous_rates']}, but COCO's weights are for 256 channels and "
-                "three rates"
-            )
-        return f"deeplabv3_{model.options['backbone']}"
-    # (own MobileNets keep the rate of the convolution that loses its stride, torchvision's do not)
+    """The torchvision network whose COCO weights fit `model`. ValueError if there is none.
+
+    (Not for our own MobileNets: the convolution that loses its stride keeps the rate of before,
+    torchvision's does not.)
+    """
+    name, options = model.name, model.options
+    if name.startswith("torchvision:"):
+        return name.removeprefix("torchvision:")
+    fits = name == "deeplabv3" and options["channels"] == 256 and len(options["atrous_rates"]) == 3
+    if fits and options["backbone"] in ("resnet50", "resnet101"):
+        return f"deeplabv3_{options['backbone']}"
     raise ValueError(
-        f"there are no COCO weights for {model.name} on {model.options.get('backbone', 'its own')}"
-        "; there are for deeplabv3 on resnet50 and resnet101 and for all models that begin with "
-        "torchvision:"
+        f"there are no COCO weights for {name} with {options}; there are for deeplabv3 on resnet50 "
+        "or resnet101 with 256 channels and three rates, and for models named torchvision:…"
     )
 
 
-def load_streets(name: str) -> dict[str, Any]:
+def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The checkpoint of the model `name` that the repository carries, as a dict.
 
-    FileNotFoundError if there is none.
+    Its "options" are those it was trained with, updated by `options`; ValueError for one that its
+    weights do not fit. FileNotFoundError if there is no checkpoint of this name.
     """
     file = f"streets_{name}.pt"
     folder = find_dataset("weights", lambda folder: (folder / file).is_file())
@@ -102,7 +87,15 @@ def load_streets(name: str) -> dict[str, Any]:
     lacking = {"model", "num_classes", "options", "state"} - content.keys()
     if lacking:
         raise ValueError(f"{folder / file} is no checkpoint: it lacks {', '.join(sorted(lacking))}")
-    return dict(content)
+    for option, value in options.items():
+        trained = content["options"].get(option)
+        as_many_rates = option == "atrous_rates" and len(value) == len(trained)
+        if value != trained and option != "output_stride" and not as_many_rates:
+            raise ValueError(
+                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
+                f"with {trained!r}; leave {option} out"
+            )
+    return {**content, "options": {**content["options"], **options}}
 
 
 def weights_url(name: str, version: str) -> str:
@@ -117,11 +110,9 @@ def read_weights(url: str) -> Mapping[str, Tensor]:
     name = url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
-        digest = re.search(r"-([0-9a-f]{8,})\.", name)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                url, str(path), digest.group(1) if digest else None, progress=shown()
+            torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=shown(), check_hash=True, weights_only=True
             )
         except (OSError, HTTPException, RuntimeError) as error:  # (the last: another content)
             raise OSError(
@@ -148,11 +139,11 @@ def read_file(path: Path) -> Mapping[str, Any]:
 
 def fill(
     module: nn.Module, state: Mapping[str, Tensor], replaced_classes: int | None = None
-) -> list[str]:
+) -> None:
     """Copy `state` into `module`; every tensor must have its counterpart, of the same shape.
 
     With `replaced_classes`, tensors with so many rows may differ in just that number: these are
-    the head's, which keeps its random weights. Returns their names.
+    the head's, which keeps its random weights.
     """
     own = module.state_dict()
     differ = [k for k in state if k in own and own[k].shape != state[k].shape]
@@ -164,4 +155,3 @@ def fill(
             f"shape, such as {wrong[0]}; is this the right file?"
         )
     module.load_state_dict({**state, **{key: own[key] for key in kept}})
-    return kept

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.models.blocks import conv_norm
+from seglib.models.blocks import check_size, conv_norm, options_from
 
 WIDTHS, CONVOLUTIONS = (1, 2, 4, 8, 8), (2, 2, 3, 3, 3)  # of VGG-16, in base_channels
 
@@ -39,13 +39,7 @@ class SegNet(nn.Module):
                 f"found in_channels={in_channels}, base_channels={base_channels}, depth={depth}; "
                 "expected channels from 1 up and a depth of 1 to 5"
             )
-        self.num_classes = num_classes
-        self.options = {
-            "in_channels": in_channels,
-            "base_channels": base_channels,
-            "depth": depth,
-            "norm": norm,
-        }
+        self.num_classes, self.options = num_classes, options_from(locals())
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         before = in_channels
         for times, count in zip(WIDTHS[:depth], CONVOLUTIONS[:depth], strict=True):
@@ -58,13 +52,7 @@ class SegNet(nn.Module):
         self.head = nn.Conv2d(base_channels, num_classes, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        smallest = 2 ** len(self.encoder)
-        if min(images.shape[-2:]) < smallest:
-            raise ValueError(
-                f"found images of {images.shape[-2]}×{images.shape[-1]} pixels, but a SegNet of "
-                f"depth {len(self.encoder)} needs {smallest} at least; use larger images or a "
-                "smaller depth"
-            )
+        check_size(images, depth=len(self.encoder))
         places, x = [], images  # (N, 3, H, W)
         for block in self.encoder:
             x = block(x)  # (N, C_i, H/2^i, W/2^i)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.models.blocks import make_norm
+from seglib.models.blocks import check_size, make_norm, options_from
 
 
 class DoubleConv(nn.Sequential):
@@ -81,14 +81,7 @@ class UNet(nn.Module):
                 f"found num_classes={num_classes}, in_channels={in_channels}, depth={depth}, "
                 f"base_channels={base_channels}; expected numbers from 1 up, base_channels even"
             )
-        self.num_classes = num_classes
-        self.options = {  # what create_model needs to build it again
-            "in_channels": in_channels,
-            "base_channels": base_channels,
-            "depth": depth,
-            "norm": norm,
-            "up": up,
-        }
+        self.num_classes, self.options = num_classes, options_from(locals())
         widths = [base_channels * 2**i for i in range(depth + 1)]
         self.encoder = nn.ModuleList(
             DoubleConv(i, o, norm) for i, o in zip([in_channels, *widths], widths, strict=False)
@@ -97,15 +90,8 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(base_channels, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        smallest = 2 ** len(self.ups)
-        if min(images.shape[-2:]) < smallest:
-            raise ValueError(
-                f"found images of {images.shape[-2]}×{images.shape[-1]} pixels, but a U-Net of "
-                f"depth {len(self.ups)} halves {len(self.ups)} times and needs {smallest} at "
-                "least; use larger images or a smaller depth"
-            )
-        features = []
-        x = images  # (N, 3, H, W)
+        check_size(images, depth=len(self.ups))
+        features, x = [], images  # (N, 3, H, W)
         for i, block in enumerate(self.encoder):
             x = block(F.max_pool2d(x, 2) if i else x)  # (N, C_i, H/2^i, W/2^i)
             features.append(x)

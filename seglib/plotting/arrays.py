@@ -10,12 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 VOID_COLOUR = (25, 23, 27)  # as in seglib.data.palettes: nearly black
 RIGHT, WRONG, VOID = 0, 1, 2  # the values of an error map
-
-Colour = Sequence[int]
+# Violet is far from every colour of the course (ΔE 57): red errors would look like pedestrians.
+ERROR_COLOURS = np.array([(238, 238, 240), (120, 0, 255), (158, 158, 162)], np.uint8)
 
 
 def colorize(
-    mask: ArrayLike, palette: ArrayLike, ignore_index: int = 255, void_colour: Colour = VOID_COLOUR
+    mask: ArrayLike,
+    palette: ArrayLike,
+    ignore_index: int = 255,
+    void_colour: Sequence[int] = VOID_COLOUR,
 ) -> NDArray[np.uint8]:
     """Paint every label in its colour: integer (H, W) -> uint8 (H, W, 3).
 
@@ -57,49 +60,9 @@ def error_map(
     return errors, float((errors == WRONG).sum() / counted) if counted else float("nan")
 
 
-def as_image(
-    image: Any, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> NDArray[np.uint8]:
-    """Turn what a data set or a transform yields into uint8 (H, W, 3).
-
-    Takes uint8 or float, (H, W, 3), (3, H, W), or grey (H, W); floats are undone with `mean` and
-    `std` where these are given and must then lie in 0…1. Raises ValueError for anything else.
-    """
-    array = to_numpy(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-        array = np.moveaxis(array, 0, 2)  # (H, W, channels)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.size == 0:
-        raise ValueError(
-            f"found an image of shape {np.shape(image)}, expected (H, W, 3), (3, H, W) or (H, W); "
-            "pass one image of a batch, as in images[0]"
-        )
-    if array.dtype != np.uint8:
-        array = _undo_normalisation(array, mean, std)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
-def _undo_normalisation(
-    array: NDArray[Any], mean: Sequence[float] | None, std: Sequence[float] | None
-) -> NDArray[np.uint8]:
-    """Bring a float image (H, W, channels) back to uint8."""
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"found an image of type {array.dtype}, expected uint8, or floats in 0…1; "
-            "convert it with image.astype('uint8')"
-        )
-    if (mean is None) != (std is None):
-        raise ValueError("found only one of mean and std, expected both or neither; pass both")
-    if mean is not None and std is not None:
-        array = array * np.asarray(std) + np.asarray(mean)
-    low, high = float(array.min()), float(array.max())
-    if not (low >= -0.02 and high <= 1.02):  # NaN fails too
-        raise ValueError(
-            f"found float image values from {low:.3g} to {high:.3g}, expected 0 to 1; pass the "
-            "mean= and std= that the transform normalised it with"
-        )
-    return np.round(array.clip(0, 1) * 255).astype(np.uint8)
+def paint_errors(errors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour an error map: (H, W) of 0, 1, 2 -> uint8 (H, W, 3)."""
+    return ERROR_COLOURS[errors]
 
 
 def as_mask(
@@ -120,9 +83,8 @@ def as_mask(
     if num_classes is not None:
         bad = labels[((labels < 0) | (labels >= num_classes)) & (labels != ignore_index)]
         if bad.size:
-            label = bad.flat[0]
             raise ValueError(
-                f"found label {label} at {(bad == label).sum()} pixels of the {name}, expected "
+                f"found label {bad[0]} at {(bad == bad[0]).sum()} pixels of the {name}, expected "
                 f"0–{num_classes - 1} ({num_classes} classes) or ignore_index {ignore_index}; "
                 "remap the label, pass a longer palette, or pass ignore_index="
             )
@@ -132,15 +94,15 @@ def as_mask(
 def as_palette(palette: ArrayLike, classes: Sequence[str] | None = None) -> NDArray[np.uint8]:
     """Check a palette (C, 3) of 0…255, and that it has one colour for each of `classes`."""
     colours = to_numpy(palette)
-    if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours):
+    whole = np.issubdtype(colours.dtype, np.integer)
+    if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours) or not whole:
         raise ValueError(
-            f"found a palette of shape {colours.shape}, expected (classes, 3); "
-            "seglib.data.palettes.default_palette(n) makes one"
+            f"found a palette of shape {colours.shape} and type {colours.dtype}, expected integers "
+            "0–255 (classes, 3); seglib.data.palettes.default_palette(n) makes one"
         )
-    if not np.issubdtype(colours.dtype, np.integer) or colours.min() < 0 or colours.max() > 255:
+    if colours.min() < 0 or colours.max() > 255:
         raise ValueError(
-            f"found palette values {colours.min():.3g} to {colours.max():.3g} of type "
-            f"{colours.dtype}, expected integers 0–255; multiply fractions by 255 and round"
+            f"found palette values {colours.min()} to {colours.max()}, expected integers 0–255"
         )
     if classes is not None and len(classes) != len(colours):
         raise ValueError(
@@ -151,10 +113,16 @@ def as_palette(palette: ArrayLike, classes: Sequence[str] | None = None) -> NDAr
 
 
 def as_pair(
-    image: Any, mask: Any, num_classes: int, ignore_index: int, **normalisation: Any
+    image: Any, mask: Any, num_classes: int, ignore_index: int
 ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Check an image and its mask, and that they cover the same pixels."""
-    photo, labels = as_image(image, **normalisation), as_mask(mask, num_classes, ignore_index)
+    """Check an image, uint8 (H, W, 3), and its mask, and that they cover the same pixels."""
+    photo = np.ascontiguousarray(to_numpy(image))
+    labels = as_mask(mask, num_classes, ignore_index)
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+        raise ValueError(
+            f"found an image of shape {photo.shape} and type {photo.dtype}, expected uint8 "
+            "(H, W, 3) RGB; show the photo as it was before it was normalised, ds.read(i)[0]"
+        )
     if photo.shape[:2] != labels.shape:
         raise ValueError(
             f"found an image of {size(photo)} and a mask of {size(labels)}, expected equal sizes; "

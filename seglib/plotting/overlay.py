@@ -17,17 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from seglib.plotting.arrays import as_mask, as_pair, as_palette, colorize
 
 _WORKING_SIDE = 640  # names are placed on a mask reduced to this many pixels
-
-
 _ALSO_NAMED = 0.04  # a class's further regions are named from this share of the image on
-
-
 _NAMES_PER_CLASS = 3
-
-
 _LEAST_AREA = 0.25  # of a region, in boxes of its name
-
-
 _LEAST_OVERLAP = 0.06  # of a name with its region, where it cannot lie inside
 
 
@@ -39,7 +31,6 @@ class Label:
     index: int
     box: tuple[int, int, int, int]  # x0, y0, x1, y1
     font_size: int  # pixels
-    inside: bool  # the whole name lies on its region
 
 
 @dataclass(frozen=True)
@@ -59,18 +50,15 @@ def overlay(
     *,
     ignore_index: int = 255,
     borders: bool = True,
-    min_area: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
 ) -> NDArray[np.uint8]:
     """Lay a mask (H, W) over its photo: uint8 (H, W, 3).
 
     The photo keeps the share `1 - alpha`. A region's rim carries its full colour, which keeps
-    poles visible (`borders=False` leaves it out). With `classes`, names are written on regions of
-    at least `min_area` pixels (`place_labels`). Raises ValueError where sizes or labels do not fit.
+    poles visible (`borders=False` leaves it out). With `classes`, names are written on regions
+    (`place_labels`). Raises ValueError where sizes or labels do not fit.
     """
     colours = as_palette(palette, classes)
-    photo, labels = as_pair(image, mask, len(colours), ignore_index, mean=mean, std=std)
+    photo, labels = as_pair(image, mask, len(colours), ignore_index)
     if not 0 <= alpha <= 1:
         raise ValueError(f"found alpha = {alpha}, expected 0 (photo only) to 1 (mask only)")
     painted = colorize(labels, colours, ignore_index)
@@ -80,8 +68,7 @@ def overlay(
         blended[rim] = painted[rim]
     if classes is None:
         return blended
-    names = place_labels(labels, classes, ignore_index=ignore_index, min_area=min_area)
-    return _write(blended, names, colours)
+    return _write(blended, place_labels(labels, classes, ignore_index=ignore_index), colours)
 
 
 def place_labels(
@@ -90,25 +77,23 @@ def place_labels(
     *,
     ignore_index: int = 255,
     font_size: float | None = None,
-    min_area: int | None = None,
 ) -> list[Label]:
     """Find a place for each class's name on a mask (H, W); names never overlap nor leave it.
 
     A name lies on the biggest region of its class, and on up to two others that cover 4 % of the
     image: inside, as far from the border as possible (the pole of inaccessibility), somewhat
-    smaller if it must; else where it covers most of its region; else nowhere. `font_size` is in
-    pixels (default: 4 % of the shorter side, at least 10); `min_area` in pixels (default: 0.2 % of
-    the image).
+    smaller if it must; else where it covers most of its region; else nowhere. Regions of less than
+    0.2 % of the image get none. `font_size` is in pixels (default: 4 % of the shorter side, at
+    least 10).
     """
     labels = as_mask(mask, len(classes), ignore_index)
     height, width = labels.shape
     smallest = 8 if font_size is None else 1  # a size that is asked for is kept
     font_size = max(10.0, 0.04 * min(height, width)) if font_size is None else font_size
-    min_area = labels.size // 500 if min_area is None else min_area
 
     scale = min(1.0, _WORKING_SIDE / max(height, width))
     small = labels[_sample(height, scale)][:, _sample(width, scale)]  # (h, w), nearest
-    regions = _large_regions(small, ignore_index, max(1.0, min_area * scale**2))
+    regions = _large_regions(small, ignore_index, max(1.0, labels.size // 500 * scale**2))
     free = np.zeros(small.shape, dtype=np.uint8)
     free[1:-1, 1:-1] = 1  # where no name stands yet; the edge stays clear
     placed: list[Label] = []
@@ -156,10 +141,8 @@ def _fit(
     left, top, right, bottom = _text_box(text, font_size)
     height, width = bottom - top, right - left  # pixels of the full mask
     up, across = shape[0] / free.shape[0], shape[1] / free.shape[1]
-    h, w = (
-        int(np.ceil(height / up + 1)) // 2 * 2 + 1,
-        int(np.ceil(width / across + 1)) // 2 * 2 + 1,
-    )
+    h = int(np.ceil(height / up + 1)) // 2 * 2 + 1  # odd, so that a box has a centre
+    w = int(np.ceil(width / across + 1)) // 2 * 2 + 1
     if h > free.shape[0] or w > free.shape[1] or region.area < _LEAST_AREA * h * w:
         return None
 
@@ -180,7 +163,7 @@ def _fit(
     free[y - h // 2 : y + h // 2 + 1, x - w // 2 : x + w // 2 + 1] = 0
     x0 = min(max(round((x + 0.5) * across - width / 2), 0), shape[1] - width)
     y0 = min(max(round((y + 0.5) * up - height / 2), 0), shape[0] - height)
-    return Label(text, region.index, (x0, y0, x0 + width, y0 + height), font_size, inside)
+    return Label(text, region.index, (x0, y0, x0 + width, y0 + height), font_size)
 
 
 def _write(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_main import TENSORBOARD, write_folder
-from toys import CLASSES
+from toys import CLASSES, write_folder
 
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
@@ -69,15 +66,9 @@ def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
     assert main(["train", str(path), *words, "--out", str(out)]) == 0, capsys.readouterr().err
     content = torch.load(out / "last.pt", weights_only=True)["training"]
     assert int(next(iter(content["optimizer"]["state"].values()))["step"]) == 2
-    assert {
-        "best.pt",
-        "last.pt",
-        "history.csv",
-        "history.png",
-        "run.json",
-        "examples",
-        *TENSORBOARD,
-    } == {found.name for found in out.iterdir()}
+    assert {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples"} == {
+        found.name for found in out.iterdir()
+    }
     said = json.loads((out / "run.json").read_text())
     assert said["settings"]["batch_size"] == 2 and said["settings"]["lr"] > 0
     assert said["machine"]["versions"]["torch"] and said["revision"]
@@ -85,31 +76,6 @@ def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
     assert [picture.name for picture in pictures] == ["004.png", "005.png"]
     assert Image.open(pictures[0]).size == (2 * 32, 24)  # truth and prediction
     assert np.asarray(Image.open(pictures[0])).std() > 0
-
-
-def test_tensorboard_gets_every_epoch_where_it_is_installed(tmp_path, monkeypatch):
-    written = []
-
-    class Writer:
-        def __init__(self, folder, filename_suffix) -> None:
-            self.folder = folder
-
-        def add_scalar(self, *scalar) -> None:
-            written.append((self.folder, *scalar))
-
-        def close(self) -> None:
-            written.append("closed")
-
-    row = {"epoch": 3, "train_loss": 0.5, "val_miou": 0.25}
-    monkeypatch.setattr(runlog.importlib.util, "find_spec", lambda name: None)
-    runlog.tensorboard(tmp_path, row)
-    assert not written
-    monkeypatch.setattr(runlog.importlib.util, "find_spec", lambda name: name)
-    stand_in = SimpleNamespace(SummaryWriter=Writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
-    runlog.tensorboard(tmp_path, row)
-    folder = str(tmp_path / "tensorboard")
-    assert written == [(folder, "train_loss", 0.5, 3), (folder, "val_miou", 0.25, 3), "closed"]
 
 
 def test_the_revision_is_known_with_and_without_a_checkout(monkeypatch):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from seglib.data.sources import Source
+from seglib.data.sources import Published
 
 # Random bytes do not compress, so that half of the archive is half of the contents.
 CONTENT = {
@@ -19,32 +19,35 @@ CONTENT = {
     for part in ("images", "test/masks")
     for name in ("a", "b")
 }
-LINES = "".join(
-    f"{path}\0{hashlib.sha256(CONTENT[path]).hexdigest()}\n" for path in sorted(CONTENT)
-)
-TOY = Source(
+LINES = [f"{path}\0{hashlib.sha256(CONTENT[path]).hexdigest()}\n" for path in sorted(CONTENT)]
+PREFIX = "toys-0123/sets/toy/"
+
+
+class Toy(Published):
+    """A data set whose home is the server of a test."""
+
+    url = "http://127.0.0.1:9/toy.zip"
+
+
+TOY = Toy(
     title="Toy",
     repository="someone/toys",
     commit="0123456789abcdef",
     folder="sets/toy",
     parts={"images": 2, "test/masks": 2},
     total_bytes=360_000,
-    digest=hashlib.sha256(LINES.encode()).hexdigest(),
+    digest=hashlib.sha256("".join(LINES).encode()).hexdigest(),
     licence="CC BY 4.0",
     attribution="Toy: by someone",
 )
-PREFIX = "toys-0123/sets/toy/"
 
 
-def archive(
-    members: dict[str, bytes] | None = None, extra: tuple[zipfile.ZipInfo, ...] = ()
-) -> bytes:
-    """The zip of a repository that holds `members` (CONTENT) in the toy's folder."""
+def archive(members: dict[str, bytes] = CONTENT, extra: tuple[zipfile.ZipInfo, ...] = ()) -> bytes:
+    """The zip of a repository that holds `members` in the toy's folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as writer:
         writer.writestr("toys-0123/README.md", "not wanted")
-        writer.writestr(PREFIX + "notes.txt", "not wanted either")
-        for path, content in (CONTENT if members is None else members).items():
+        for path, content in members.items():
             writer.writestr(PREFIX + path, content)
         for info in extra:
             writer.writestr(info, b"harm")
@@ -56,58 +59,35 @@ class Site:
     """What the server serves; change it between two requests."""
 
     body: bytes
-    etag: str | None = '"one"'
     ranges: bool = True  # answer Range with 206
-    respects_if_range: bool = True
     cut_after: int | None = None  # bytes sent before the connection is closed
-    announced: int | None = None  # Content-Length, if it is to be wrong
-    lengthless: bool = False  # no Content-Length
-    chunked: bool = False  # neither, but chunks that announce their sizes, as GitHub sends them
+    chunked: bool = False  # no Content-Length, as GitHub sends archives
     status: int = 200
-    shift: int = 0  # a wrong Content-Range
-    requests: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
+    requests: list[str | None] = field(default_factory=list)  # the ranges asked for
 
 
 @contextmanager
-def serve(site: Site) -> Iterator[Site]:
-    """Serve `site` in a thread; its `url` is set inside the block."""
+def serve(site: Site) -> Iterator[str]:
+    """Serve `site` in a thread; gives its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            site.requests.append({name.lower(): value for name, value in self.headers.items()})
-            if site.status != 200:
-                self.send_error(site.status)
-                return
-            start = self._start()
-            if start >= len(site.body):
-                self.send_error(416)
+            wanted = self.headers.get("Range")
+            site.requests.append(wanted)
+            start = int(wanted[6:-1]) if wanted and site.ranges else 0
+            if site.status != 200 or start >= len(site.body):
+                self.send_error(416 if site.status == 200 else site.status)
                 return
             body = site.body[start:]
             self.send_response(206 if start else 200)
-            if start:
-                last = len(site.body) - 1
-                span = f"bytes {start + site.shift}-{last}/{len(site.body)}"
-                self.send_header("Content-Range", span)
-            if site.etag:
-                self.send_header("ETag", site.etag)
             if site.chunked:
                 self.send_header("Transfer-Encoding", "chunked")
                 blocks = [body[i : i + 50_000] for i in range(0, len(body), 50_000)]
                 body = b"".join(b"%x\r\n%s\r\n" % (len(block), block) for block in [*blocks, b""])
-            elif not site.lengthless:
-                self.send_header("Content-Length", str(site.announced or len(body)))
+            else:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: site.cut_after])
-
-        def _start(self) -> int:
-            wanted = self.headers.get("Range")
-            expected = self.headers.get("If-Range")
-            if not wanted or not site.ranges:
-                return 0
-            if site.respects_if_range and expected not in (None, site.etag):
-                return 0
-            return int(wanted.removeprefix("bytes=").removesuffix("-"))
 
         def log_message(self, *_: object) -> None:
             """Stay silent."""
@@ -115,9 +95,8 @@ def serve(site: Site) -> Iterator[Site]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    site.url = f"http://127.0.0.1:{server.server_address[1]}/toy.zip"
     try:
-        yield site
+        yield f"http://127.0.0.1:{server.server_address[1]}/toy.zip"
     finally:
         server.shutdown()
         server.server_close()

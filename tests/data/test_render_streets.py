@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -22,30 +20,20 @@ def scenes() -> list[Scene]:
     return [render_scene(seed) for seed in SEEDS]
 
 
-def test_shapes_types_and_labels(scenes):
-    for scene in scenes:
-        assert scene.image.shape == (144, 192, 3) and scene.image.dtype == np.uint8
-        assert scene.semantic.shape == (144, 192) and scene.semantic.dtype == np.uint8
-        assert scene.instance.dtype == np.int32 and scene.depth.dtype == np.float32
-        assert set(np.unique(scene.semantic)) <= {*range(11), 255}
-
-
 @pytest.mark.parametrize("size", [(32, 47), (96, 128), (145, 191), (240, 320)])
 def test_any_size(size):
     scene = render_scene(3, *size)
     assert scene.semantic.shape == size == scene.depth.shape == scene.image.shape[:2]
+    assert (scene.image.dtype, scene.semantic.dtype) == (np.uint8, np.uint8)
+    assert (scene.instance.dtype, scene.depth.dtype) == (np.int32, np.float32)
+    assert set(np.unique(scene.semantic)) <= {*range(11), 255}
+    for before, now in zip(scene, render_scene(3, *size), strict=True):
+        np.testing.assert_array_equal(before, now)
 
 
 def test_a_larger_picture_shows_the_same_street():
     small, large = render_scene(5, 72, 96).semantic, render_scene(5, 216, 288).semantic
     assert (small == large[::3, ::3]).mean() > 0.97  # row 0 and column 0 are the same rays
-
-
-def test_the_same_seed_gives_the_same_scene(scenes):
-    again = render_scene(7)
-    for before, now in zip(scenes[7], again, strict=True):
-        np.testing.assert_array_equal(before, now)
-    assert (scenes[8].semantic != again.semantic).mean() > 0.1
 
 
 @pytest.mark.parametrize("light", ["dusk", "night", "rain"])
@@ -55,13 +43,6 @@ def test_light_changes_the_picture_and_nothing_else(light, scenes):
         for name in ("semantic", "instance", "depth"):
             np.testing.assert_array_equal(getattr(other, name), getattr(scenes[seed], name))
         assert np.abs(other.image.astype(int) - scenes[seed].image).mean() > 5
-
-
-def test_nights_are_dark_and_days_are_not(scenes):
-    nights = [render_scene(seed, light="night").image.mean() for seed in range(12)]
-    days = [scene.image.mean() for scene in scenes[:12]]
-    assert np.median(nights) < 35 and np.median(days) > 2.5 * np.median(nights)
-    assert all(day > night for day, night in zip(days, nights, strict=True))
 
 
 def test_shares_are_those_of_camvid(scenes):
@@ -155,18 +136,6 @@ def test_clutter_and_thin_change_how_much_there_is():
     assert count(pole, thin=0.0) == 0 and count(pole, thin=3.0) > 1.4 * count(pole)
 
 
-def test_noise_is_the_sensors(scenes):
-    """Where all is one colour, the pixel-to-pixel difference grows with the knob."""
-
-    def roughness(noise):
-        image = render_scene(1, noise=noise).image.astype(float)
-        return np.median(np.abs(np.diff(image[120:140, 60:120], axis=1)))
-
-    steps = [roughness(noise) for noise in (0.0, 2.0, 6.0, 12.0)]
-    assert all(low < high for low, high in pairwise(steps))
-    np.testing.assert_array_equal(render_scene(1, noise=9.0).semantic, scenes[1].semantic)
-
-
 def test_label_noise_renames_this_share_of_the_things(scenes):
     things = wrong = 0
     for seed in SEEDS:
@@ -179,15 +148,6 @@ def test_label_noise_renames_this_share_of_the_things(scenes):
             things += 1
             wrong += bool((clean.semantic[here] != noisy.semantic[here]).all())
     assert abs(wrong / things - 0.25) < 3.5 * np.sqrt(0.25 * 0.75 / things), (wrong, things)
-
-
-def test_all_labels_wrong(scenes):
-    """Parts of a scene are renamed, too; sky, road and void are not."""
-    mistaken = np.arange(256)
-    mistaken[[1, 2, 4, 5, 6, 7, 8, 9, 10]] = [5, 6, 3, 1, 2, 1, 1, 10, 9]
-    for seed in range(4):
-        noisy = render_scene(seed, label_noise=1.0).semantic
-        np.testing.assert_array_equal(noisy, mistaken[scenes[seed].semantic])
 
 
 def test_void_border_by_brute_force(scenes):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import Folder
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 
-from seglib.data import ClassStatistics, FolderDataset, class_statistics
-from seglib.data.statistics import _Counter
+from seglib.data import FolderDataset, class_statistics
+from seglib.data.statistics import count_classes
 
 MASKS = {
     "a": [[0, 0, 1, 255], [0, 0, 1, 255]],  # 6 valid
@@ -22,15 +22,10 @@ MASKS = {
 
 
 def open_masks(path: Path, masks: dict[str, list[list[int]]], classes: str) -> FolderDataset:
-    for part in ("images", "masks"):
-        (path / part).mkdir()
+    folder = Folder(path)
     for stem, mask in masks.items():
-        labels = np.array(mask, np.uint8)
-        Image.fromarray(np.zeros((*labels.shape, 3), np.uint8)).save(
-            path / "images" / f"{stem}.png"
-        )
-        Image.fromarray(labels).save(path / "masks" / f"{stem}.png")
-    return FolderDataset(path / "images", path / "masks", classes.split())
+        folder.add(stem, mask, np.zeros((*np.shape(mask), 3), np.uint8))
+    return folder.open(classes.split())
 
 
 def test_counts(tmp_path: Path) -> None:
@@ -80,21 +75,12 @@ def test_first_bad_mask_stops_the_count(tmp_path: Path) -> None:
         class_statistics(dataset)
 
 
-class Shape:
-    """As much of a data set as the counter looks at."""
-
-    classes, num_classes, ignore_index = ("a", "b", "c"), 3, 255
-
-
 labels = st.sampled_from([0, 1, 2, 255])
 
 
 @given(st.lists(arrays(np.uint8, (3, 4), elements=labels), max_size=4))
 def test_properties(masks: list[np.ndarray]) -> None:
-    counter = _Counter(Shape())  # type: ignore[arg-type]
-    for mask in masks:
-        counter.add(mask)
-    statistics: ClassStatistics = counter.result()
+    statistics = count_classes(masks, ("a", "b", "c"), 255)
     assert statistics.pixels.sum() + statistics.void == 12 * len(masks)
     for label in range(3):
         having = [mask for mask in masks if (mask == label).any()]

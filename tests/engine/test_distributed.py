@@ -13,12 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from test_accumulate import WEIGHT, Double, Uneven
-from test_interrupt import Alarm, wait_for
-from test_intervals import counted, maps
-from test_main import TENSORBOARD, flags, write_folder
+from test_accumulation import WEIGHT, Double, Uneven
 from test_resume import forkserver, same_weights
-from toys import Toy, tiny_model
+from test_signals import Alarm, wait_for
+from toys import Toy, counted, flags, maps, tiny_model, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader
@@ -291,7 +289,6 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(together):
         "best.pt",
         "history.csv",
         "history.png",
-        *TENSORBOARD,
     }
     assert read_content(folder / "stopped" / "last.pt")["training"]["machine"]["processes"] == len(
         found

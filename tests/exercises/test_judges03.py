@@ -1,102 +1,98 @@
-"""Lesson 3: mistakes are told apart, the figure of curves, and a loss judged without training."""
+"""Lesson 3: figures in hints are those of the record and of `ask`; a loss without training."""
 
 from __future__ import annotations
 
-import itertools
+import inspect
+import re
 from types import SimpleNamespace
 
+import answers
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from seglib.exercises import curves03, dice03, judges03, lesson03, ownloss03, solutions03
-from seglib.exercises.kit import NOT_YET, NotYet
-from seglib.losses import CrossEntropyLoss, DiceLoss
+from seglib.course.records import paired_difference, read_record, values
+from seglib.exercises import lesson03, material03
+from seglib.exercises.kit import CORRECT, NOT_YET
+from seglib.losses import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss
 
-# ---------------------------------------------------------------- by hand, and soft Dice
+LETTERS = "abcde"
+LOSSES = {letter: getattr(material03, f"loss_{letter}") for letter in LETTERS}
+
+
+def notebook_cell(words):
+    return next(cell.source for _, cell, _ in answers.page("03").code if words in cell.source)
 
 
 def test_the_loss_by_hand_is_the_librarys():
     logits = torch.tensor([[0, np.log(3)], [0, 0], [np.log(4), 0], [9, -9]]).T.reshape(1, 2, 2, 2)
-    found = CrossEntropyLoss()(logits.float(), torch.tensor([[[1, 0], [0, 255]]])).item()
-    assert abs(found - judges03._by_hand()[0]) < 1e-6
-    assert abs(found - lesson03.by_hand.answer) < 1e-4
+    found = CrossEntropyLoss()(logits, torch.tensor([[[1, 0], [0, 255]]])).item()
+    assert abs(found - lesson03.SUM / 3) < 1e-9 and abs(found - lesson03.by_hand.answer) < 1e-4
 
 
-def test_mistakes_by_hand_are_too_far_apart_to_be_mixed_up():
-    right, mistakes = judges03._by_hand()
-    values = sorted([right, *(value for value, _ in mistakes)])
-    assert min(np.diff(values)) > 2 * 0.006
+def by_loops(logits, target):
+    p, valid, losses = F.softmax(logits.double(), dim=1), target.ne(255), []
+    for c in target[valid].unique():
+        g = target == c
+        losses.append(1 - 2 * p[:, c][g].sum() / (p[:, c][valid].sum() + g.sum()))
+    return sum(losses, 0 * logits.sum()) / max(1, len(losses))
 
 
-def test_the_oracle_of_dice_agrees_with_the_library():
-    for trial in dice03.trials():
-        expected = DiceLoss()(trial.logits, trial.target).item()
-        assert abs(dice03.value(trial.logits.numpy(), trial.target.numpy()) - expected) < 1e-6
+@pytest.mark.parametrize("loss", [by_loops, DiceLoss(), DiceLoss(smooth=1e-3)], ids=str)
+def test_other_ways_to_soft_dice_are_right(loss):
+    found = lesson03.LESSON.exercises["soft_dice"].judged(loss)
+    assert found.state == CORRECT, str(found)
 
 
-def test_mistakes_of_dice_change_the_value_and_are_told_apart():
-    for trial in dice03.trials():
-        data = trial.logits.numpy(), trial.target.numpy()
-        values = [dice03.value(*data, **mistake.how) for mistake in trial.mistakes]
-        for one, other in itertools.combinations([dice03.value(*data), *values], 2):
-            assert abs(one - other) > 5 * dice03.CLOSE, trial.given
-
-
-def test_a_small_number_in_the_denominator_is_no_mistake():
-    def dice(logits, target):
-        return DiceLoss(smooth=1e-5)(logits, target)
-
-    assert "agree" in dice03.soft_dice(dice)
-
-
-# ---------------------------------------------------------------- curves
-
-
-def made_up_record():
-    rows = [
-        {"step": 40 * i, "recall": 0.1 * i, "precision": None if i < 3 else 0.8}
-        for i in range(1, 6)
-    ]
-    runs = [
-        {"arm": arm, "seed": seed, "watched": rows}
-        for arm in curves03.ARMS.values()
-        for seed in (curves03.SEED, 0)
-    ]
-    return {"parts": {"lesions": {"settings": {}, "runs": runs}}}
-
-
-def test_the_figure_has_recall_and_precision_in_four_panels(monkeypatch):
-    monkeypatch.setattr("seglib.course.records.read_record", lambda name: made_up_record())
+def test_the_figure_has_recall_and_precision_in_the_panels_of_the_runs(monkeypatch):
+    rows = [{"step": i, "recall": 0.1 * i, "precision": (None, 0.8)[i > 2]} for i in (1, 2, 3)]
+    runs = [{"arm": arm, "seed": 3, "watched": rows} for arm in material03.ARMS.values()]
+    record = {"parts": {"lesions": {"settings": {}, "runs": runs}}}
+    monkeypatch.setattr("seglib.course.records.read_record", lambda name: record)
     figure = lesson03.curves_figure()
     assert [axis.get_title() for axis in figure.axes] == list("ABCD")
     for axis in figure.axes:
         recall, precision = axis.get_lines()
-        assert (recall.get_color(), recall.get_linestyle()) == ("#0072b2", "-")
-        assert (precision.get_color(), precision.get_linestyle()) == ("#d55e00", "--")
-        np.testing.assert_allclose(recall.get_ydata(), [0.1, 0.2, 0.3, 0.4, 0.5])
-        np.testing.assert_array_equal(precision.get_ydata(), [np.nan, np.nan, 0.8, 0.8, 0.8])
+        np.testing.assert_allclose(recall.get_ydata(), [0.1, 0.2, 0.3])
+        np.testing.assert_array_equal(precision.get_ydata(), [np.nan, np.nan, 0.8])
+    assert list(lesson03.RUNS.values()) != sorted(lesson03.RUNS.values())
+    for run, letter in lesson03.RUNS.items():
+        loss, share = run.rsplit(", ", 1)
+        assert material03.ARMS[letter].startswith(f"lesions of {share}, ")
+        assert loss.split()[0] in material03.ARMS[letter]
 
 
-def test_letters_are_not_in_the_order_of_the_runs():
-    letters = list(curves03.RUNS.values())
-    assert sorted(letters) == list("ABCD") != letters
-    assert set(curves03.SEEN) == set(curves03.ARMS) and set(curves03.ASK) == set(curves03.RUNS)
-    for run, letter in curves03.RUNS.items():
-        share = run.rsplit(", ", 1)[1]
-        assert curves03.ARMS[letter].startswith(f"lesions of {share}, ")
-        assert run.split(",")[0].split()[0] in curves03.ARMS[letter]
+def test_what_the_record_supports():
+    record, base = read_record("03_losses"), "cross-entropy"
+
+    def on_test(arm, read):
+        return values(record, "streets", arm, lambda run: read(run["test"]))
+
+    for key, arm in (("a", "Dice"), ("b", "focal")):
+        two = (on_test(loss, lambda test: test["miou"]) for loss in (arm, base))
+        gap = paired_difference(*two)
+        assert f"{arm} minus {base} is {gap} on" in lesson03.REASONS[key]
+        assert lesson03.SUPPORTED[key] == (gap.low > 0) and gap.high > 0
+    dev = {run["arm"]: run["dev"]["miou"] for run in record["parts"]["tuning_streets"]["runs"]}
+    rows = [
+        [dev[f"{arm}, lr {lr}"] for lr in (0.002, 0.005, 0.0125)]
+        for arm in (f"{base} + Lovász", "focal")
+    ]
+    (best, low), (best_focal, low_focal) = ((max(row), row[0]) for row in rows)
+    assert best > best_focal and low < low_focal
+    figures = [f"{x:.3f}" for x in (best, best_focal, 0.002, low, low_focal)]
+    assert re.findall(r"0\.\d{3}", lesson03.REASONS["c"]) == figures
+    rare = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
+    recall, accuracy = (
+        [np.mean(list(on_test(loss, read).values())) for loss in (base, f"{base}, median weights")]
+        for read in (lambda x: np.mean([x["recall"][c] for c in rare]), lambda x: x["accuracy"])
+    )
+    said = "recall {:.2f} → {:.2f}, accuracy {:.2f} → {:.2f}".format(*recall, *accuracy)
+    assert said in lesson03.REASONS["d"]
 
 
 # ---------------------------------------------------------------- a loss of one's own
-
-
-def trained(*runs):
-    """In place of training: lesion IoU, recall and precision of each seed."""
-    scores = iter(
-        [SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c]) for a, b, c in runs]
-    )
-    return lambda build, seed: next(scores)
 
 
 @pytest.mark.parametrize(
@@ -107,43 +103,101 @@ def trained(*runs):
         (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "false alarms pay"),
         (((0.2, 0.3, 0.9), (0.2, 0.3, 0.8)), "Let missed pixels cost more"),
         (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are in balance"),
+        (((0.9, 0.95, 0.9), (0.8, 0.9, 0.8)), "lesion IoU 0.850 on 30 hidden slices (0.90 and"),
     ],
 )
-def test_a_loss_below_the_bar_hears_what_its_balance_says(runs, fragment):
-    with pytest.raises(NotYet) as reason:
-        ownloss03.own_loss(solutions03.build_loss, trained(*runs))
-    text = str(reason.value)
-    assert fragment in text and "recall" in text and f"the bar is {ownloss03.BAR}" in text
-    assert "nan" not in text and len(text) <= 700
+def test_a_trained_loss_hears_its_scores_and_what_its_balance_says(monkeypatch, runs, fragment):
+    scores = iter(
+        [SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c]) for a, b, c in runs]
+    )
+    monkeypatch.setattr(lesson03, "scores_after_training", lambda build, seed: next(scores))
+    found = lesson03.own_loss.judged(lesson03.build_loss)
+    assert found.state == (CORRECT if runs[0][0] > 0.7 else NOT_YET)
+    assert fragment in found.message and "the bar is 0.7" in found.message
+    assert "recall" in found.message and "nan" not in found.message
 
 
-def test_a_loss_above_the_bar_is_told_its_scores():
-    found = ownloss03.own_loss(solutions03.build_loss, trained((0.9, 0.95, 0.9), (0.8, 0.9, 0.8)))
-    assert "lesion IoU 0.850" in found and "0.90 and 0.80 with two seeds" in found
-
-
-def test_plain_functions_and_modules_can_be_losses():
-    train, hidden = ownloss03.slices()
-    plain = torch.nn.functional.cross_entropy
-    loss, lr = ownloss03.checked(lambda data: (plain, 1e-3), train)
+def test_plain_functions_can_be_losses_and_slices_cannot_be_spoilt():
+    loss, lr = lesson03.loss_and_rate(lambda data: (F.cross_entropy, 1e-3))
     assert isinstance(loss, torch.nn.Module) and lr == 1e-3
-    assert ownloss03.checked(solutions03.build_loss, train)[1] == 5e-3
+    train, hidden = lesson03.slices()
     assert not set(train.seeds) & set(hidden.seeds)
-
-
-def test_slices_are_rendered_once_and_cannot_be_spoilt():
-    data = ownloss03.Slices(range(3), None)
-    image, mask = data.read(1)
-    again = data.read(1)
-    assert image is not again[0] and np.array_equal(image, again[0])
+    image, mask = train.read(1)
+    assert 0.005 < (mask == lesson03.LESION).mean() < 0.015
     mask[:] = 7
-    assert data.read(1)[1].max() < 7 and list(data.kept) == [1]
-    assert 0.005 < (data.read(2)[1] == ownloss03.LESION).mean() < 0.015
+    assert train.read(1)[1].max() < 7 and np.array_equal(image, train.read(1)[0])
 
 
-def test_an_error_in_training_is_told(monkeypatch):
+def test_an_error_in_training_is_told():
     def stumbles(logits, target):
         return logits.mean() if logits.shape[2] == 8 else logits[:, 9].mean()
 
     found = lesson03.own_loss.judged(lambda data: (stumbles, 1e-3))
     assert found.state == NOT_YET and "training with your loss raised IndexError" in found.message
+
+
+# ---------------------------------------------------------------- five losses, five faults
+
+SHOWN_BY = {  # lines of `ask`, and whether their figures show the fault
+    1: (("unsure", "unsure, image 2 void"), lambda a, b: b < 0.9 * a),
+    2: (("right, image 2 void", "the same, other logits at void"), lambda a, b: b < a - 0.1),
+    3: (("right", "right, class 2 absent"), lambda a, b: b > a + 0.1),
+    5: (("right",), lambda a: a > 0.3),
+    6: (("all void",), np.isnan),
+    7: (("1 of 3 pixels of image 1 wrong", "1 of 1 pixel of image 2 wrong"), lambda a, b: b > a),
+    8: (("unsure, 360×480, float32", "unsure, 360×480, float16"), lambda a, b: not b < 9),
+}
+
+
+@pytest.fixture
+def asked(capsys):
+    """What the notebook's `ask` says of a loss: {line: figure}, and whether the target changes."""
+    space = {"torch": torch, "F": F, "CrossEntropyLoss": CrossEntropyLoss}
+    exec(notebook_cell("def ask("), space)
+
+    def figures(loss):
+        capsys.readouterr()
+        space["ask"](loss)
+        told = capsys.readouterr().out
+        lines = re.findall(r"^(.+?) +(-?\d+\.\d\d|nan|inf)", told, re.MULTILINE)
+        assert len(lines) == 11
+        return {name: value.lstrip("-") for name, value in lines}, "has changed" in told
+
+    return figures
+
+
+def faults_of(found, changed):
+    shown = {
+        fault: bool(shows(*(float(found[line]) for line in lines)))
+        for fault, (lines, shows) in SHOWN_BY.items()
+    }
+    return [fault for fault, shows in sorted((shown | {4: changed}).items()) if shows]
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_each_loss_has_its_fault_alone_and_the_hints_quote_what_ask_prints(asked, letter):
+    found, changed = asked(LOSSES[letter])
+    assert faults_of(found, changed) == [lesson03.FAULTY[letter]]
+    quoted = {fault: row[LETTERS.index(letter)] for fault, row in lesson03.FOUND.items()}
+    assert quoted.pop(4) == ("changed" if changed else "unchanged")
+    assert quoted == {n: " ".join(found[x] for x in lines) for n, (lines, _) in SHOWN_BY.items()}
+
+
+def by_image(logits, target):
+    rows = zip(logits.split(1), target.split(1), strict=True)
+    return torch.stack([CrossEntropyLoss()(*row) for row in rows]).mean()
+
+
+def test_sound_losses_have_none_and_the_unused_faults_would_show(asked):
+    for loss in (CrossEntropyLoss(), DiceLoss(), LovaszSoftmaxLoss()):
+        assert faults_of(*asked(loss)) == []
+    assert 6 in faults_of(*asked(lambda x, y: F.cross_entropy(x.float(), y, ignore_index=255)))
+    assert 7 in faults_of(*asked(by_image))
+    assert 8 in faults_of(*asked(lambda x, y: x.softmax(1).sum() / y.numel()))
+
+
+def test_the_copy_is_the_notebooks():
+    source = "\n\n".join(inspect.getsource(LOSSES[x]).rstrip() for x in LETTERS)
+    assert notebook_cell("def loss_a") == source
+    prose = "\n".join(cell.source for _, cell, _ in answers.page("03").prose)
+    assert all(f"{fault}. {text}" in prose for fault, text in lesson03.FAULTS.items())

@@ -1,42 +1,41 @@
 """Lesson 5: right answers of other kinds, and what the judges stand on."""
 
-import pickle
-
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from seglib.exercises import freeze05, heads05, lesson05, sight05
+from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.exercises import lesson05 as ex
 from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.models import freeze
 
 
-def test_the_field_by_gradient():
-    for key, layers in sight05.STACKS.items():
-        stack = nn.Sequential(
-            *(nn.Conv2d(1, 1, 3, stride, rate, rate, bias=False) for stride, rate in layers)
-        )
-        for parameter in stack.parameters():
-            nn.init.ones_(parameter)
-        image = torch.zeros(1, 1, 64, 64, requires_grad=True)
-        found = stack(image)
-        found[0, 0, found.shape[2] // 2, found.shape[3] // 2].backward()
+def test_the_fields_by_gradient_and_the_taps_by_convolution():
+    stacks = [(1, 1), (1, 1), (1, 1)], [(1, 1), (1, 2), (1, 4)], [(2, 1), (1, 1), (1, 2)]
+    for layers, field in zip(stacks, ex.FIELD.values(), strict=True):
+        x = image = torch.zeros(1, 1, 64, 64, requires_grad=True)
+        for stride, rate in layers:
+            x = torch.conv2d(x, torch.ones(1, 1, 3, 3), None, stride, rate, rate)
+        x[0, 0, x.shape[2] // 2, x.shape[3] // 2].backward()
         rows = torch.nonzero(image.grad[0, 0].any(1))
-        assert int(rows.max() - rows.min()) + 1 == sight05.FIELD[key]
+        assert int(rows.max() - rows.min()) + 1 == field
+    for case in ex.MAPS:
+        assert ex.taps.answer(*case) == pytest.approx(float(ex._counts(*case).mean()))
 
 
-def test_every_hidden_size_has_room_for_three_rates():
-    largest = [sight05.largest_rate(*sight05._on_map(*case)) for case in sight05.HIDDEN]
-    assert largest == [4, 8, 16, 16, 20, 7]
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda three: [*map(np.int64, three)]])
+def test_rates_may_come_as_an_array(kind):
+    found = ex.rates.judged(lambda *case: kind(ex.rates.answer(*case)))
+    assert found.state == CORRECT, str(found)
 
 
 def test_the_frozen_block_is_alive():
     """Else its output would be the same, and its gradient nothing, whatever an answer does."""
-    net = freeze05.network().eval()
-    features = torch.randn(4, 4, 6, 8)
-    out = net.block(features)
+    block, features = ex.small_net()[1].eval(), torch.randn(4, 4, 6, 8)
+    out = block(features)
     assert (out > 0).float().mean() > 0.2
-    assert (out - net.train().block(features)).abs().max() > 0.1
+    assert (out - block.train()(features)).abs().max() > 0.1
 
 
 def only_the_module(module):
@@ -57,7 +56,7 @@ def returns_nothing(module):
 
 @pytest.mark.parametrize("answer", [freeze, only_the_module, before_each_pass, returns_nothing])
 def test_other_ways_to_freeze(answer):
-    found = lesson05.freeze.judged(answer)
+    found = ex.freeze.judged(answer)
     assert found.state == CORRECT, str(found)
     assert ("returns no module" in found.message) == (answer is returns_nothing)
 
@@ -68,7 +67,7 @@ def test_what_an_answer_does_to_classes_and_gradients_is_undone():
         nn.BatchNorm2d.train = nn.Module.train = lambda self, mode=True: self
 
     train = nn.Module.train
-    found = lesson05.freeze.judged(patches)
+    found = ex.freeze.judged(patches)
     assert found.state == NOT_YET and "has changed the class" in found.message
     assert nn.Module.train is train and "train" not in vars(nn.BatchNorm2d)
     assert torch.is_grad_enabled()
@@ -79,7 +78,26 @@ def test_a_note_that_was_left_is_mentioned():
         model.decoder[-1] = nn.Conv2d(model.decoder[-1].in_channels, num_classes, 1)
         return model
 
-    found = lesson05.replace_head.judged(without_the_note)
+    found = ex.replace_head.judged(without_the_note)
     assert found.state == CORRECT and "still says 11" in found.message
-    model = heads05.network(16, 0)
-    assert pickle.dumps(model) and model.num_classes == heads05.CLASSES
+
+
+def test_the_choice_is_what_the_record_says_and_the_hints_quote_it():
+    record, night, both = read_record("05_pretraining"), {}, {}
+    arms = {"z": "zero-shot", "s": "from scratch", "f": "from scratch, five times the images"}
+    arms |= {"h": "head only", "a": "all weights", "b": "all weights, backbone slower"}
+    for letter, arm in (arms | {"n": "all weights, BatchNorm frozen"}).items():
+        name = arm if letter == "z" else f"24 scenes, {arm}"
+        each = values(record, "night", name, lambda run: (run["test"]["miou"], run["day"]["miou"]))
+        pairs = {seed: each.get(seed, each[0]) for seed in range(5)}  # zero-shot needs no seed
+        night[letter] = {seed: pair[0] for seed, pair in pairs.items()}
+        both[letter] = {seed: sum(pair) / 2 for seed, pair in pairs.items()}
+    of_scans = (values(record, "scans", arms[one], lambda run: run["test"]["miou"]) for one in "as")
+    hints = ex._WHY["by night"]
+    gaps = [(hint, paired_difference(night["a"], night[one])) for one, hint in hints.items()]
+    for hint, gap in [*gaps, (ex._WHY["slices"]["s"], paired_difference(*of_scans))]:
+        assert gap.low > 0 and f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]" in hint
+    for letter, hint in ex._WHY["by night and by day"].items():
+        assert f"{interval(list(both[letter].values())).value:.3f}" in hint or letter == "b"
+        worse = paired_difference(both["h"], both[letter]).low > 0
+        assert worse == (letter not in "an")  # these are level with h, and train more weights

@@ -21,146 +21,107 @@ class Up(nn.Module):
     def forward(self, x, skip):
         {body}
 """
+_JOIN = "return self.conv(torch.cat([skip, x], 1))"
 
 
 def _up(*lines: str) -> str:
     return _UP.format(body="\n        ".join(lines))
 
 
-def _loop(*lines: str, before: str = "model.train()", end: str = "losses") -> str:
-    body = "\n        ".join(lines)
+def _loop(
+    forward: str = "value = loss(model(images), target.long())",
+    then: str = "optimizer.zero_grad(); value.backward(); optimizer.step()",
+    keep: str = "losses.append(value.item())",
+    before: str = "model.train()",
+    end: str = "losses",
+) -> str:
     return (
         f"def train_steps(model, batches, loss, optimizer):\n    losses = []\n    {before}\n"
-        f"    for images, target in batches:\n        {body}\n    return {end}\n"
+        f"    for images, target in batches:\n        {forward}\n        {then}\n        {keep}\n"
+        f"    return {end}\n"
     )
 
 
-_FORWARD, _ZERO = "value = loss(model(images), target.long())", "optimizer.zero_grad()"
-_BACK, _STEP, _KEEP = "value.backward()", "optimizer.step()", "losses.append(value.item())"
+def _net(*lines: str) -> str:
+    return "\n    ".join(("def build(num_classes):", *lines))
+
 
 WRONG: dict[str, list[tuple[str, str]]] = {
     "parameters": [
-        ("guess = 840", "a bias for each convolution"),
-        ("guess = 792", "BatchNorm has parameters as well"),
-        ("guess = 232", "the first convolution and its norm"),
-        ("guess = 856", "buffers"),
-        ("guess = 872", "no gradient changes"),
-        ("guess = 808", "16 of the norms' parameters"),
-        ("guess = 824 * 72 * 96", "the same weights at every pixel"),
+        ("guess = 3 * 8 * 9 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8", "a bias for each convolution"),
         ("guess = 'many'", "expected a number"),
         ("guess = 900", "Count in order"),
     ],
     "up": [
-        (_up("return self.conv(torch.cat([skip, self.up(x)], 1))"), "left, right, top, bottom"),
+        (_up("x = self.up(x)", _JOIN), "left, right, top, bottom"),
         (
             _up(
                 "x = self.up(x)",
-                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-                "return self.conv(torch.cat([skip, x], 1))",
+                "dy, dx = skip.size(2) - x.size(2), skip.size(3) - x.size(3)",
+                "x = F.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])",
+                _JOIN,
             ),
-            'mode="replicate"',
+            "zeros would be a dark edge",
         ),
         (
             _up(
-                "x = self.up(x)",
-                "rows, columns = skip.shape[2:]",
-                "out = self.conv(torch.cat([skip[:, :, :x.shape[2], :x.shape[3]], x], 1))",
-                "return F.pad(out, (0, columns - x.shape[3], 0, rows - x.shape[2]))",
+                "h, w = skip.shape[2:]",
+                "x = F.pad(x, (0, w - 2 * x.shape[3], 0, h - 2 * x.shape[2]), mode='replicate')",
+                "x = self.up(x)[:, :, :h, :w]",
+                _JOIN,
             ),
-            "pad x before you join",
+            "padding x before the up-convolution",
         ),
+        (_up("x = self.up(x, output_size=skip.shape[2:])", _JOIN), "only the bias stands there"),
         (
             _up("return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"),
             "brings 8 channels back to 4",
         ),
         (
-            _up(
-                "x = self.up(x)",
-                "skip = skip[:, :, :x.shape[2], :x.shape[3]]",
-                "return self.conv(torch.cat([skip, x], 1))",
-            ),
-            "A cropped skip loses",
-        ),
-        (
-            _up(
-                "x = self.up(x)",
-                "x = F.pad(x, (skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2], 0))",
-                "return self.conv(torch.cat([skip, x], 1))",
-            ),
-            "one pixel too low",
-        ),
-        (
-            _up(
-                "x = F.interpolate(self.up(x), skip.shape[2:], mode='bilinear')",
-                "return self.conv(torch.cat([skip, x], 1))",
-            ),
-            "has been stretched",
-        ),
-        (
-            _up(
-                "x = self.up(x)",
-                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-                "return self.conv(torch.cat([x, skip], 1))",
-            ),
-            "order is [skip, x]",
-        ),
-        (
-            _up(
-                "x = self.up(x)",
-                "x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2]))",
-                "return self.conv(torch.cat([x, x], 1))",
-            ),
-            "the skip does not arrive",
+            _up("x = F.interpolate(self.up(x), skip.shape[2:], mode='nearest')", _JOIN),
+            "as nearest interpolation does",
         ),
         (_up("x = self.up(x)", "self.conv(torch.cat([skip, x], 1))"), "returned None"),
+        (_up("return (skip,)"), "expected a tensor"),
         ("Up = 3", "expected the class Up itself"),
+        (_up(_JOIN).replace("self.up", "self.enlarge"), "leave the parts as they are"),
     ],
     "train_steps": [
-        (
-            _loop("value = loss(model(images), target.long())", _BACK, _STEP, _KEEP, before="pass"),
-            "two faults",
-        ),
-        (_loop(_FORWARD, _BACK, _STEP, _KEEP), "gradients of all batches add up: the second"),
-        (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, before="pass"), "stayed in eval mode"),
-        (
-            _loop("value = loss(model(images), target)", _ZERO, _BACK, _STEP, _KEEP),
-            "train_steps raised",
-        ),
-        (_loop(_FORWARD, _BACK, _ZERO, _STEP, _KEEP), "not one weight has changed"),
-        (_loop(_FORWARD, _ZERO, _BACK, _STEP, "losses.append(value)"), "value.item()"),
-        (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, end="None"), "returned None"),
-        (
-            _loop("value = loss(model(images), target.float())", _ZERO, _BACK, _STEP, _KEEP),
-            "class numbers are indices",
-        ),
-        (_loop(_FORWARD, _ZERO, _BACK, _STEP, _KEEP, end="[0.0] * 4"), "are not the losses"),
+        (_loop("value = loss(model(images).softmax(1), target.long())"), "a softmax stands before"),
+        (_loop(then="value.backward(); optimizer.step()", before="pass"), "two faults"),
+        (_loop("value = loss(model(images), target)"), "class numbers are indices"),
+        (_loop("value = loss(model(images), target.float())"), "class numbers are indices"),
+        (_loop(then="value.backward(); optimizer.zero_grad(); optimizer.step()"), "not one weight"),
+        (_loop(keep="losses.append(value)"), "value.item()"),
+        (_loop(keep="return [value.item()]"), "found 1 × float"),
+        (_loop(end="None"), "returned None"),
+        (_loop(end="[0.0] * 4"), "found losses [0.0, 0.0, 0.0, 0.0]"),
     ],
     "error_maps": [
         ("letter = 'A'", "15 images only"),
         ("letter = 'c'", "It has skips"),
-        ("letter = 'D'", "shifted by three pixels"),
-        ("letter = 'E'", "a letter from A to D"),
+        ("letter = 'E'", "expected one of A, B, C, D"),
     ],
     "advice": [
         ('advice = {"15 images": "d", "240 images": "a"}', "gave 0.384 on test"),
-        ('advice = {"15 images": "c", "240 images": "c"}', "hardly a gap left"),
-        ('advice = {"15 images": "b", "240 images": "b"}', "gap of 0.64"),
-        ('advice = {"15 images": "zoom", "240 images": "a"}', "a letter from a to d"),
+        ('advice = {"15 images": "zoom", "240 images": "a"}', "expected one of a, b, c, d"),
         ('advice = "c"', "expected a dict"),
     ],
     "small_net": [
+        (_net("return seglib.models.UNet(num_classes, base_channels=8)"), "486,643 parameters"),
+        (_net("return nn.Conv2d(3, num_classes, 3)"), "at the input's size"),
+        (_net("seglib.models.UNet(num_classes, base_channels=8, depth=3)"), "returned None"),
         (
-            "def build(num_classes):\n    return seglib.models.UNet(num_classes, base_channels=8)",
-            "486,643 parameters",
+            _net(
+                "net = seglib.models.UNet(num_classes, base_channels=12, depth=2)",
+                "return nn.Sequential(net, nn.Softmax(dim=1))",
+            ),
+            "ends in a softmax",
         ),
-        ("def build(num_classes):\n    return nn.Conv2d(3, num_classes, 3)", "at the input's size"),
         (
-            "def build(num_classes):\n    seglib.models.UNet(num_classes, base_channels=8, depth=3)",
-            "returned None",
-        ),
-        (
-            "def build(num_classes):\n"
-            "    return nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, num_classes, 1))",
+            _net(
+                "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))"
+            ),
             "sees 1 row of",
         ),
     ],

@@ -17,7 +17,6 @@ from seglib.losses import (
     DiceLoss,
     FocalLoss,
     LovaszSoftmaxLoss,
-    SigmoidFocalLoss,
     TverskyLoss,
     create_loss,
 )
@@ -109,44 +108,11 @@ def test_beta_punishes_what_is_missed():
     assert high > low
 
 
-@pytest.mark.parametrize(
-    "logits, target, published",
-    [
-        ([[[[1.0, -1.0], [-1.0, 1.0]]]], [[[[1, 0], [1, 1]]]], 0.307576),
-        (
-            [[[[1.0, -1.0], [-1.0, 1.0]]], [[[1.0, -1.0], [-1.0, 1.0]]]],
-            [[[[1, 1], [1, 1]]], [[[1, 0], [1, 0]]]],
-            0.416657,
-        ),
-    ],
-)
-def test_monais_published_cases_with_a_sigmoid(logits, target, published):
-    """Its smooth 1e-4 in 2·I / (…) is 5e-5 here; one channel, images apart."""
-    loss = DiceLoss(over="image", smooth=0.5e-4, multilabel=True)
-    assert loss(torch.tensor(logits), torch.tensor(target)).item() == pytest.approx(
-        published, abs=1e-5
-    )
-
-
 def test_monais_published_case_with_a_softmax():
     logits = torch.tensor([[[-1.0, 0, 1], [1, 0, -1]], [[0.0, 0, 0], [0, 0, 0]]])[:, :, None]
     target = torch.tensor([[[1, 0, 0]], [[1, 1, 0]]])
     loss = DiceLoss(over="image", smooth=0.5e-4)
     assert loss(logits, target).item() == pytest.approx(0.383713, abs=1e-5)
-
-
-def test_one_sigmoid_channel_is_two_softmax_channels():
-    """softmax(0, x) gives σ(x); the weight leaves only the second class in the mean."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 1, 6, 7, generator=generator)
-    target = (torch.rand(2, 6, 7, generator=generator) < 0.3).long()
-    target[0, 0] = 255
-    two = torch.cat([torch.zeros_like(x), x], dim=1)
-    torch.testing.assert_close(
-        DiceLoss(multilabel=True)(x, target), DiceLoss(torch.tensor([0.0, 1.0]))(two, target)
-    )
-    torch.testing.assert_close(SigmoidFocalLoss(0)(x, target), CrossEntropyLoss()(two, target))
-    torch.testing.assert_close(SigmoidFocalLoss(2)(x, target), FocalLoss(2)(two, target))
 
 
 # ---------------------------------------------------------------- Lovász
@@ -228,16 +194,6 @@ def test_focal_without_focus_is_cross_entropy(weight):
     )
 
 
-def test_sigmoid_focal_by_hand_and_alpha():
-    x, target = torch.tensor([[[[2.0, -1.0, 5.0]]]]), torch.tensor([[[[1, 1, 255]]]])
-    p = [1 / (1 + math.exp(-value)) for value in (2.0, -1.0)]
-    terms = [-((1 - q) ** 2) * math.log(q) for q in p]
-    assert SigmoidFocalLoss()(x, target).item() == pytest.approx(np.mean(terms), rel=1e-5)
-    quarter = SigmoidFocalLoss(alpha=0.25)(x, target).item()
-    assert quarter == pytest.approx(0.25 * np.mean(terms), rel=1e-5)
-    assert SigmoidFocalLoss()(x, torch.full_like(target, 255)).item() == 0
-
-
 def test_combined_is_the_weighted_sum():
     logits, target = case(5)
     loss = CombinedLoss({CrossEntropyLoss(): 0.5, LovaszSoftmaxLoss(): 2.0})
@@ -255,7 +211,6 @@ def test_settings_that_make_no_loss():
         (lambda: DiceLoss(over="images"), "'batch' or 'image'"),
         (lambda: LovaszSoftmaxLoss(over="x"), "'batch' or 'image'"),
         (lambda: DiceLoss(torch.tensor([1.0, -1])), "≥ 0 a class"),
-        (lambda: SigmoidFocalLoss(alpha=2), "from 0 to 1"),
         (lambda: CombinedLoss({}), "no loss"),
         (lambda: CombinedLoss({DiceLoss(): 1, FocalLoss(ignore_index=0): 1}), "different labels"),
     ):
@@ -265,18 +220,6 @@ def test_settings_that_make_no_loss():
     for kind in (DiceLoss, FocalLoss, LovaszSoftmaxLoss):
         with pytest.raises(ValueError, match="2 class weights for 3"):
             kind(weight=torch.ones(2))(logits, target)
-
-
-def test_multilabel_targets_that_do_not_fit():
-    x = torch.zeros(1, 2, 3, 3)
-    for target, message in (
-        (torch.zeros(1, 3, 3, dtype=torch.int64), "two times"),
-        (torch.zeros(1, 2, 3, 3), "target.long"),
-        (torch.full((1, 2, 3, 3), 2), "label 2"),
-    ):
-        for loss in (DiceLoss(multilabel=True), SigmoidFocalLoss()):
-            with pytest.raises(ValueError, match=message):
-                loss(x, target)
 
 
 @pytest.mark.parametrize(

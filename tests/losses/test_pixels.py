@@ -95,13 +95,13 @@ def test_median_frequency_weights_of_camvid_as_measured_elsewhere(datasets):
     assert weights[10].item() == pytest.approx(8.8, abs=0.05)  # Bicyclist
 
 
-def test_means_of_batches_weighted_by_mass_are_the_mean_of_all():
+def test_means_of_batches_weighted_by_denominators_are_the_mean_of_all():
     logits, target = case(shape=(4, 3, 5, 6))
     target[0] = 255
     for weight in (None, torch.tensor([0.2, 3.0, 1.0])):
         loss = CrossEntropyLoss(weight)
         parts = [
-            (loss(x, t), loss.mass(t))
+            (loss(x, t), loss.denominator(t))
             for x, t in zip(logits.split(1), target.split(1), strict=True)
         ]
         merged = sum(value * mass for value, mass in parts) / sum(mass for _, mass in parts)

@@ -20,7 +20,7 @@ def labels(seed, shape=(3, 10, 12), classes=5, void=0.1):
 
 def counted(prediction, target, classes=5, **options):
     cm = ConfusionMatrix(classes, **options)
-    cm.update(prediction, target)
+    cm.update(*(torch.as_tensor(maps) for maps in (prediction, target)))
     return cm
 
 
@@ -28,11 +28,9 @@ def counted(prediction, target, classes=5, **options):
 def test_matrix_equals_scikit_learns(seed, classes, void):
     prediction, truth = labels(seed, classes=classes, void=void)
     valid = truth != 255
-    oracle = (
-        confusion_matrix(truth[valid], prediction[valid], labels=range(classes))
-        if valid.any()
-        else np.zeros((classes, classes))
-    )
+    oracle = np.zeros((classes, classes))
+    if valid.any():
+        oracle = confusion_matrix(truth[valid], prediction[valid], labels=range(classes))
     assert np.array_equal(counted(prediction, truth, classes).matrix, oracle)
 
 
@@ -50,70 +48,61 @@ def test_scores_equal_scikit_learns():
 
 
 def test_the_documented_example_of_hugging_face_evaluate():
-    predictions = [
-        [[1, 2], [3, 4], [5, 255]],
-        [[2, 7], [9, 2], [3, 6]],
-        [[2, 2, 3], [8, 2, 4], [3, 255, 2]],
-    ]
-    truths = [
-        [[0, 3], [5, 4], [6, 255]],
-        [[1, 7], [9, 2], [3, 6]],
-        [[1, 2, 2], [8, 2, 1], [3, 255, 1]],
-    ]
     cm = ConfusionMatrix(10)
-    for prediction, truth in zip(predictions, truths, strict=True):
+    for prediction, truth in (
+        ([[1, 2], [3, 4], [5, 255]], [[0, 3], [5, 4], [6, 255]]),
+        ([[2, 7], [9, 2], [3, 6]], [[1, 7], [9, 2], [3, 6]]),
+        ([[2, 2, 3], [8, 2, 4], [3, 255, 2]], [[1, 2, 2], [8, 2, 1], [3, 255, 1]]),
+    ):
         cm.update(torch.tensor(prediction), torch.tensor(truth))
     scores = cm.compute()
-    assert scores.miou == pytest.approx(0.47750, abs=1e-5)
-    assert scores.class_accuracy == pytest.approx(0.59167, abs=1e-5)
-    assert scores.pixel_accuracy == pytest.approx(0.52632, abs=1e-5)
+    found = (scores.miou, scores.class_accuracy, scores.pixel_accuracy)
+    assert found == pytest.approx((0.47750, 0.59167, 0.52632), abs=1e-5)
 
 
 def test_absent_and_only_predicted_classes():
-    scores = counted(torch.tensor([[0, 0, 2]]), torch.tensor([[0, 0, 0]]), 4).compute()
+    scores = counted([[0, 0, 2]], [[0, 0, 0]], 4).compute(("road", "bicyclist", "sky", "car"))
     np.testing.assert_allclose(scores.iou, [2 / 3, np.nan, 0.0, np.nan])
     assert scores.miou == pytest.approx(1 / 3)
     assert np.isnan(scores.recall[2]) and scores.precision[2] == 0
     assert scores.class_accuracy == pytest.approx(2 / 3)
     assert scores.support.tolist() == [3, 0, 0, 0]
+    lines = scores.table().splitlines()
+    assert lines[2].split() == ["bicyclist", "–", "–", "–", "–", "0"]
+    assert lines[3].split() == ["sky", "0.000", "0.000", "0.000", "–", "0"]
+    assert len({len(line) for line in lines[:-1]}) == 1  # columns are aligned
+    with pytest.raises(ValueError, match="found 1 class names for 4 classes"):
+        counted([[0]], [[0]], 4).compute(("road",))
 
 
 def test_all_void_gives_nan_not_an_error():
-    scores = counted(torch.tensor([[1, 1]]), torch.tensor([[255, 255]])).compute()
-    assert np.isnan(scores.miou) and np.isnan(scores.pixel_accuracy)
-    assert np.isnan(scores.frequency_weighted_iou) and "–" in scores.table()
+    scores = counted([[1, 1]], [[255, 255]]).compute()
+    assert np.isnan([scores.miou, scores.pixel_accuracy, scores.frequency_weighted_iou]).all()
+    assert "–" in scores.table() and scores.as_dict()["miou"] is None
 
 
-def test_ignored_pixels_do_not_count_whatever_was_predicted_there():
-    truth = torch.tensor([[0, 1, 255]])
-    for wild in (0, 1, 200, 255):
-        assert counted(torch.tensor([[0, 1, wild]]), truth, 2).matrix.tolist() == [[1, 0], [0, 1]]
-
-
-def test_ignore_index_may_be_pytorchs_or_a_class():
-    cm = counted(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, -100]]), 2, ignore_index=-100)
+@pytest.mark.parametrize("wild", [0, 1, 200, 255])
+@pytest.mark.parametrize("void", [255, -100])
+def test_ignored_pixels_do_not_count_whatever_was_predicted_there(wild, void):
+    cm = counted([[0, 1, wild]], [[0, 1, void]], 2, ignore_index=void)
     assert cm.matrix.tolist() == [[1, 0], [0, 1]]
-    cm = counted(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 1, 0]]), 2, ignore_index=0)
-    assert cm.matrix.tolist() == [[0, 0], [0, 1]]
+
+
+def test_a_class_may_be_ignored():
+    assert counted([[0, 1, 1]], [[0, 1, 0]], 2, ignore_index=0).matrix.tolist() == [[0, 0], [0, 1]]
 
 
 def test_logits_are_reduced_by_the_largest():
     torch.manual_seed(0)
-    logits = torch.randn(2, 6, 7, 8)
-    target = torch.randint(0, 6, (2, 7, 8))
-    by_loop = [
-        [
-            [max(range(6), key=lambda c: logits[n, c, y, x].item()) for x in range(8)]
-            for y in range(7)
-        ]
-        for n in range(2)
-    ]
-    expected = counted(torch.tensor(by_loop), target, 6).matrix
+    logits, target = torch.randn(2, 6, 7, 8), torch.randint(0, 6, (2, 7, 8))
+    by_loop = torch.zeros(2, 7, 8, dtype=torch.int64)
+    for n, y, x in np.ndindex(2, 7, 8):
+        by_loop[n, y, x] = max(range(6), key=lambda c: logits[n, c, y, x].item())
+    expected = counted(by_loop, target, 6).matrix
     for form in (logits, logits.softmax(1), logits.to(torch.float64)):
         assert torch.equal(counted(form, target, 6).matrix, expected)
-    assert torch.equal(
-        counted(logits[0], target[0], 6).matrix + counted(logits[1], target[1], 6).matrix, expected
-    )
+    single = [counted(logits[i], target[i], 6).matrix for i in (0, 1)]
+    assert torch.equal(single[0] + single[1], expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
@@ -121,13 +110,28 @@ def test_every_integer_type_and_numpy(dtype):
     prediction, truth = labels(2)
     expected = counted(prediction, truth).matrix
     assert torch.equal(counted(prediction.to(dtype), truth.to(dtype)).matrix, expected)
-    assert torch.equal(counted(prediction.numpy(), truth.numpy()).matrix, expected)
+    cm = ConfusionMatrix(5)
+    cm.update(prediction.to(dtype).numpy(), truth.to(dtype).numpy())
+    assert torch.equal(cm.matrix, expected)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "options", "message"),
+    [  # (other mistakes are in test_bad_input.py)
+        ([[0]], [[300]], {}, "the target has label 300, but labels are 0 to 255"),
+        ([[-1]], [[0]], {}, "the prediction has label -1"),
+        ([[0]], [[255]], {"ignore_index": -100}, "ignore_index is -100; pass ignore_index=255"),
+        ([[0]], [[0.0]], {}, "found a target of torch.float32, expected integer labels"),
+    ],
+)
+def test_what_cannot_be_counted(prediction, target, options, message):
+    with pytest.raises(ValueError, match=message):
+        counted(prediction, target, 2, **options)
 
 
 def test_batches_merge_exactly():
     prediction, truth = labels(3, shape=(7, 9, 11))
-    whole = counted(prediction, truth)
-    merged = ConfusionMatrix(5)
+    whole, merged = counted(prediction, truth), ConfusionMatrix(5)
     for i in range(7):
         merged = merged + counted(prediction[i], truth[i])
     assert torch.equal(whole.matrix, merged.matrix)
@@ -136,8 +140,7 @@ def test_batches_merge_exactly():
 
 def test_mean_over_the_split_is_not_the_mean_over_batches():
     # one image all right and small, one all wrong: the matrix weighs pixels, not images
-    a = counted(torch.tensor([[0, 1]]), torch.tensor([[0, 1]]), 2)
-    b = counted(torch.tensor([[1, 1, 1, 1]]), torch.tensor([[0, 0, 0, 0]]), 2)
+    a, b = counted([[0, 1]], [[0, 1]], 2), counted([[1] * 4], [[0] * 4], 2)
     assert (a + b).compute().miou == pytest.approx((1 / 5 + 1 / 5) / 2)
     assert (a.compute().miou + b.compute().miou) / 2 == pytest.approx(0.5)
 
@@ -150,22 +153,8 @@ def test_counts_beyond_float32_stay_exact():
 
 
 def test_means_that_rank_oppositely():
-    # from facts: IoUs .9/.3 and .62/.55 give mIoU .600/.585 and mean Dice .704/.738
-    def pair(a, b):
-        m = np.zeros((3, 3), np.int64)
-        m[0, 0], m[0, 2] = round(a * 1000), 1000 - round(a * 1000)
-        m[1, 1], m[1, 2] = round(b * 1000), 1000 - round(b * 1000)
-        return Scores(m)
-
-    first, second = pair(0.9, 0.3), pair(0.62, 0.55)
-    assert first.iou[:2].mean() == pytest.approx(0.6) and second.iou[:2].mean() < 0.6
-    assert first.dice[:2].mean() == pytest.approx(0.704, abs=1e-3)
-    assert second.dice[:2].mean() == pytest.approx(0.738, abs=1e-3)
-
-
-def test_the_table_names_the_classes_and_shows_absent_ones():
-    cm = counted(torch.tensor([[0, 0, 1]]), torch.tensor([[0, 1, 1]]), 3)
-    table = cm.compute(("road", "bicyclist", "sky")).table()
-    assert table.splitlines()[2].split()[:2] == ["bicyclist", "0.500"]
-    assert table.splitlines()[3].split()[1] == "–"
-    assert "mean" in table and "pixel accuracy 0.667" in table
+    """IoUs .9/.3 and .62/.55 give mIoU .600/.585 and mean Dice .704/.738."""
+    one = Scores(np.array([[900, 0, 100], [0, 300, 700], [0, 0, 0]]))
+    other = Scores(np.array([[620, 0, 380], [0, 550, 450], [0, 0, 0]]))
+    found = [each[:2].mean() for scores in (one, other) for each in (scores.iou, scores.dice)]
+    assert found == pytest.approx([0.6, 0.704, 0.585, 0.738], abs=1e-3)

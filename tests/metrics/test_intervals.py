@@ -1,6 +1,6 @@
 """Per-image counts and bootstrap intervals over groups.
 
-(Matrices from several processes are in test_distributed.py.)
+(Matrices from several processes are in engine/test_distributed.py.)
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from seglib.metrics import ConfusionMatrix
-from seglib.metrics.scores import Scores
+from seglib.metrics import ConfusionMatrix, Scores
 from seglib.training import evaluate
 
 
@@ -25,62 +24,59 @@ def maps(seed, images=6, size=(5, 7), classes=3, right=0.6):
     return prediction, truth
 
 
-def counted(prediction, truth, **options):
-    cm = ConfusionMatrix(3, **options)
+def counted(prediction, truth, per_image=True):
+    cm = ConfusionMatrix(3, per_image=per_image)
     cm.update(prediction, truth)
     return cm
 
 
-def test_images_are_kept_apart_and_add_up():
-    prediction, truth = maps(0)
-    together = counted(prediction, truth, per_image=True)
-    assert torch.equal(together.matrix, counted(prediction, truth).matrix)
-    for image, p, t in zip(together.images, prediction, truth, strict=True):
-        assert torch.equal(image, counted(p, t).matrix)
+def random_logits(seed):
+    return torch.randn(6, 3, 5, 7, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("prediction", [maps(0)[0], random_logits(0)], ids=["labels", "logits"])
+def test_images_are_kept_apart_and_add_up(prediction):
+    _, truth = maps(0)
+    together = counted(prediction, truth)
+    assert torch.equal(together.matrix, counted(prediction, truth, per_image=False).matrix)
     one_by_one = ConfusionMatrix(3, per_image=True)
     for p, t in zip(prediction, truth, strict=True):
         one_by_one.update(p, t)  # (H, W) is one image
     assert torch.equal(torch.stack(one_by_one.images), torch.stack(together.images))
-    scores = together.compute().per_image()
-    assert [s.miou for s in scores] == [
-        counted(p, t).compute().miou for p, t in zip(prediction, truth, strict=True)
-    ]
-
-
-def test_logits_are_kept_apart_too():
-    logits = torch.randn(4, 3, 5, 7, generator=torch.Generator().manual_seed(0))
-    truth = torch.from_numpy(maps(1, images=4)[1])
-    cm = ConfusionMatrix(3, per_image=True)
-    cm.update(logits, truth)
-    labels = logits.argmax(1)
-    for i, image in enumerate(cm.images):
-        assert torch.equal(image, counted(labels[i], truth[i]).matrix)
+    alone = [counted(p, t, per_image=False) for p, t in zip(prediction, truth, strict=True)]
+    assert torch.equal(torch.stack([cm.matrix for cm in alone]), torch.stack(together.images))
+    assert [s.miou for s in together.compute().per_image()] == [cm.compute().miou for cm in alone]
 
 
 def test_sums_of_matrices_join_their_images():
     prediction, truth = maps(2)
-    a, b = (counted(prediction[i], truth[i], per_image=True) for i in (slice(2), slice(2, 6)))
-    both = a + b
-    assert torch.equal(
-        torch.stack(both.images), torch.stack(counted(prediction, truth, per_image=True).images)
-    )
+    a, b = (counted(prediction[i], truth[i]) for i in (slice(2), slice(2, 6)))
+    whole = counted(prediction, truth)
+    assert torch.equal(torch.stack((a + b).images), torch.stack(whole.images))
     with pytest.raises(ValueError, match="only equal ones add"):
-        a + counted(prediction, truth)
+        a + counted(prediction, truth, per_image=False)
+
+
+def test_scores_by_group():
+    prediction, truth = maps(6)
+    found = counted(prediction, truth).compute(("a", "b", "c")).by_group(["y", "x", "y"] * 2)
+    assert list(found) == ["y", "x"] and found["x"].classes == ("a", "b", "c")
+    for name, places in (("x", [1, 4]), ("y", [0, 2, 3, 5])):
+        alone = counted(prediction[places], truth[places]).compute()
+        np.testing.assert_array_equal(found[name].matrix, alone.matrix)
 
 
 def test_an_interval_is_that_of_all_draws():
     """Three groups have 27 draws; the percentiles of their scores are known exactly."""
-    prediction, truth = maps(3)
     groups = ["a", "a", "b", "c", "c", "c"]
-    scores = counted(prediction, truth, per_image=True).compute()
+    scores = counted(*maps(3)).compute()
     sums = [scores.images[:2].sum(0), scores.images[2], scores.images[3:].sum(0)]
     exact = [
         Scores(sum(sums[i] for i in draw)).miou for draw in itertools.product(range(3), repeat=3)
     ]
     found = scores.interval(groups=groups, draws=20_000)
     # each draw has a chance of 1/27 = 3.7 %, so the least and the greatest are the ends
-    assert found.value == scores.miou and found.units == 3
-    assert found.low == pytest.approx(min(exact)) and found.high == pytest.approx(max(exact))
+    assert found == pytest.approx((scores.miou, min(exact), max(exact), 3))
     assert scores.interval(groups=groups, draws=20_000) == found  # seeded
 
 
@@ -99,23 +95,24 @@ def test_an_interval_covers_as_often_as_it_says():
 def test_neighbouring_frames_are_no_independent_witnesses():
     """Every image ten times over: by frame the interval shrinks, by group it stays."""
     prediction, truth = maps(4, images=8)
-    once = counted(prediction, truth, per_image=True).compute()
-    often = counted(prediction.repeat(10, 0), truth.repeat(10, 0), per_image=True).compute()
-    groups = np.arange(8).repeat(10)
-    alone, by_group, by_frame = once.interval(), often.interval(groups=groups), often.interval()
+    alone = counted(prediction, truth).compute().interval()
+    often = counted(prediction.repeat(10, 0), truth.repeat(10, 0)).compute()
+    by_group, by_frame = often.interval(groups=np.arange(8).repeat(10)), often.interval()
     assert by_group[1:3] == pytest.approx(alone[1:3], abs=1e-9)
     assert by_frame.high - by_frame.low < 0.5 * (by_group.high - by_group.low)
 
 
-def test_what_no_interval_can_be_made_of():
-    prediction, truth = maps(5)
-    with pytest.raises(ValueError, match="per_image=True"):
-        counted(prediction, truth).compute().interval()
-    scores = counted(prediction, truth, per_image=True).compute()
-    with pytest.raises(ValueError, match="2 groups for 6 images"):
-        scores.interval(groups=["a", "b"])
-    with pytest.raises(ValueError, match="one group only"):
-        scores.interval(groups=["a"] * 6)
+@pytest.mark.parametrize(
+    ("per_image", "groups", "message"),
+    [
+        (False, None, "per_image=True"),
+        (True, ["a", "b"], "2 groups for 6 images"),
+        (True, ["a"] * 6, "one group only"),
+    ],
+)
+def test_what_no_interval_can_be_made_of(per_image, groups, message):
+    with pytest.raises(ValueError, match=message):
+        counted(*maps(5), per_image=per_image).compute().interval(groups=groups)
 
 
 def test_evaluate_keeps_images_apart():
@@ -127,17 +124,15 @@ def test_evaluate_keeps_images_apart():
         def forward(self, images):
             return images + self.bias[:, None, None]
 
-    logits = torch.randn(6, 3, 5, 7, generator=torch.Generator().manual_seed(1))
-    truth = torch.from_numpy(maps(9)[1])
+    logits, truth = random_logits(1), torch.from_numpy(maps(9)[1])
     batches = [(logits[i], truth[i]) for i in (slice(0, 4), slice(4, 6))]
     scores = evaluate(Net(), batches, per_image=True)
-    expected = counted(logits, truth, per_image=True).compute()
-    np.testing.assert_array_equal(scores.images, expected.images)
+    np.testing.assert_array_equal(scores.images, counted(logits, truth).compute().images)
     assert evaluate(Net(), batches).images is None
 
 
 def test_alone_all_reduce_is_a_copy():
-    cm = counted(*maps(7), per_image=True)
+    cm = counted(*maps(7))
     total = cm.all_reduce()
     assert torch.equal(total.matrix, cm.matrix) and len(total.images) == 6
     total.update(*maps(8))

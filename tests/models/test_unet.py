@@ -1,9 +1,11 @@
-"""U-Net: published parameter counts, shapes, gradients, errors."""
+"""U-Net and SegNet: published parameter counts, shapes, gradients, unpooling by hand."""
 
 import pytest
 import torch
+from torch import nn
 
-from seglib.models import UNet, available_models, create_model
+from seglib.models import UNet
+from seglib.models.segnet import SegNet
 
 
 def count(model):
@@ -27,8 +29,8 @@ def test_parameters_by_hand():
 @pytest.mark.parametrize("size", [(16, 16), (17, 23), (33, 20)])
 def test_logits_have_the_images_size_and_gradients_reach_everything(norm, up, size):
     torch.manual_seed(0)
-    model = UNet(5, base_channels=4, depth=3, norm=norm, up=up)
-    logits = model(torch.randn(2, 3, *size))
+    model = UNet(5, in_channels=2, base_channels=4, depth=3, norm=norm, up=up)
+    logits = model(torch.randn(2, 2, *size))
     assert logits.shape == (2, 5, *size)
     logits.square().mean().backward()
     for name, parameter in model.named_parameters():
@@ -36,22 +38,39 @@ def test_logits_have_the_images_size_and_gradients_reach_everything(norm, up, si
         assert parameter.grad.abs().sum() > 0 or "bias" in name, name
 
 
-def test_other_numbers_of_channels():
-    assert UNet(2, in_channels=1, base_channels=4, depth=1)(torch.zeros(1, 1, 6, 8)).shape == (
-        1,
-        2,
-        6,
-        8,
-    )
+@pytest.mark.parametrize(
+    "options", [{"depth": 0}, {"in_channels": 0}, {"base_channels": 3}, {"up": "nearest"}]
+)
+def test_bad_options(options):
+    with pytest.raises(ValueError, match=f"found .*{next(iter(options))}=.*expected"):
+        UNet(3, **options)
 
 
-def test_options_build_the_same_net_again():
-    model = create_model("unet", 4, base_channels=6, depth=2, norm="group", up="resize")
-    twin = create_model(model.name, model.num_classes, **model.options)
-    twin.load_state_dict(model.state_dict())
-    x = torch.randn(1, 3, 9, 9)
-    torch.testing.assert_close(twin.eval()(x), model.eval()(x))
+@pytest.mark.parametrize("net", [UNet(2, base_channels=2, depth=3), SegNet(2, depth=3)])
+def test_images_that_are_too_small(net):
+    with pytest.raises(ValueError, match=r"7×40 pixels, but a network of depth 3 needs 8 at least"):
+        net(torch.zeros(1, 3, 7, 40))
 
 
-def test_available_models():
-    assert "unet" in available_models()
+def bare_segnet(depth):
+    """Pooling and unpooling alone: all convolutions become identities."""
+    model = SegNet(1, in_channels=1, base_channels=1, depth=depth)
+    for blocks in (model.encoder, model.decoder):
+        for i in range(depth):
+            blocks[i] = nn.Identity()
+    model.head = nn.Identity()
+    return model.eval()
+
+
+def test_unpooling_by_hand():
+    image = torch.tensor([[1.0, 2, 5, 3], [4, 3, 1, 0], [7, 1, 2, 2], [0, 6, 8, 9]])
+    expected = torch.tensor([[0.0, 0, 5, 0], [4, 0, 0, 0], [7, 0, 0, 0], [0, 0, 0, 9]])
+    assert torch.equal(bare_segnet(1)(image[None, None])[0, 0], expected)
+    largest_only = image * (image == 9)
+    assert torch.equal(bare_segnet(2)(image[None, None])[0, 0], largest_only)
+
+
+def test_an_odd_row_is_empty_after_unpooling():
+    found = bare_segnet(1)(torch.rand(1, 1, 5, 7) + 1)
+    assert found.shape == (1, 1, 5, 7)
+    assert not found[..., 4, :].any() and not found[..., 6].any() and (found > 0).sum() == 6

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from folders import CLASSES, IMAGE, MASK, Folder
 from PIL import Image
 
-from seglib.data import FolderDataset, SampleKey, SegmentationDataset
+from seglib.data import SampleKey, SegmentationDataset
 from seglib.data.palettes import default_palette
-
-IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-MASK = np.array([[0, 1, 255], [1, 1, 0]], dtype=np.uint8)
-CLASSES = ("ground", "house")
-
-
-class Folder:
-    """A folder of pairs under construction."""
-
-    def __init__(self, path: Path) -> None:
-        self.images, self.masks = path / "images", path / "masks"
-        self.images.mkdir()
-        self.masks.mkdir()
-
-    def add(self, stem: str, mask: Any = MASK, image: Any = IMAGE, exif: Any = None) -> Folder:
-        options = {} if exif is None else {"exif": exif}
-        Image.fromarray(np.asarray(image)).save(self.images / f"{stem}.png", **options)
-        Image.fromarray(np.asarray(mask, dtype=np.uint8)).save(self.masks / f"{stem}.png")
-        return self
-
-    def open(self, classes: Sequence[str] = CLASSES, **options: Any) -> FolderDataset:
-        return FolderDataset(self.images, self.masks, classes, **options)
 
 
 @pytest.fixture
@@ -89,21 +65,27 @@ def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> N
     assert dataset[key] == dataset[0] == ((2, 3), "plain")
     dataset.transform = greedy  # **options of others are not ours to fill
     assert dataset[key] == ((2, 3), {})
-    dataset.transform = zip  # a built-in that may have no signature to look at
-    assert len(list(dataset[key])) == 2
     dataset.transform = None
     np.testing.assert_array_equal(dataset[key][1], MASK)
 
 
-def test_groups_by_name(folder: Folder) -> None:
+def test_groups(folder: Folder) -> None:
     dataset = folder.add("north_1").add("north_2").add("south_1")
     assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
-
-
-def test_one_group_for_each_image() -> None:
     files = [(Path("a.png"), Path("a.png"))]
     with pytest.raises(ValueError, match="found 2 groups for 1 images"):
         SegmentationDataset(files, CLASSES, groups=["x", "y"])
+
+
+def test_names_without_a_partner_are_an_error_or_left_out(folder: Folder) -> None:
+    for stem in "abcdefgh":
+        folder.add(stem)
+        if stem != "a":
+            (folder.masks / f"{stem}.png").unlink()
+    with pytest.raises(ValueError, match=r"b\.png is without a mask .* and 2 more; expected pairs"):
+        folder.open()
+    report = folder.open(incomplete=True).check()
+    assert report.images == 1 and len(report.problems) == 7
 
 
 def test_other_size(folder: Folder) -> None:
@@ -155,25 +137,13 @@ def test_bad_arguments(folder: Folder, options: dict[str, Any], message: str) ->
         folder.add("a").open(**options)
 
 
-def test_check_of_a_sound_folder(folder: Folder) -> None:
-    report = folder.add("a").add("b", mask=np.zeros((2, 3))).open().check()
-    assert report.ok and report.problems == () and report.notes == () and report.images == 2
-    assert report.statistics.pixels.tolist() == [8, 3]
-    assert report.statistics.void == 1
-    assert str(report).startswith("2 images checked: no problems\n")
-
-
 def test_check_collects_every_problem(folder: Folder) -> None:
     folder.add("a").add("b", mask=np.full((2, 3), 7)).add("c", mask=np.zeros((1, 1))).add("d")
     (folder.images / "d.png").write_bytes(b"")
     report = folder.open().check(progress=False)
     assert not report.ok and report.images == 4
-    assert [
-        part in text
-        for part, text in zip(
-            ("label 7 at 6 pixels", "is 1×1", "d.png (0 bytes)"), report.problems, strict=True
-        )
-    ] == [True] * 3
+    for part, text in zip(("label 7", "is 1×1", "(0 bytes)"), report.problems, strict=True):
+        assert part in text
     assert report.statistics.total_images == 1  # the sound pair only
     assert "4 images checked: 3 problems" in report.table()
     assert "problem: mask b.png has label 7" in str(report)
@@ -190,21 +160,13 @@ def test_check_finds_the_foreground_that_would_be_void(folder: Folder) -> None:
     assert folder.open().check().ok
 
 
-def test_check_names_absent_classes(folder: Folder) -> None:
-    report = folder.add("a").open(("ground", "house", "tree", "car")).check()
+def test_check_of_a_sound_folder_names_absent_classes(folder: Folder) -> None:
+    report = folder.add("a").open((*CLASSES, "tree", "car")).check()
     assert report.ok and report.notes == ("no pixel of tree, car in any mask",)
-    assert "note: no pixel of tree, car" in str(report)
+    assert str(report).startswith("1 images checked: no problems\n  note: no pixel of tree, car")
+    assert report.statistics.pixels.tolist() == [2, 3, 0, 0] and report.statistics.void == 1
 
 
 def test_data_sets_travel_to_workers(folder: Folder) -> None:
     dataset = pickle.loads(pickle.dumps(folder.add("a").open(group=lambda stem: stem)))
     np.testing.assert_array_equal(dataset[0][1], MASK)
-
-
-def test_import_is_cheap() -> None:
-    code = (
-        "import sys, seglib.data; heavy = {'torch', 'torchvision', 'albumentations', 'cv2', "
-        "'matplotlib'}; print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

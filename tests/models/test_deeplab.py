@@ -10,50 +10,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from seglib.models.blocks import PooledBatchNorm, separable, to_group_norm
-from seglib.models.deeplab import ASPP, check_rates, valid_taps, warn_of_few_taps
-
-
-def brute_force(height, width, rate):
-    inside = 0
-    for y, x in itertools.product(range(height), range(width)):
-        for dy, dx in itertools.product((-rate, 0, rate), repeat=2):
-            inside += 0 <= y + dy < height and 0 <= x + dx < width
-    return inside / (height * width)
+from seglib.models.blocks import separable, to_group_norm
+from seglib.models.deeplab import ASPP, PooledBatchNorm, check_rates, valid_taps, warn_of_few_taps
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 14))
 def test_valid_taps_by_counting(height, width, rate):
-    assert valid_taps(height, width, rate) == pytest.approx(brute_force(height, width, rate))
+    inside = 0
+    for y, x in itertools.product(range(height), range(width)):
+        for dy, dx in itertools.product((-rate, 0, rate), repeat=2):
+            inside += 0 <= y + dy < height and 0 <= x + dx < width
+    assert valid_taps(height, width, rate) == pytest.approx(inside / (height * width))
 
 
-def test_valid_taps_by_a_convolution_of_ones():
-    ones = nn.Conv2d(1, 1, 3, padding=4, dilation=4, bias=False)
-    nn.init.ones_(ones.weight)
-    assert valid_taps(9, 7, 4) == pytest.approx(ones(torch.ones(1, 1, 9, 7)).mean().item())
-
-
-def test_known_numbers():
-    assert [valid_taps(6, 8, rate) for rate in (6, 12, 18)] == [1.5, 1.0, 1.0]
-
-
-def test_the_warning_names_the_branches_and_a_remedy():
-    with pytest.warns(
-        UserWarning,
-        match=(
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (
+            (6, 12, 18),
             r"map of 6×8 the ASPP branches of rate 6, 12, 18 have 1\.5, 1\.0, 1\.0 of 9 taps .*"
-            r"choose atrous_rates up to 5"
+            "choose atrous_rates up to 5",
         ),
-    ):
-        warn_of_few_taps(6, 8, (6, 12, 18))
-    assert valid_taps(6, 8, 5) >= 2 > valid_taps(6, 8, 6)
-    with pytest.warns(UserWarning, match=r"the ASPP branch of rate 6 has 1\.5 of 9"):
-        ASPP(4, (2, 6), 4).eval()(torch.zeros(1, 4, 6, 8))
+        ((2, 6), r"the ASPP branch of rate 6 has 1\.5 of 9"),
+    ],
+)
+def test_the_warning_names_the_branches_and_a_remedy(rates, message):
+    with pytest.warns(UserWarning, match=message):
+        ASPP(4, rates, 4).eval()(torch.zeros(1, 4, 6, 8))
+
+
+def test_no_remedy_on_one_pixel_and_no_warning_where_the_rates_fit():
     with pytest.warns(UserWarning, match=r"1×1 convolution; larger images or"):
         warn_of_few_taps(1, 1, (1,))
-
-
-def test_no_warning_where_the_rates_fit():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ASPP(4, (1, 2, 3), 4).eval()(torch.zeros(1, 4, 6, 8))
@@ -89,31 +77,27 @@ def test_one_image_in_training():
     assert all(torch.equal(before[k], v) for k, v in norm.state_dict().items())
     assert all(torch.isfinite(p.grad).all() for p in aspp.parameters())
     aspp(torch.randn(2, 6, 5, 7))
-    assert norm.num_batches_tracked == 1 and not torch.equal(
-        norm.running_mean, before["running_mean"]
-    )
+    assert norm.num_batches_tracked == 1
+    assert not torch.equal(norm.running_mean, before["running_mean"])
 
 
 def test_with_one_image_the_pooled_branch_is_subtracted_again():
     """By the BatchNorm behind it: what is constant over one image is no difference."""
     torch.manual_seed(0)
-    aspp, x = ASPP(6, (1,), 8, dropout=0.0), torch.randn(1, 6, 5, 7)
+    aspp = ASPP(6, (1,), 8, dropout=0.0)
+    one, two = torch.randn(1, 6, 5, 7), torch.randn(2, 6, 5, 7)
     with torch.no_grad():
-        before = aspp(x)
+        before = aspp(one), aspp(two)
         aspp.convs[-1][1].weight.mul_(-3)
-        torch.testing.assert_close(aspp(x), before, rtol=1e-4, atol=1e-5)
-        two = torch.randn(2, 6, 5, 7)
-        before = aspp(two)
-        aspp.convs[-1][1].weight.mul_(-3)
-        assert (aspp(two) - before).abs().max() > 0.1
+        torch.testing.assert_close(aspp(one), before[0], rtol=1e-4, atol=1e-5)
+        assert (aspp(two) - before[1]).abs().max() > 0.1
 
 
 def test_pooled_batch_norm_with_one_image_trains_as_it_evaluates():
     norm = PooledBatchNorm(3)
     norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
     norm.running_var.fill_(4.0)
-    x = torch.tensor([3.0, 2.0, 1.0]).reshape(1, 3, 1, 1)
-    expected = torch.tensor([1.0, 0.0, -1.0]).reshape(1, 3, 1, 1)
+    x, expected = torch.tensor([[3.0, 2.0, 1.0], [1.0, 0.0, -1.0]]).reshape(2, 1, 3, 1, 1)
     torch.testing.assert_close(norm(x), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(norm(x), norm.eval()(x))
     assert type(pickle.loads(pickle.dumps(norm))) is PooledBatchNorm
@@ -122,10 +106,8 @@ def test_pooled_batch_norm_with_one_image_trains_as_it_evaluates():
 
 
 def test_separable_is_a_convolution_within_and_one_across_channels():
-    block = separable(6, 10, dilation=2)
-    convs = [m for m in block if isinstance(m, nn.Conv2d)]
-    assert [c.weight.numel() for c in convs] == [9 * 6, 6 * 10]
-    within, across = convs
+    within, across = (m for m in separable(6, 10, dilation=2) if isinstance(m, nn.Conv2d))
+    assert (within.weight.numel(), across.weight.numel()) == (9 * 6, 6 * 10)
     x = torch.randn(1, 6, 8, 9)
     full = nn.Conv2d(6, 10, 3, padding=2, dilation=2, bias=False)  # the product of the two
     full.weight.data = across.weight * within.weight.transpose(0, 1)

@@ -1,0 +1,71 @@
+"""What the exercises of lesson 1 show, and the small pictures that their judges try answers on."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+VOID = 255
+Pair = tuple[np.ndarray, np.ndarray]  # an image and its mask
+
+
+def six_pairs() -> list[Pair]:
+    """Six augmented scenes (image, mask), 120×160, called A to F; D is misaligned."""
+    from seglib.data import Streets
+    from seglib.transforms import cut_window, resize_image
+
+    def cut(pair: Pair, top: int, left: int, apart: int = 0, mirror: bool = False) -> Pair:
+        image, mask = (x[:, ::-1].copy() for x in pair) if mirror else pair
+        return (
+            cut_window(image, (top, left, 120, 160), 0),
+            cut_window(mask, (top, left + apart, 120, 160), VOID),
+        )
+
+    streets = Streets("val")
+    a, b, c, d, e, f = (streets.read(i) for i in (1, 4, 10, 3, 17, 8))
+    warm = np.clip(resize_image(b[0], 144, 192) * [1.25, 1.0, 0.7] + [20, 5, 0], 0, 255)
+    first = cut(a, 12, 16, mirror=True), cut((warm.astype(np.uint8), b[1]), 12, 16), cut(c, -12, 20)
+    return [*first, cut(d, 10, 20, apart=5), cut(e, 4, 4), cut(f, 20, 30, mirror=True)]
+
+
+def masks_on_disk() -> dict[str, tuple[Image.Image, str, str]]:
+    """{what it is: (picture, file name, format)}; the first three hold labels, the others not."""
+    rng = np.random.default_rng(7)
+    truth = rng.choice([0, 1, 2, VOID], (20, 30), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
+    many = Image.fromarray(np.resize([*range(150), VOID], (20, 30)).astype(np.uint8))
+    colours = np.zeros((256, 3), np.uint8)
+    colours[[1, 2, VOID]] = (128, 0, 0), (0, 128, 0), (224, 224, 192)
+    grey, palette, rgb = (Image.fromarray(each) for each in (truth, truth, colours[truth]))
+    palette.putpalette(colours.ravel().tolist())
+    return {
+        "a palette PNG that holds the labels 0, 1, 2 and 255": (palette, "palette.png", "PNG"),
+        "a grey PNG that holds the labels 0, 1, 2 and 255": (grey, "grey.png", "PNG"),
+        "a grey PNG that holds the labels 0 to 149 and 255": (many, "many.png", "PNG"),
+        "an RGB PNG of colours": (rgb, "colours.png", "PNG"),
+        "a JPEG": (grey, "grey.jpg", "JPEG"),
+        "an RGBA PNG of colours": (rgb.convert("RGBA"), "alpha.png", "PNG"),
+        "a JPEG whose name ends in .png": (grey, "named.png", "JPEG"),
+    }
+
+
+def discs() -> Pair:
+    """A grainy photo 360×480 and its mask: sixteen discs (label 5) in the upper left half."""
+    rng, mask = np.random.default_rng(0), np.full((360, 480), 3, np.uint8)
+    y, x = np.mgrid[:360, :480]
+    for row, column in np.ndindex(4, 4):
+        place = np.array([30 + 60 * row, 30 + 60 * column]) + rng.uniform(-5, 5, 2)
+        mask[np.hypot(y - place[0], x - place[1]) < rng.uniform(15, 25)] = 5
+    photo = np.where(mask[..., None] == 5, (210, 90, 160), (60, 80, 100))
+    grain = rng.integers(-40, 41, photo.shape)  # an average smooths it, a single pixel does not
+    return (photo + grain).astype(np.uint8), mask
+
+
+def label_maps() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Three predictions and truths, uint8; of the classes 0 to 4, 3 is absent, 4 only predicted."""
+    rng = np.random.default_rng(3)
+    true, called = np.array([[0, 1, 2, VOID], [0, 1, 2, 4]], np.uint8)
+    truths = [rng.choice(true, size, p=[0.5, 0.2, 0.1, 0.2]) for size in ((6, 8), (6, 8), (5, 9))]
+    truths[2][truths[2] == 2] = 0  # an image without class 2
+    others = [rng.choice(called, truth.shape) for truth in truths]
+    pairs = zip(truths, others, strict=True)
+    return [np.where(rng.random(a.shape) < 0.6, a % VOID, b) for a, b in pairs], truths

@@ -1,0 +1,38 @@
+"""Folders of pairs under construction, for the tests of whatever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seglib.data import FolderDataset
+
+IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+MASK = np.array([[0, 1, 255], [1, 1, 0]], dtype=np.uint8)
+CLASSES = ("ground", "house")
+
+
+def save(path: Path, array: Any, **options: Any) -> Path:
+    Image.fromarray(np.asarray(array)).save(path, **options)
+    return path
+
+
+class Folder:
+    """Two folders of pairs that have the same name."""
+
+    def __init__(self, path: Path) -> None:
+        self.images, self.masks = path / "images", path / "masks"
+        self.images.mkdir()
+        self.masks.mkdir()
+
+    def add(self, stem: str, mask: Any = MASK, image: Any = IMAGE, **options: Any) -> Folder:
+        save(self.images / f"{stem}.png", image, **options)
+        save(self.masks / f"{stem}.png", np.asarray(mask, np.uint8))
+        return self
+
+    def open(self, classes: Sequence[str] = CLASSES, **options: Any) -> FolderDataset:
+        return FolderDataset(self.images, self.masks, classes, **options)

@@ -1,0 +1,160 @@
+"""data/render.py: it writes what it finds again, whole or not at all, and tells what differs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seglib.cli.main import main
+from seglib.data import DATASETS, Scans, Streets, read_mask
+from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, VOID_COLOUR
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def render() -> ModuleType:
+    """The command data/render.py as a module."""
+    spec = importlib.util.spec_from_file_location("data_render", ROOT / "data" / "render.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Few(Scans):
+    """Scans of five seeds."""
+
+    source = replace(
+        Scans.source, seeds={"train": range(2), "val": range(1000, 1001), "test": range(2000, 2002)}
+    )
+
+
+@pytest.fixture
+def few(render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a small data set "scans", written by the command."""
+    monkeypatch.setitem(render.SETS, "scans", Few)
+    assert render.main(["scans", "--out", str(tmp_path)]) == 0
+    return tmp_path / "scans"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Streets, Scans])
+def test_the_sets_are_as_rendered(kind: type[Streets | Scans], render: ModuleType) -> None:
+    assert render.check(kind, ROOT / "data") == []
+
+
+def test_written_sets_are_read_and_incomplete_ones_are_not(few: Path) -> None:
+    assert len(Few("train", root=few)) == 2 and Few.find(few) == Few.find(few.parent) == few
+    (few / "test" / "masks" / "2001.png").unlink()
+    (few / "val" / "scans.csv").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        Few("train", root=few)
+    assert f"{few}: lacks 2 files, such as val/scans.csv\n" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("png,1,", "png,7,", r"has not the seeds of 'train' in order; run `python data/render"),
+        ("png,1,", "png,1\n", r"cannot read .*scans\.csv .*; run `python data/render"),
+        (",0.", ",x.", r"cannot read .*'x\."),
+    ],
+)
+def test_a_table_that_was_changed(few: Path, old: str, new: str, message: str) -> None:
+    table = few / "train" / "scans.csv"
+    table.write_text(table.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        Few("train", root=few)
+    assert len(Few("test", root=few)) == 2
+
+
+def test_check_names_what_differs(
+    few: Path, render: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["scans", "--out", str(few.parent), "--check"]
+    assert render.main(command) == 0
+    mask_file, table = few / "train" / "masks" / "0001.png", few / "test" / "scans.csv"
+    mask = np.array(Image.open(mask_file))
+    mask[:2, :3] += 1
+    Image.fromarray(mask).save(mask_file)
+    table.write_text(table.read_text().replace(",0.", ",9.", 1))
+    capsys.readouterr()
+    assert render.main(command) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "scans/train/0001.png: 6 pixels differ"
+    assert second.startswith("scans/test/2000.png: mm_per_row is 9.")
+    table.unlink()
+    assert render.main(command) == 1
+    assert "run `python data/render.py scans`" in capsys.readouterr().out
+
+
+def test_a_split_is_replaced_as_a_whole_or_not_at_all(
+    few: Path, render: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents() -> dict[str, bytes]:
+        files = (path for path in sorted(few.rglob("*")) if path.is_file())
+        return {path.relative_to(few).as_posix(): path.read_bytes() for path in files}
+
+    before, command = contents(), ["scans", "--out", str(few.parent)]
+    (few / "train" / "stray.txt").touch()
+    render.main(command)
+    assert contents() == before  # the stray file is gone, all else is the same
+
+    def stop(seed: int) -> None:
+        raise KeyboardInterrupt
+
+    def fail_on_the_new(source: Path, target: Path) -> None:
+        if source.name.endswith(".part"):
+            raise PermissionError(f"{target} is open in another program")
+        move(source, target)
+
+    move = os.replace
+    for what, name, instead, error in (
+        (Few, "render", stop, KeyboardInterrupt),
+        (os, "replace", fail_on_the_new, PermissionError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(what, name, instead)
+            with pytest.raises(error):
+                render.main(command)
+        assert contents() == before
+        assert {path.name for path in few.iterdir()} == {"train", "val", "test"}
+
+
+def test_void_survives_the_palette_png(render: ModuleType, tmp_path: Path) -> None:
+    mask = np.array([[0, 10, 255], [3, 255, 7]], np.uint8)
+    render.save_mask(mask, Streets, tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", STREET_CLASSES), mask)
+    seen = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
+    assert tuple(seen[0, 2]) == VOID_COLOUR and tuple(seen[0, 1]) == tuple(STREET_PALETTE[10])
+
+
+def test_photos_keep_their_colours(render: ModuleType, tmp_path: Path) -> None:
+    """4:4:4: a red pixel beside a blue one stays red, which halved chroma would not allow."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, ::2, 0], image[:, 1::2, 2] = 200, 200
+    render.save_image(image, tmp_path / "stripes.jpg")
+    with Image.open(tmp_path / "stripes.jpg") as picture:
+        assert np.abs(np.asarray(picture).astype(int) - image).mean() < 12
+        assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_on_scans(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "scans", Few)
+    data = ["--data", "scans", "--root", str(few), "--device", "cpu"]
+    small = {"height": 32, "width": 32, "base_channels": 4, "depth": 2, "epochs": 1}
+    flags = [f"--{key}={value}" for key, value in small.items()]
+    assert main(["train", *data, *flags, "--out", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run" / "best.pt"), *data]) == 0
+    assert "scans test at 32×32, all (2 images): mIoU" in capsys.readouterr().out
