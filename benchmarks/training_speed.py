@@ -5,9 +5,10 @@
 All arms train the same U-Net on the same CamVid files (or, without CamVid, PNGs of noise of the
 same size) with the same augmentation, AdamW and one-cycle, batches of 8 at 96×128:
 
-fit            as the library has it: checks, exact means, a schedule
-fit, cache     the same, decoded images kept in memory; the first epoch fills it and is timed, too
-fit, bf16      with the cache, bfloat16 and channels last, where the processor computes in bfloat16
+fit            as the library has it: checks, exact means, channels last
+fit, train     as `seglib train` calls it without a single flag of speed: besides, decoded images
+               are kept in memory; the first epoch fills it and is timed, too
+fit, bf16      the same in bfloat16, where the processor computes in it
 tutorial       DataLoader, cross-entropy, backward, step, a running loss
 torchvision    the shape of torchvision's references/segmentation/train.py: a dictionary of
                outputs, a schedule stepped in each iteration, meters of the loss and the rate
@@ -40,6 +41,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from seglib.cli.settings import TrainSettings
+from seglib.cli.train import FIT, choose_workers
 from seglib.data import CamVid, FolderDataset, make_loader
 from seglib.models import UNet
 from seglib.training import fit
@@ -66,7 +69,7 @@ class Files:
                     picture = rng.integers(0, 11, shape, dtype=np.uint8)
                     Image.fromarray(picture).save(folder / kind / f"{i:03}.png")
 
-    def open(self, cache: bool = False) -> Subset[Any]:
+    def open(self, cache: str | None = None) -> Subset[Any]:
         data: Any
         if self.real:
             data = CamVid("train", transform=train_transform(*SIZE), cache=cache)
@@ -89,9 +92,18 @@ def by_fit(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> None:
     fit(model, loader, epochs=epochs, lr=RATE, seed=seed)
 
 
-def by_fit_in_half(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> None:
-    loader = make_loader(data, BATCH, shuffle=True, seed=seed)
-    fit(model, loader, epochs=epochs, lr=RATE, seed=seed, amp="bf16", channels_last=True)
+def by_train(
+    model: nn.Module, data: Subset[Any], epochs: int, seed: int, amp: str | None = None
+) -> None:
+    """With what the command line chooses; FIT are the settings that it hands on."""
+    chosen = vars(TrainSettings()) | {"epochs": epochs, "lr": RATE, "seed": seed, "amp": amp}
+    workers = choose_workers(torch.device("cpu"))
+    loader = make_loader(data, BATCH, shuffle=True, seed=seed, workers=workers)
+    fit(model, loader, **{name: chosen[name] for name in FIT})
+
+
+def by_train_in_half(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> None:
+    by_train(model, data, epochs, seed, amp="bf16")
 
 
 def usual(model: nn.Module, data: Subset[Any], epochs: int, seed: int) -> tuple[Any, Any, Any]:
@@ -197,19 +209,20 @@ def by_lightning(model: nn.Module, data: Subset[Any], epochs: int, seed: int) ->
 
 
 Arm = Callable[[nn.Module, "Subset[Any]", int, int], None]
-ARMS: dict[str, tuple[Arm, bool]] = {
-    "fit": (by_fit, False),
-    "fit, cache": (by_fit, True),
-    "fit, bf16": (by_fit_in_half, True),
-    "tutorial loop": (by_tutorial, False),
-    "torchvision's shape": (by_reference, False),
-    "Lightning": (by_lightning, False),
+CACHE = TrainSettings().cache
+ARMS: dict[str, tuple[Arm, str | None]] = {
+    "fit": (by_fit, None),
+    "fit, train": (by_train, CACHE),
+    "fit, bf16": (by_train_in_half, CACHE),
+    "tutorial loop": (by_tutorial, None),
+    "torchvision's shape": (by_reference, None),
+    "Lightning": (by_lightning, None),
 }
 
 # ---------------------------------------------------------------- measuring
 
 
-def available() -> dict[str, tuple[Arm, bool]]:
+def available() -> dict[str, tuple[Arm, str | None]]:
     arms = dict(ARMS)
     if not {"avx512_bf16", "amx_bf16"} & set(half_precision()):
         del arms["fit, bf16"]
@@ -234,7 +247,7 @@ def decoding(files: Files) -> float:
 def speeds(files: Files, rounds: int) -> list[Row]:
     what = "CamVid" if files.real else "noise"
     print(f"{what}; one image and mask decoded: {decoding(files) * 1000:.1f} ms")
-    arms: dict[str, tuple[Arm, bool]] = available()
+    arms = available()
     found: dict[tuple[str, int], list[float]] = {}
     for function, _ in arms.values():  # first use imports and allocates
         function(UNet(11, base_channels=4), files.open(), 1, 0)
@@ -254,8 +267,8 @@ def speeds(files: Files, rounds: int) -> list[Row]:
     for base in (8, 16):
         for way, ours in (
             ("", "fit"),
-            (", images cached", "fit, cache"),
-            (", cached, bfloat16, channels last", "fit, bf16"),
+            (", as the command line trains without flags", "fit, train"),
+            (", the same in bfloat16", "fit, bf16"),
         ):
             case = f"training end to end, U-Net base {base}, 96×128{way}"
             if ours in arms:

@@ -29,7 +29,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from fingerprints import ROOT, fingerprint
 
-from seglib.data.sets import EmbeddedDataset
+from seglib.data.sources import Rendering
 from seglib.util.paths import atomic_write
 
 FOLDER = ROOT / "results" / "experiments"
@@ -191,7 +191,7 @@ class Job:
 
     def open(self, dataset: Any, split: str, transform: Any = None) -> Any:
         """A split of a data set, or None, with one line that says so, where it is not."""
-        embedded = issubclass(dataset, EmbeddedDataset)  # part of the course, not of the root
+        embedded = isinstance(dataset.source, Rendering)  # part of the course, not of the root
         root = None if embedded else self.root
         try:
             return dataset(split, root=root, transform=transform)

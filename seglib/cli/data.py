@@ -19,10 +19,10 @@ def doctor(options: argparse.Namespace) -> int:
 def download(options: argparse.Namespace) -> int:
     from seglib.data import DATASETS
     from seglib.data.download import download
-    from seglib.data.sets import EmbeddedDataset
+    from seglib.data.sources import Rendering
 
     dataset = DATASETS.get(options.data)
-    if dataset is not None and issubclass(dataset, EmbeddedDataset):
+    if dataset is not None and isinstance(dataset.source, Rendering):
         folder = dataset("train", root=options.root).root
         print(f"{options.data} comes with the course: it is complete in {folder}")
     else:

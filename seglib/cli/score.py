@@ -86,7 +86,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def _image_files(places: list[str]) -> list[Path]:
     """The image files among files and folders; ValueError if two would write the same output."""
-    from seglib.data.reading import IMAGE_SUFFIXES
+    from seglib.data.pairing import IMAGE_SUFFIXES
 
     files: dict[str, Path] = {}
     for place in map(Path, places):

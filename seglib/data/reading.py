@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
-from seglib.data.pairing import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from seglib.data.pairing import JPEG_SUFFIXES, jpeg_masks, some
 from seglib.data.palettes import check_palette
 

@@ -270,7 +270,6 @@ def _pairs(images: Path, masks: Path) -> list[Pair]:
     return pairs
 
 
-EmbeddedDataset = (Streets, Scans)  # for issubclass: what comes with the course
 DATASETS: dict[str, type[NamedDataset]] = {
     dataset.name: dataset for dataset in (Streets, Scans, CamVid, Ultrasound)
 }

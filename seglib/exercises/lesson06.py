@@ -456,10 +456,8 @@ def _wrong_value(found: Loss, right: Loss) -> str:
 
 def _wrong_gradient(found: Loss, right: Loss) -> str:
     """What is wrong beside the value."""
-    if found.dtype in BITS:
-        return "the value is right, but times the scale it overflows in this format"
     if found.dtype != "float32":
-        return "the value is right, but the format takes twice the memory"
+        return "the value is right, but the loss is to come out in float32"
     said = "the value is right, but the gradient is"
     if not found.gradient.isfinite().all():
         return f"{said} not finite: 1 / whole is too large for float16. Cast before softmax"
@@ -564,11 +562,11 @@ CAUSES = {
     "schedule": "the learning rate also falls where a step was skipped",
 }
 SYMPTOMS = {
-    "A": "no SGD step is longer than learning rate / scale; at 65536 the weights all but stand still",
+    "A": "no SGD step is longer than learning rate / scale: at 65536 the weights hardly move",
     "B": "at the first overflow the weights become NaN; a sound loop skips it and halves the scale",
-    "C": "at a scale of 65536, SGD moves the weights 65536 times too little; at 1 it trains well",
+    "C": "with a scale of 65536, SGD moves the weights 65536 times too little; with 1 it trains",
     "D": "its weights are the same whatever the first three of each four batches hold",
-    "E": "an overflow does not lower the scale, which can only grow; if all overflow, no weight moves",
+    "E": "an overflow leaves the scale as it is, so it can only grow; if all overflow, nothing moves",
 }
 NOT_SO = {
     "scale": "backward runs on what scaler.scale(value) returns, as it should",
@@ -802,7 +800,7 @@ def _other_gradient(found: Tensor, right: Tensor) -> str:
         return "the gradient is not finite: by what do you divide? A batch may have 0 valid pixels"
     factor = float((found @ right) / (right @ right))
     if abs(factor) > 0.001 and _alike(found, factor * right):
-        return f"that is {factor:.3g} times the gradient of one big batch"
+        return f"the direction is right, the length {factor:.3g} times what it should be"
     return "weigh a batch's mean by its share of all valid pixels, counted before the loop"
 
 
