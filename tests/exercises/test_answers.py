@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import io
 import re
 import sys
 from pathlib import Path
@@ -54,10 +56,11 @@ def test_the_placeholder_is_not_attempted():
 
 
 @each_exercise
-def test_three_wrong_answers_and_each_hears_what_is_wrong_with_it(case):
+def test_each_wrong_answer_hears_what_is_wrong_with_it(case):
     """And is told something else than the others. (Numbers do not make it another message.)"""
     rows = answers.wrong_ones(case.number).get(case.name, [])
-    assert len(rows) >= 3
+    implied = getattr(case.exercise.judge, "wrong_answers", list)()
+    assert rows and len(rows) + len(implied) >= 3
     failed, told = {}, {}
     for n, (_, fragment) in enumerate(rows, 1):
         wrong = case._replace(answer=f"wrong {n}")
@@ -77,6 +80,16 @@ def test_three_wrong_answers_and_each_hears_what_is_wrong_with_it(case):
                 "" if alike == n else f"; wrong {alike} hears the same"
             )
     assert not failed, "\n\n".join(f"{wrong}: {said}" for wrong, said in failed.items())
+
+
+@each_exercise
+def test_every_mistake_of_a_table_hears_its_own_hint(case):
+    """No mistake is taken for another that stands before it in the table."""
+    exercise = case.exercise
+    for answer, hint in getattr(exercise.judge, "wrong_answers", list)():
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = exercise.judged(answer)
+        assert found.state == NOT_YET and hint in found.message, f"{hint!r}, but heard: {found}"
 
 
 @pytest.mark.parametrize("number", [lesson.number for lesson in exercises.lessons()])
