@@ -76,52 +76,33 @@ def fit(
         train_loader, val_loader: yield float images (N, 3, H, W) and int64 labels (N, H, W);
             see `seglib.data.make_loader`.
         loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`.
-        schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120),
-            "poly" (power 0.9, as DeepLab), "plateau" (÷ 3 after 5 epochs without a better val
-            mIoU) or "constant".
+        schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120), "poly"
+            (power 0.9), "plateau" (÷ 3 after 5 epochs without a better one) or "constant".
         clip: bound of the gradient's norm, or None.
         patience: stop after so many epochs without a better one, or None.
         out: folder for last.pt, best.pt, history.csv and history.png.
         resume: go on from `out`/last.pt; without one, start anew.
         config: further settings of the caller, kept in the checkpoint and compared on resume.
-        backbone_lr: learning rate of `model.backbone`, lower than `lr` if it is pretrained; the
-            schedule scales both. None: `lr` for all.
+        backbone_lr: learning rate of `model.backbone`; the schedule scales both. None: `lr`.
         freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
         amp: "bf16" or "fp16": the forward pass in half precision, the loss in float32.
-        accumulate: batches to a step of the optimiser, weighted to equal one big batch where the
-            loss is a mean over pixels (see `seglib.engine.accumulation`).
+        accumulate: batches to a step of the optimiser (see `seglib.engine.accumulation`).
         ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
             evaluated and saved, and `model` ends with them.
         channels_last: images and weights in memory with the channels last: faster on most machines,
             and the same numbers to rounding, but that dropout draws others.
-        compile: `torch.compile` for the training steps: half a minute first; measure what it gains.
+        compile: `torch.compile` for the training steps: half a minute first.
         on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
             evaluated, in eval mode, and the epoch's row of the history.
 
-    Raises ValueError for settings or batches that do not fit (also on resume, naming the key
-    that differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the
-    batch and its files, if the loss is not finite. The checkpoints of before stay whole.
-    MemoryError says which batch was too large, and what to try. With `out`, SIGTERM and Ctrl-C
+    Raises ValueError for settings or batches that do not fit (on resume, naming the key that
+    differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the batch's
+    files, if the loss is not finite, MemoryError with what to try. With `out`, SIGTERM and Ctrl-C
     wait for the end of a step, save where the run stands, and raise KeyboardInterrupt
-    (`Interrupted`); a second one acts at once. `seglib.engine.distributed` tells what several
-    processes do.
+    (`Interrupted`); a second one acts at once. Several processes: `seglib.engine.distributed`.
     """
-    settings = {
-        "epochs": epochs,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "schedule": schedule,
-        "clip": clip,
-        "patience": patience,
-        "seed": seed,
-        "ignore_index": ignore_index,
-        "validation": val_loader is not None,
-        "backbone_lr": backbone_lr,
-        "freeze_epochs": freeze_epochs or None,
-        "amp": amp,
-        "accumulate": accumulate if accumulate != 1 else None,
-        "ema": ema,
-    }
+    settings = {name: value for name, value in locals().items() if name in validation.COMPARED}
+    settings["validation"] = val_loader is not None
     validation.check_settings(settings)
     compute = Compute.of(model, amp, channels_last)
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)

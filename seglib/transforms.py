@@ -217,8 +217,7 @@ def check_pair(image: np.ndarray, mask: np.ndarray) -> None:
             "(H, W); a colour picture of labels must be turned into labels first"
         )
     if image.shape[:2] != mask.shape:
-        sizes = [f"{height}×{width}" for height, width in (image.shape[:2], mask.shape)]
+        image_size, mask_size = (f"{h}×{w}" for h, w in (image.shape[:2], mask.shape))
         raise ValueError(
-            f"found an image of {sizes[0]} and a mask of {sizes[1]}, "
-            "expected equal sizes; pair each image with its mask"
+            f"found an image of {image_size} and a mask of {mask_size}, expected equal sizes"
         )

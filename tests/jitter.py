@@ -24,73 +24,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 VARIABLE = "SEGLIB_WORLD"  # what to install, as JSON: {"seed": 1, "gradient": 1e-3, …}
 
-aten = torch.ops.aten
+
+def operations(names: str) -> set[Any]:
+    return {getattr(torch.ops.aten, name) for name in names.split()}
+
+
 # (in inference mode PyTorch hands over the operation that was called, conv2d, and else its parts)
-CONVOLUTIONS = {
-    aten.convolution,
-    aten.convolution_backward,
-    aten.conv1d,
-    aten.conv2d,
-    aten.conv3d,
-    aten.conv_transpose1d,
-    aten.conv_transpose2d,
-    aten.conv_transpose3d,
-}
+CONVOLUTIONS = operations(
+    "convolution convolution_backward conv1d conv2d conv3d "
+    "conv_transpose1d conv_transpose2d conv_transpose3d"
+)
 # Sums and transcendental functions; what IEEE 754 fixes to the last bit (+ − × ÷ √) is not here
-ROUNDED = {
-    aten.matmul,
-    aten.linear,
-    aten.einsum,
-    aten.softmax,
-    aten.log_softmax,
-    aten.batch_norm,
-    aten.group_norm,
-    aten.layer_norm,
-    aten.adaptive_avg_pool2d,
-    aten.cross_entropy_loss,
-    aten.mm,
-    aten.addmm,
-    aten.bmm,
-    aten.baddbmm,
-    aten.mv,
-    aten.dot,
-    aten.sum,
-    aten.mean,
-    aten.var,
-    aten.std,
-    aten.var_mean,
-    aten.cumsum,
-    aten.linalg_vector_norm,
-    aten.exp,
-    aten.log,
-    aten.log1p,
-    aten.expm1,
-    aten.pow,
-    aten.sigmoid,
-    aten.tanh,
-    aten.logsumexp,
-    aten._softmax,
-    aten._log_softmax,
-    aten._softmax_backward_data,
-    aten._log_softmax_backward_data,
-    aten.nll_loss_forward,
-    aten.nll_loss2d_forward,
-    aten.binary_cross_entropy_with_logits,
-    aten.native_batch_norm,
-    aten.native_batch_norm_backward,
-    aten.native_group_norm,
-    aten.native_group_norm_backward,
-    aten.native_layer_norm,
-    aten.native_layer_norm_backward,
-    aten._native_batch_norm_legit,
-    aten.upsample_bilinear2d,
-    aten.upsample_bilinear2d_backward,
-    aten._adaptive_avg_pool2d,
-    aten.avg_pool2d,
-    aten.avg_pool2d_backward,
-}
-
-
+ROUNDED = operations(
+    "matmul linear einsum softmax log_softmax batch_norm group_norm layer_norm adaptive_avg_pool2d "
+    "cross_entropy_loss mm addmm bmm baddbmm mv dot sum mean var std var_mean cumsum "
+    "linalg_vector_norm exp log log1p expm1 pow sigmoid tanh logsumexp _softmax _log_softmax "
+    "_softmax_backward_data _log_softmax_backward_data nll_loss_forward nll_loss2d_forward "
+    "binary_cross_entropy_with_logits native_batch_norm native_batch_norm_backward "
+    "native_group_norm native_group_norm_backward native_layer_norm native_layer_norm_backward "
+    "_native_batch_norm_legit upsample_bilinear2d upsample_bilinear2d_backward "
+    "_adaptive_avg_pool2d avg_pool2d avg_pool2d_backward"
+)
 EXACT = {torch.float32: 0xFFF, torch.float16: 0x7FFFF, torch.bfloat16: 0xFFFFF}  # bits that are 0
 
 

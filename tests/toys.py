@@ -10,7 +10,6 @@ from PIL import Image
 from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
-from seglib.metrics import ConfusionMatrix
 from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
@@ -77,69 +76,33 @@ def write_folder(root: Path, splits=(("train", 6), ("val", 3), ("test", 2))) -> 
     return root
 
 
-def flags(folder: Path, **more: object) -> list[str]:
-    """What `seglib train` is told about such a folder."""
-    settings = {
-        "data": "folder",
-        "root": folder,
-        "classes": ",".join(CLASSES),
-        "height": 24,
-        "width": 32,
-        "epochs": 2,
-        "batch_size": 2,
-        "base_channels": 4,
-        "depth": 1,
-        **more,
-    }
+def words(**settings: object) -> list[str]:
+    """Settings as flags of the command line."""
     return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
 
 
-def maps(seed: int, images: int = 6, size=(5, 7), classes: int = 3, right: float = 0.6):
-    """Predictions and truths (images, *size), int64, with void in the truth."""
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, classes, (images, *size))
-    noise = rng.integers(0, classes, truth.shape)
-    prediction = np.where(rng.random(truth.shape) < right, truth, noise)
-    truth[rng.random(truth.shape) < 0.1] = 255
-    return prediction, truth
-
-
-def counted(prediction, truth, classes: int = 3, **options) -> ConfusionMatrix:
-    matrix = ConfusionMatrix(classes, **options)
-    matrix.update(prediction, truth)
-    return matrix
+def flags(folder: Path, **more: object) -> list[str]:
+    """What `seglib train` is told about such a folder."""
+    data = {"data": "folder", "root": folder, "classes": ",".join(CLASSES), "height": 24}
+    net = {"width": 32, "epochs": 2, "batch_size": 2, "base_channels": 4, "depth": 1}
+    return words(**{**data, **net, **more})
 
 
 def tiny_model() -> nn.Module:
     """Two convolutions with all that has state or chance: BatchNorm and dropout."""
     torch.manual_seed(7)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Dropout2d(0.3),
-        nn.Conv2d(4, 3, 1),
-    )
+    first, norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+    return nn.Sequential(first, norm, nn.ReLU(), nn.Dropout2d(0.3), nn.Conv2d(4, 3, 1))
+
+
+def tiny_loaders(workers: int = 0):
+    """Three batches to train on, with augmentation, and two to validate."""
+    train, val = Toy(6, train_transform(16, 24)), Toy(3, eval_transform(16, 24))
+    return make_loader(train, 2, shuffle=True, seed=3, workers=workers), make_loader(val, 2)
 
 
 def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=None, **options):
-    """Train the tiny model with augmentation; returns (model, history)."""
-    settings = {"epochs": 2, "lr": 0.01, "seed": 3, **options}
+    """Train the tiny model; returns (model, history)."""
+    settings = {"epochs": 2, "lr": 0.01, "seed": 3, "out": out, "resume": resume, **options}
     model = model or tiny_model()
-    train = Toy(6, train_transform(16, 24))
-    history = fit(
-        model,
-        make_loader(train, 2, shuffle=True, seed=3, workers=workers),
-        make_loader(Toy(3, eval_transform(16, 24)), 2),
-        out=out,
-        resume=resume,
-        **settings,
-    )
-    return model, history
-
-
-def tiny_process(out: str, resume: bool, workers: int, epochs: int, options: dict) -> None:
-    """The body of a child process that a test may kill; writes final.pt when it ends by itself."""
-    torch.set_num_threads(1)
-    model, _ = tiny_run(Path(out), resume, workers, epochs=epochs, **options)
-    torch.save(model.state_dict(), Path(out) / "final.pt")
+    return model, fit(model, *tiny_loaders(workers), **settings)

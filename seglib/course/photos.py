@@ -87,7 +87,7 @@ def photo_mask(name: str, border: float | None = None) -> PhotoMask:
     classes = tuple(record["classes"])
     labels = {"void": VOID} | {word: label for label, word in enumerate(classes)}
     polygons = [(labels[p["label"]], p["points"]) for p in record["polygons"]]
-    mask = polygon_mask(polygons, record["height"], record["width"], num_classes=len(classes))
+    mask = polygon_mask(polygons, record["height"], record["width"])
     widths = np.array(record["border"] if border is None else [border] * len(classes), float)
     return PhotoMask(_with_border(mask, widths), classes, default_palette(len(classes)))
 

@@ -6,7 +6,6 @@ each pixel that the outline passes through: shapes would grow by half a pixel on
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,14 +18,9 @@ _FARTHEST = 1e6  # px from the corner: beyond it a vertex is a mistake
 
 
 def polygon_mask(
-    polygons: Iterable[tuple[int, ArrayLike]],
-    height: int,
-    width: int,
-    *,
-    num_classes: int = 255,
-    background: int = 0,
+    polygons: Iterable[tuple[int, ArrayLike]], height: int, width: int
 ) -> NDArray[np.uint8]:
-    """Draw polygons into a label map: uint8 (height, width), `background` where none is.
+    """Draw polygons into a label map: uint8 (height, width), 0 where none is.
 
     Each polygon is `(label, vertices)`, with vertices (x, y) in pixels, x to the right, y down,
     and (0, 0) the *centre* of the top left pixel. A pixel gets the label if its centre is inside,
@@ -34,18 +28,21 @@ def polygon_mask(
     ones; where an outline crosses itself, what it goes round twice is outside (even–odd rule).
     Label 255 is void, and a polygon may reach beyond the picture.
 
-    Raises ValueError for labels that are not 0…num_classes−1 or 255, and for polygons with fewer
-    than three vertices, with NaN, with x and y swapped, or without a single pixel.
+    Raises ValueError for labels that are not 0…255, and for polygons with fewer than three
+    vertices, with NaN, with x and y swapped, or without a single pixel.
 
     >>> polygon_mask([(1, [(0.5, 0.5), (2.5, 0.5), (2.5, 1.5), (0.5, 1.5)])], 3, 4).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
     """
-    if operator.index(height) < 1 or operator.index(width) < 1:
+    if height < 1 or width < 1:
         raise ValueError(f"found height {height} and width {width}, expected pixels: 1 or more")
-    mask = np.full((height, width), _label(background, num_classes, "background"), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
     for i, polygon in enumerate(polygons):
-        number, points = _pair(polygon)
-        label = _label(number, num_classes, f"polygon {i}")
+        label, points = _pair(polygon)
+        if not hasattr(label, "__index__") or not 0 <= label <= VOID:
+            raise ValueError(
+                f"polygon {i} has label {label!r}, expected a whole number 0–254, or 255 for void"
+            )
         vertices = _vertices(points, f"polygon {i}", height, width)
         inside = _inside(np.round(vertices * _STEPS).astype(np.int64), height, width)
         if not inside.any():
@@ -90,16 +87,6 @@ def _pair(polygon: Any) -> tuple[Any, Any]:
     )
 
 
-def _label(number: Any, num_classes: int, name: str) -> int:
-    """The label as int: 0…num_classes−1 or 255."""
-    if hasattr(number, "__index__") and (0 <= number < num_classes or number == VOID):
-        return operator.index(number)
-    raise ValueError(
-        f"{name} has label {number!r}, expected a whole number 0–{num_classes - 1}, or {VOID} for "
-        "void"
-    )
-
-
 def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.float64]:
     """The vertices as float64 (N, 2), or a ValueError that knows the usual mistakes."""
     vertices = np.asarray(points, float)
@@ -107,13 +94,8 @@ def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.flo
         raise ValueError(
             f"{name} has vertices of shape {vertices.shape}, expected (N, 2), (x, y) of at least 3"
         )
-    wild = ~(np.abs(vertices) <= _FARTHEST).all(axis=1)  # NaN fails, too
-    if wild.any():
-        first = int(wild.argmax())
-        raise ValueError(
-            f"vertex {first} of {name} is {tuple(vertices[first].tolist())}, expected two finite "
-            "numbers of pixels; correct it or leave it out"
-        )
+    if not (np.abs(vertices) <= _FARTHEST).all():  # NaN fails, too
+        raise ValueError(f"{name} {_extent(vertices)} has vertices that are no finite pixels")
     slack = 0.05 * max(height, width)  # px that a hand may slip over the edge
     low, high = -slack, np.array([width, height]) - 1 + slack
     fits, swapped = (((low <= v) & (v <= high)).all() for v in (vertices, vertices[:, ::-1]))

@@ -17,13 +17,11 @@ from seglib.metrics.scores import Interval
 from seglib.util.paths import PACKAGE, checkout
 from seglib.util.suggest import did_you_mean
 
-INSTALLED = PACKAGE / "_data" / "experiments"
-
 
 def records_folder() -> Path:
     """results/experiments of the checkout, or the copy that the wheel carries."""
     here = checkout()
-    return here / "results" / "experiments" if here else INSTALLED
+    return here / "results" / "experiments" if here else PACKAGE / "_data" / "experiments"
 
 
 def read_record(name: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Run:
             self.optimizer,
             [lr, slower] if slower is not None else lr,
             settings["epochs"],
-            math.ceil(len(loader) / (settings["accumulate"] or 1)),
+            math.ceil(len(loader) / settings["accumulate"]),
             self.history.best_key,
         )
         self.scaler = compute.scaler()

@@ -14,6 +14,12 @@ from seglib.engine.schedules import SCHEDULES
 from seglib.util.suggest import did_you_mean
 
 
+COMPARED = (  # the arguments of `fit` that a run must be resumed with
+    *("epochs", "lr", "weight_decay", "schedule", "clip", "patience", "seed", "ignore_index"),
+    *("backbone_lr", "freeze_epochs", "amp", "accumulate", "ema"),
+)
+
+
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise ValueError, naming the setting, if one of `fit`'s cannot be meant."""
     for name in ("epochs", "lr", "clip", "patience", "backbone_lr", "accumulate"):

@@ -12,6 +12,7 @@ import contextlib
 import dis
 import inspect
 import random
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -268,7 +269,7 @@ def edits(function: Any, *rows: Sequence[str]) -> Mistakes:
             if old not in source:
                 raise ValueError(f"found no {old!r} in\n{source}")
             source = source.replace(old, new)
-        names = dict(function.__globals__)
+        names = dict(vars(sys.modules[function.__module__]))  # of a class, too
         exec(source, names)
         mistakes.append((hint, names[function.__name__]))
     return mistakes

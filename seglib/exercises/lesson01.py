@@ -165,10 +165,7 @@ REFUSES_OTHERS = kit.function(
     [
         ("look at .mode and .format", _as()),
         ("a JPEG of labels has mode L; look at .format", _unless(lambda _, p: p.mode not in "PL")),
-        (
-            "the name may be wrong; look at .format",
-            _unless(lambda path, p: path.suffix == ".jpg" or p.mode not in "PL"),
-        ),
+        ("a name may lie; look at .format", _unless(lambda f, p: f.suffix == ".jpg" or p.mode[1:])),
         ("colours are no labels; look at .mode", _unless(lambda _, p: p.format == "JPEG")),
     ],
     str,
@@ -250,77 +247,53 @@ def _pair(found: Any, given: str) -> Pair:
     return numeric(found[0], given, (*size, 3)), numeric(found[1], given, size)
 
 
-DEPENDS = "INTER_NEAREST is half a cell off, so how far to shift depends on the size"
-
-
-def _beside(found: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """How far down and right of its place in `value` label 5 lies, for small shifts."""
-    discs = ((mask == 5).astype(np.float32) for mask in (found, value))
-    one, two = (cv2.GaussianBlur(mask, (0, 0), 1) for mask in discs)
+def _beside(found: np.ndarray, value: np.ndarray) -> list[float]:
+    """How far down and right of its place in `value` label 5 lies, for small shifts; sorted."""
+    one, two = (cv2.GaussianBlur((x == 5).astype(np.float32), (0, 0), 1) for x in (found, value))
     slopes = np.stack([slope.ravel() for slope in np.gradient(two)], axis=1)
-    return np.linalg.lstsq(slopes, (two - one).ravel(), rcond=None)[0]
+    return sorted(np.linalg.lstsq(slopes, (two - one).ravel(), rcond=None)[0])
 
 
 def _difference(found: Pair, value: Pair) -> str:
-    """In what two pairs differ, if they do: their labels, image, discs' size, or discs' place."""
+    """In what two pairs differ, if they do: in the mask's labels, the image, the discs (5)."""
     apart = np.abs(found[0] - value[0].astype(float)).mean()  # ways to average: 2; shifted: 4
-    area, expected, both = (
-        (mask == 5).sum() for mask in (found[1], value[1], found[1] * (value[1] == 5))
-    )
-    if set(np.unique(found[1])) != set(np.unique(value[1])):
-        return "averages and thresholds invent labels; copy one that is there"
-    if not apart < 3:
-        return "your image is not the averaged one (cv2.INTER_AREA); only the mask needs fixing"
-    if abs(area / expected - 1) > 0.06:
-        return "label 5 has to keep its share of the pixels"
-    if both < 0.7 * expected:
-        return "the discs lie somewhere else"
-    low, high = sorted(_beside(found[1], value[1]))
-    if high > 0.6:
-        return "INTER_NEAREST leaves the discs nearer, so the mask was shifted the wrong way"
-    if low < -0.1:
-        return "INTER_NEAREST leaves the discs on the other side, so the mask was shifted too far"
-    if high > 0.1:
-        return "one direction is right, the other is not" if low <= 0.1 else DEPENDS
-    return ""
+    one, two = (mask == 5 for mask in (found[1], value[1]))
+    low, high = _beside(found[1], value[1])
+    differs = {
+        "averages and thresholds invent labels; copy one": set(np.unique(found[1])) != {3, 5},
+        "average the image (cv2.INTER_AREA); only the mask's line needs fixing": not apart < 3,
+        "label 5 has to keep its share of the pixels": abs(one.sum() / two.sum() - 1) > 0.06,
+        "the discs lie somewhere else": (one & two).sum() < 0.7 * two.sum(),
+        "INTER_NEAREST leaves the discs nearer: the mask was shifted the wrong way": high > 0.6,
+        "INTER_NEAREST leaves them on the other side: the mask was shifted too far": low < -0.1,
+        "one direction is right, the other is not": low <= 0.1 < high,
+        "INTER_NEAREST is half a cell off, and cells differ in size": high > 0.1,
+    }
+    return next((hint for hint, wrong in differs.items() if wrong), "")
 
 
 def _shown(pair: Pair) -> str:
-    labels, place = np.unique(pair[1])[:5].tolist(), np.argwhere(pair[1] == 5)
+    first, place = np.round(pair[0][0, 0]).astype(int), np.argwhere(pair[1] == 5)
     row, column = place.mean(axis=0) if len(place) else (np.nan, np.nan)
-    return f"labels {labels}, label 5 at {len(place)} pixels around ({row:.2f}, {column:.2f})"
+    labels = f"labels {np.unique(pair[1])[:5].tolist()}, {len(place)} pixels of 5"
+    return f"an image that begins {first}, {labels} around ({row:.2f}, {column:.2f})"
 
 
-def _small(rule: int, mirror: Any, always: bool = False) -> Callable[..., Pair]:
-    """Shrinks the mask by a rule, and mirrors both in some way with a flip, or always."""
+def _small(
+    mirror: Any = None, rule: int = cv2.INTER_NEAREST_EXACT, always: bool = False
+) -> Callable[..., Pair]:
+    """Shrinks both, the mask by a rule, and mirrors them in some way with a flip, or always."""
 
     def resize(image: Any, mask: Any, height: int, width: int, flip: bool) -> Pair:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, (width, height), interpolation=rule)
-        return mirror(image, mask) if flip or always else (image, mask)
+        return mirror(image, mask) if mirror and (flip or always) else (image, mask)
 
     return resize
 
 
-CELL = "the image averages its whole cell; which pixel of it does your mask read?"
-MIRRORS: dict[str, Any] = {
-    "right": lambda image, mask: (image[:, ::-1], mask[:, ::-1]),
-    "nothing is mirrored": lambda image, mask: (image, mask),
-    "the mask is not mirrored": lambda image, mask: (image[:, ::-1], mask),
-    "the image is not mirrored": lambda image, mask: (image, mask[:, ::-1]),
-    "mirror the columns, image[:, ::-1], not the rows": lambda image, mask: (
-        image[::-1],
-        mask[::-1],
-    ),
-    "both are turned by 180°; mirror the columns only": lambda image, mask: (
-        image[::-1, ::-1],
-        mask[::-1, ::-1],
-    ),
-    "red and blue are swapped": lambda image, mask: (image[:, ::-1, ::-1], mask[:, ::-1]),
-}
-EXACT, RIGHT = cv2.INTER_NEAREST_EXACT, MIRRORS.pop("right")
-SHRUNK, MIRRORED = (
-    kit.function(
+def _resizing(flip: bool, mistakes: kit.Mistakes, otherwise: Any) -> kit.function:
+    return kit.function(
         [(*discs(), *size, flip) for size in ((96, 128), (40, 54))],  # no one shift fits both
         resize_pair,
         mistakes,
@@ -329,22 +302,26 @@ SHRUNK, MIRRORED = (
         read=_pair,
         agree=lambda found, value: not _difference(found, value),
         shown=_shown,
-        otherwise="" if flip else _difference,
+        otherwise=otherwise,
     )
-    for flip, mistakes in (
-        (
-            False,
-            [
-                (CELL, _small(cv2.INTER_NEAREST, RIGHT)),
-                ("nothing is mirrored without a flip", _small(EXACT, RIGHT, always=True)),
-            ],
-        ),
-        (True, [(hint, _small(EXACT, mirror)) for hint, mirror in MIRRORS.items()]),
-    )
-)
+
+
+CELL = "the image averages its whole cell; which pixel of it does your mask read?"
+WRONG_SMALL = [
+    (CELL, _small(rule=cv2.INTER_NEAREST)),
+    ("mirror with flip=True only", _small(lambda a, b: (a[:, ::-1], b[:, ::-1]), always=True)),
+]
+WRONG_FLIPS = [
+    ("nothing is mirrored", _small()),
+    ("the mask is not mirrored", _small(lambda a, b: (a[:, ::-1], b))),
+    ("the image is not mirrored", _small(lambda a, b: (a, b[:, ::-1]))),
+    ("mirror the columns, image[:, ::-1], not the rows", _small(lambda a, b: (a[::-1], b[::-1]))),
+    ("mirror the columns only", _small(lambda a, b: (a[::-1, ::-1], b[::-1, ::-1]))),
+    ("red and blue are swapped", _small(lambda a, b: (a[:, ::-1, ::-1], b[:, ::-1]))),
+]
 _add(
     ("resize_pair", "Mend the misaligned resize_pair", "debug", 2),
-    kit.in_turn((SHRUNK, MIRRORED)),
+    kit.in_turn((_resizing(False, WRONG_SMALL, _difference), _resizing(True, WRONG_FLIPS, ""))),
     resize_pair,
     "The flip is innocent: measure the offset without it. It only changes the side.",
     "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
@@ -375,10 +352,7 @@ _add(
             (_each(8 / 10, 6 / 9, 10 / 11), "that is Dice; for IoU divide by the union"),
             (_each(4 / 5, 3 / 4, 5 / 6), "that is the recall; divide by the union"),
             (_each(4 / 5, 3 / 5, 5 / 5), "that is the precision; divide by the union"),
-            (
-                _each(4 / 15, 3 / 15, 5 / 15),
-                "you divided by all 15 labelled pixels, not by a union",
-            ),
+            (_each(4 / 15, 3 / 15, 5 / 15), "you divided by all 15 pixels, not by a union"),
             *((_each(x, x, x), ONE) for x in (2 / 3, 12 / 15)),
         ],
     ),
@@ -429,7 +403,11 @@ _counting = partial(
     run=_left_alone,
     read=numeric,
     agree=kit.close(1e-4),
-    shown=lambda values: np.array2string(np.asarray(values, float), precision=3, threshold=40),
+    shown=lambda values: (
+        " ".join(str(np.round(np.asarray(values, float), 3)).split())
+        if np.size(values) < 40
+        else show(values)
+    ),
 )
 
 
@@ -509,10 +487,7 @@ WRONG_SHARES = [
     ("void pixels stand in the denominator", _bins(lambda n, k: n[:k] / n.sum())),
     ("void is no class: leave it out", _bins(lambda n, k: n[[*range(k), VOID]] / n.sum())),
     ("void has become class 0; leave it out", lambda m, k: _shares(_no_void(m), k)),
-    (
-        "that is the mean of each mask's shares",
-        lambda m, k: np.mean([_shares([x], k) for x in m], 0),
-    ),
+    ("that is the mean of the masks", lambda m, k: np.mean([_shares([x], k) for x in m], 0)),
     ("that is the share of masks", lambda m, k: np.mean([_shares([x], k) > 0 for x in m], 0)),
     ("those are counts: divide by their sum", _bins(lambda n, k: n[:k])),
     ("those are per cent, expected fractions", lambda m, k: 100 * _shares(m, k)),

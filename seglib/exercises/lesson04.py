@@ -52,15 +52,14 @@ def _array(found: Any) -> np.ndarray:
     return array if array.dtype.kind in "uifb" else np.array(None)
 
 
-def _also(judge: Any, what: str, cases: Any, answer: Any) -> str:
-    """Judge by the notebook's case and by others that the reader has not seen."""
-    said = judge(answer, *cases[0])
-    for case in cases[1:]:
-        try:
-            judge(answer, *case)
-        except NotYet as reason:
-            raise NotYet(f"right on the notebook's {what}, but {reason}") from None
-    return said
+def _every(judge: Any, cases: Any) -> Any:
+    """A judge of the notebook's case and of others; its praise is that of the first."""
+
+    def judged(answer: Any) -> str:
+        said, *_ = [judge(answer, *case) for case in cases]
+        return said
+
+    return judged
 
 
 # ---------------------------------------------------------------- a matrix that streams
@@ -143,11 +142,9 @@ _counts, _iou = partial(_told, name="counts"), partial(_told, name="iou")
 
 def _most(made: Any, _: str) -> int:
     """How many items the largest attribute has."""
-    parts = getattr(made, "__dict__", {}).values()
-    sizes = [
-        np.prod(p.shape) if hasattr(p, "shape") else len(p) for p in parts if hasattr(p, "__len__")
-    ]
-    return int(max(sizes, default=0))
+    parts = [p for p in getattr(made, "__dict__", {}).values() if hasattr(p, "__len__")]
+    sizes = (int(np.prod(p.shape)) if hasattr(p, "shape") else len(p) for p in parts)
+    return max(sizes, default=0)
 
 
 def _pixel(made: Any, given: str) -> str:
@@ -158,33 +155,10 @@ def _pixel(made: Any, given: str) -> str:
     return "the pixel dropped without a word"
 
 
-def _wrong(labels=None, total=operator.add, iou=Matrix.iou, dtype=np.int64, keep=False):
-    """A Matrix that sees other labels (p, t), adds up otherwise, has another iou, …"""
-
-    class Wrong(Matrix):
-        def __init__(self, num_classes, ignore_index=255):
-            super().__init__(num_classes, ignore_index)
-            self.counts, self.kept = self.counts.astype(dtype), []
-
-        def update(self, *batch):
-            batch, now = map(np.asarray, batch), Matrix(self.num_classes, self.ignore_index)
-            now.update(*(labels(*batch) if labels else batch))
-            self.counts = total(self.counts, now.counts).astype(self.counts.dtype)
-            self.kept += [now] * keep
-
-        def iou(self):
-            return iou(self)
-
-    return Wrong
-
-
-def _ratio(score: Any) -> type:
-    """A Matrix whose iou is another function of hits, row sums and column sums."""
-    return _wrong(iou=lambda m: score(np.diag(m.counts), m.counts.sum(1), m.counts.sum(0)))
-
-
 def _step(cases: Any, *mistakes: Any, **settings: Any) -> kit.function:
-    """One thing that is asked. A case: its name, what is looked at, batches, settings."""
+    """One thing that is asked. A case: its name, what is looked at, batches, settings; mistakes: a
+    hint, the change in the text of Matrix that makes it, and so on.
+    """
 
     def agree(found: Any, value: Any) -> bool:  # an error is like an error
         texts = isinstance(found, str) + isinstance(value, str)
@@ -194,13 +168,27 @@ def _step(cases: Any, *mistakes: Any, **settings: Any) -> kit.function:
         return value if isinstance(value, str) else str(np.round(value, 3).tolist())
 
     common = {"read": lambda found, given: found, "run": _fed, "agree": agree, "shown": shown}
-    given, rows = (lambda name, *_: name), _table(*mistakes)
+    given = lambda name, *_: name  # noqa: E731
+    rows = kit.edits(Matrix, *[(hint, *change) for hint, change in _table(*mistakes)])
     return kit.function(cases, Matrix, rows, given, **{**common, **settings})
 
 
 _THREE, _MAPS = "3 int64 maps of 5 classes", _batches((2, 6, 8), (1, 6, 8), (3, 5, 9), seed=2)
 _TENSORS = [tuple(map(torch.from_numpy, b)) for b in _batches((2, 6, 8), (6, 8), (11,), seed=5)]
 _BYTES = [tuple(part.astype(np.uint8) for part in _batches((99,), seed=3, first=15)[0])]
+_VALID, _ADD, _IOU = "target) != self.ignore_index", "self.counts += ", "return hits / union"
+_NO_VOID = f"valid = np.asarray({_VALID}"
+_AS = "target = np.where(np.asarray(target) == 255, {}, target)\n        valid = target >= 0"
+_EACH = (  # counts as they are, and the IoU of each batch
+    _ADD,
+    "counts = ",
+    "(n, n)\n",
+    "(n, n)\n        self.counts += counts\n"
+    "        union = counts.sum(0) + counts.sum(1) - np.diag(counts)\n"
+    "        self.each = [*getattr(self, 'each', []), np.diag(counts) / union]\n",
+    _IOU,
+    "return np.mean(self.each, axis=0)",
+)
 _STEPS = (
     _step(
         [("a new Matrix", lambda made, given: _counts(type(made)(5), given), _MAPS)],
@@ -213,19 +201,19 @@ _STEPS = (
             (f"{_THREE}", _counts, [(p, np.where(t == 255, 1, t)) for p, t in _MAPS]),
         ],
         "without void pixels it runs. 255 is no row of the matrix: take void out first",
-        _wrong(lambda p, t: (p, np.where(t == 255, 300, t))),
+        (_VALID, "target) >= 0"),
         "rows and columns are swapped: rows are the truth. IoU does not notice, recall does",
-        _wrong(lambda p, t: (t[t < 255], p[t < 255])),
+        ("target * n + prediction", "prediction * n + target"),
         "that is the last batch alone: add, +=; the mean of each batch's IoU is another number",
-        _wrong(total=lambda before, now: now),
+        (_ADD, "self.counts = "),
         "counts is still all zeros: update must add to self.counts",
-        _wrong(total=lambda before, now: before),
+        (_ADD, "counts = "),
         "void pixels are counted as class 0: they have no class at all",
-        _wrong(lambda p, t: (p, np.where(t == 255, 0, t))),
+        (_NO_VOID, _AS.format("0")),
         "void pixels are counted as the last class: they have no class at all",
-        _wrong(lambda p, t: (p, np.minimum(t, 4))),
+        (_NO_VOID, _AS.format("4")),
         "those are shares, expected counts of pixels: shares of two batches do not add up",
-        _wrong(total=lambda before, now: before + now / now.sum(), dtype=float),
+        (_ADD, "self.counts = self.counts + 1 / len(target) * "),
     ),
     _step(
         [
@@ -236,17 +224,17 @@ _STEPS = (
             )
         ],
         "that is the mean of each batch's IoU: add up counts, and divide once at the end",
-        _wrong(iou=lambda m: sum(kept.iou() for kept in m.kept) / len(m.kept), keep=True),
+        _EACH,
         "looking at a score must not change the counts",
-        _wrong(iou=lambda m: (Matrix.iou(m), m.counts.fill(0))[0]),
+        (_IOU, "return (hits / union, self.counts.fill(0))[0]"),
         "that is Dice; IoU divides by the union",
-        _ratio(lambda hits, rows, columns: 2 * hits / (rows + columns)),
+        (_IOU, "return 2 * hits / (union + hits)"),
         "the union counts the intersection twice: subtract it once",
-        _ratio(lambda hits, rows, columns: hits / (rows + columns)),
+        (_IOU, "return hits / (union + hits)"),
         "that is the recall, a share of the truth's pixels",
-        _ratio(lambda hits, rows, columns: hits / rows),
+        (_IOU, "return hits / self.counts.sum(1)"),
         "that is the precision, a share of the predicted pixels",
-        _ratio(lambda hits, rows, columns: hits / columns),
+        (_IOU, "return hits / self.counts.sum(0)"),
         otherwise="intersection: the diagonal; union: row sum + column sum − diagonal",
     ),
     _step(
@@ -255,11 +243,11 @@ _STEPS = (
             ("a new Matrix without any update, iou()", _iou, []),
         ],
         "a class that is nowhere has no IoU: 0 / 0 is nan, and 0 would pull every mean down",
-        _wrong(iou=lambda m: np.nan_to_num(Matrix.iou(m))),
+        (_IOU, "return np.nan_to_num(hits / union)"),
         "a class that is nowhere has no IoU: 0 / 0 is nan, and 1 would be a gift",
-        _wrong(iou=lambda m: np.nan_to_num(Matrix.iou(m), nan=1.0)),
+        (_IOU, "return np.nan_to_num(hits / union, nan=1.0)"),
         "a class that is only predicted has IoU 0: with nan, false alarms would cost nothing",
-        _wrong(iou=lambda m: np.where(m.counts.sum(1) > 0, Matrix.iou(m), np.nan)),
+        (_IOU, "return np.where(self.counts.sum(1) > 0, hits / union, np.nan)"),
     ),
     _step(
         [
@@ -270,9 +258,9 @@ _STEPS = (
             )
         ],
         "what is predicted on void must not matter: take these pixels out of both arrays first",
-        _wrong(lambda p, t: (p, np.where(p > 20, 300, t))),
+        ("valid = ", "assert np.max(prediction, initial=0) < 20\n        valid = "),
         "truth · 20 + prediction goes over 255 and starts at 0 again in uint8; use int64",
-        _wrong(lambda p, t: ((t * 20 + p) % 20, np.where(t < 255, (t * 20 + p) // 20, t))),
+        (".astype(np.int64)", ""),
     ),
     _step(
         [("int64 tensors of shapes (2, 6, 8), (6, 8) and (11,)", _counts, _TENSORS)],
@@ -281,7 +269,7 @@ _STEPS = (
     _step(
         [("labels whose void is 99", _counts, _batches((6, 8), seed=6, void=99), 5, 99)],
         "is 255 written into update? Whoever makes a Matrix chooses its ignore_index",
-        _wrong(lambda p, t: (p, np.where(t == 99, 300, t))),
+        (_VALID, "target) != 255"),
     ),
     _step(
         [
@@ -289,37 +277,40 @@ _STEPS = (
             ("one batch, dtype of iou()", lambda *made: str(_iou(*made).dtype), _MAPS[:1]),
         ],
         "it counts to 16,777,216 only, a few dozen photos: adding 1 to that changes nothing",
-        _wrong(dtype=np.float32),
+        ("num_classes), np.int64", "num_classes), np.float32"),
         "counts are whole numbers; int64 says so",
-        _wrong(dtype=np.float64),
+        ("num_classes), np.int64", "num_classes)"),
         "it ends at 2,147,483,647 pixels, a thousand photos of two million",
-        _wrong(dtype=np.int32),
+        ("num_classes), np.int64", "num_classes), np.int32"),
         agree=operator.eq,
     ),
     _step(
         [("40 batches, the size of your object's largest attribute", _most, _MAPS[:1] * 40)],
         "it streams nothing. counts has 25 numbers, and all scores follow from them: keep no batch",
-        _wrong(keep=True),
+        (_ADD, "self.all = getattr(self, 'all', []) + [target]\n        self.counts += "),
         agree=lambda found, value: (found < 40) == (value < 40),
         shown=str,
     ),
     _step(
         [("a batch that is all void", _counts, [(np.zeros(9, int), np.full(9, 255))])],
         "reductions such as max fail on nothing",
-        _wrong(lambda p, t: (p + 0 * p[t < 255].max(), t)),
+        ("n = self.num", "target.max()\n        n = self.num"),
     ),
     _step(
         [
-            (
-                f"a truth of {t} and a prediction of {p}",
-                _pixel,
-                [(np.array([p, 1, 2, 3, 4]), np.array([t, 1, 2, 3, 4]))],
+            (f"a {what}", _pixel, [(np.array([p, 1, 2, 3, 4]), np.array([t, 1, 2, 3, 4]))])
+            for t, p, what in (
+                (0, 5, "prediction that is no class (5, truth 0)"),
+                (1, -1, "prediction that is no class (-1, truth 1)"),
+                (4, 255, "prediction that is void (255, truth 4)"),
+                (7, 2, "truth that is no class (7, prediction 2)"),
+                (-1, 3, "truth that is no class (-1, prediction 3)"),
             )
-            for t, p in ((0, 5), (1, -1), (4, 255), (7, 2), (-1, 3))
         ],
         agree=lambda found, value: found.startswith("ValueError"),
         shown=lambda text: text.split(":")[0],
         otherwise="all scores are right, but a matrix that is silent here hides a wrong mapping",
+        praise="arrays and tensors, void and absent classes; labels that are no class are refused",
     ),
 )
 
@@ -425,24 +416,15 @@ def split(frames):
 def _one_split(answer: Any, which: str, frames: list[Frame]) -> str:
     found = call(answer, list(frames), given=which)
     if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise NotYet(
-            f"on {which}, expected two lists of indices, train and val; found {show(found)}"
-        )
+        raise NotYet(f"on {which}, expected two lists of indices; found {show(found)}")
     count, drive = len(frames), [frame.drive for frame in frames]
     train = _indices(found[0], count, f"on {which}, train ")
     val = _indices(found[1], count, f"on {which}, val ")
     share, both, gone = len(val) / count, {*train} & {*val}, 1 - len({*train, *val}) / count
-    seconds = {
-        (abs(frames[i].second - frames[j].second), drive[i])
-        for i in val
-        for j in train
-        if drive[i] == drive[j]
-    }
-    gap, cut = min(seconds, default=(np.inf, ""))
+    pairs = [(frames[i], frames[j]) for i in val for j in train if drive[i] == drive[j]]
+    gap, cut = min(((abs(a.second - b.second), a.drive) for a, b in pairs), default=(np.inf, ""))
     where = f"smallest gap {gap:.1f} s, in drive {cut}" if cut else "no drive is in both parts"
-    cost = (
-        "too little to measure with" if share < 0.15 else "what val takes, train cannot learn from"
-    )
+    cost = "too little to measure with" if share < 0.15 else "train needs the rest"
     missing = []
     for name, part in (("train", train), ("val", val)):
         seen = set().union(*(frames[i].classes for i in part))
@@ -459,7 +441,7 @@ def _one_split(answer: Any, which: str, frames: list[Frame]) -> str:
         gone > 0.2,
         f"{gone:.0%} of the frames are in neither part, allowed are 20%: cut few drives or none",
         not 0.15 <= share <= 0.35,
-        f"Expected 15% to 35%, that is {cost}. Drives differ in length, so count frames",
+        f"Expected 15% to 35%: {cost}. Drives differ in length, so count frames",
         gap < 60,
         _why_so_near(drive, train, val, gap),
         missing,
@@ -512,20 +494,17 @@ def _why_so_near(drive: list[str], train: list[int], val: list[int], gap: float)
     return f"You cut {cuts} in two. Keep drives whole, or leave out 60 s at a cut"
 
 
+_LOGS = [
+    ("the log of 120 frames", driving_log()),
+    ("another log (right on the notebook's: is a drive written into your function?)", hidden_log()),
+]
+
 split = LESSON.add(  # type: ignore[assignment]
     name="split",
     title="Split a log of drives",
     kind="design",
     outcome=2,
-    judge=partial(
-        _also,
-        _one_split,
-        "log",
-        [
-            ("the log of 120 frames", driving_log()),
-            ("another log (is a drive written into your function?)", hidden_log()),
-        ],
-    ),
+    judge=_every(_one_split, _LOGS),
     answer=split,
     hints=(
         "A drive is the group: if it is whole in one part, there is no gap to measure.",
@@ -712,9 +691,8 @@ class _Bootstrap:
         ends, spread, right = _ends(max(way, 0)), _many(max(way, 0), _LOG).std(), _ends(_RIGHT)[0]
         # 16 · 500 draws tell an end to 0.03 spreads, and the ends of 95 % and 90 % are 0.3 apart.
         far = abs(ends - (low, high)).max(1) / spread
-        faults = [fault for fault, _ in (*_WAYS[way], _ENDS[far.argmin()])][
-            : 2 + (far.min() < 0.25)
-        ]
+        faults = [fault for fault, _ in (*_WAYS[way], _ENDS[far.argmin()])]
+        faults = faults if far.min() < 0.25 else faults[:2]
         constant = (found == found[0]).all() and (single == single[0]).all()
         ratio = (high - low) / (right[1] - right[0])
         said = (
@@ -884,21 +862,17 @@ def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float,
     return "; ".join(report)
 
 
+_LESIONS = [("the lesion", *lesion())] + [
+    (f"another lesion (right on the notebook's), of {area} mm², spacing {case[1]} mm", *case)
+    for area, case in hidden_lesions().items()
+]
+
 two_masks = LESSON.add(
     name="two_masks",
     title="Equal Dice, opposite decisions",
     kind="design",
     outcome=4,
-    judge=partial(
-        _also,
-        _two_masks,
-        "lesion",
-        [("the lesion", *lesion())]
-        + [
-            (f"another lesion, of {area} mm², spacing {one[1]} mm", *one)
-            for area, one in hidden_lesions().items()
-        ],
-    ),
+    judge=_every(_two_masks, _LESIONS),
     answer=masks,
     hints=(
         "A pixel has spacing[0] · spacing[1] mm². How many pixels are 100 mm², and how many has "

@@ -277,25 +277,18 @@ def _last_state(answer: Any, given: str, scale: float, growth_interval: int, ste
 
 
 _BREAKS = "an overflow ends the run of good steps: the count begins again at 0"
-_RISES = "the count never rises: a step without overflow adds 1 to it"
 _LATE = "that doubles one step late. Count this step first, then compare with growth_interval"
 _EARLY = "that doubles one step early: growth_interval good steps are needed, this one among them"
 _FIRST = "that doubles at the first step of a run. Count this step first, then compare"
 _AFTER = "when the scale doubles, the run ends: the count begins again at 0"
 _NEVER = "the scale never grows: after growth_interval good steps in a row it doubles"
-_ONE = "the scale stops at 1. It may go below: there it makes large gradients smaller"
-_FLOOR = "// rounds down: half of 1 would be 0, and a scale of 0 never comes back. Divide with /"
-_SWAPPED = "growing and falling are exchanged: an overflow halves, a run of good steps doubles"
-_TAKEN = "the step is taken although a gradient is not finite: the weights would be inf or NaN"
-_SWAP = "taken is the wrong way round: a step with an overflow is skipped, others are taken"
-_GROWS = "a step at which the scale grows is taken like any other: its gradients were finite"
 _FULL, _GROWN, _FELL = "good == growth_interval", "scale * 2, 0, True", "scale / 2, 0, False"
 _STEP_MISTAKES = kit.edits(
     step,
     (_BREAKS, _FELL, "scale / 2, good, False"),
     (_BREAKS, _FELL, "scale / 2, good + 1, False"),
     (_BREAKS, _FELL, "scale / 2, 1, False"),
-    (_RISES, "good += 1", "pass"),
+    ("the count never rises: a step without overflow adds 1 to it", "good += 1", "pass"),
     (_LATE, _FULL, "good > growth_interval"),
     (_LATE, _FULL, "good > growth_interval", _GROWN, "scale * 2, 1, True"),
     (_EARLY, _FULL, "good >= growth_interval - 1"),
@@ -315,12 +308,12 @@ _STEP_MISTAKES = kit.edits(
     ("an overflow doubles the scale; halve it", "scale / 2", "scale * 2"),
     ("2 is taken off; the scale is to be halved", "scale / 2", "scale - 2"),
     ("the scale falls to 1 at once; halve it", "scale / 2", "1"),
-    (_ONE, "scale / 2", "max(1, scale / 2)"),
-    (_FLOOR, "scale / 2", "scale // 2"),
-    (_SWAPPED, _GROWN, "scale / 2, 0, True", _FELL, "scale * 2, 0, False"),
-    (_TAKEN, "False", "True"),
-    (_SWAP, "True", "None", "False", "True", "None", "False"),
-    (_GROWS, _GROWN, "scale * 2, 0, False"),
+    ("the scale stops at 1; it may go below", "scale / 2", "max(1, scale / 2)"),
+    ("half of 1 would be 0, which never comes back: divide with /", "scale / 2", "scale // 2"),
+    ("growing and falling are exchanged", "* 2", "@", "/ 2", "* 2", "@", "/ 2"),
+    ("an overflow's step is taken: the weights would be inf or NaN", "False", "True"),
+    ("taken is the wrong way round", "True", "None", "False", "True", "None", "False"),
+    ("a step at which the scale grows is taken like any other", _GROWN, "scale * 2, 0, False"),
 )
 
 scaler = LESSON.add(
@@ -362,8 +355,8 @@ def dice(logits, target):
     return 1 - 2 * inside / (whole + 1e-8)
 
 
-BITS = {"float16": 11, "bfloat16": 8}
-# Of the smallest loss below, 2e-5, float32 rounds off 0.3 % (6e-8 of 1), float16 2500 % (5e-4).
+HALVES = ("float16", "bfloat16")
+# Of the smallest loss below, 1.5e-4, float32 rounds off 0.04 % (6e-8 of 1), float16 300 % (5e-4).
 # The gradient is rounded to the logits' format, in bfloat16 by 0.4 %.
 CLOSE, CLOSE_GRADIENT = 0.02, 0.03
 SCALE = 4096.0  # as in training: gradients of a float16 map are tiny without it
@@ -408,7 +401,7 @@ class Loss(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.is_floating_point():
             name, dtype = getattr(function, "__name__", "").strip("_"), str(result.dtype)[6:]
-            if dtype in BITS and getattr(args[0], "dtype", 0) in (torch.float32, torch.float64):
+            if dtype in HALVES and getattr(args[0], "dtype", 0) in (torch.float32, torch.float64):
                 name = "a cast back"
             self.steps.append((name, dtype, bool(result.detach().isfinite().all())))
         return result
@@ -444,7 +437,7 @@ def _wrong_value(found: Loss, right: Loss) -> str:
         return ""
     broken = [(name, dtype) for name, dtype, finite in found.steps if not finite]
     if broken and broken[0][1] == "float16" and "div" not in broken[0][0]:
-        if any(dtype not in BITS for _, dtype in broken):
+        if any(dtype not in HALVES for _, dtype in broken):
             return "you cast after the sum: beyond 65504 it is inf in float16, and inf it remains"
         if math.isfinite(found.value):
             return "a limit hides what has overflowed; the sum is gone. Cast what is added up"
@@ -460,7 +453,7 @@ def _wrong_gradient(found: Loss, right: Loss) -> str:
         return "the value is right, but the loss is to come out in float32"
     said = "the value is right, but the gradient is"
     if not found.gradient.isfinite().all():
-        return f"{said} not finite: 1 / whole is too large for float16. Cast before softmax"
+        return f"{said} not finite: backward has 1 / whole, which overflows where nothing is found"
     error = float((found.gradient - right.gradient).norm() / right.gradient.norm())
     if right.value == 1 or error <= CLOSE_GRADIENT:
         return ""
@@ -476,16 +469,13 @@ _ROUND |= {"add": "+", "sub": "−", "rsub": "−", "div": "/", "rdiv": "/"}
 def _rounded(found: Loss) -> str:
     """Which operations round to half precision."""
     half = [
-        (_ROUND[name], dtype) for name, dtype, _ in found.steps if dtype in BITS and name in _ROUND
+        f"{_ROUND[n]} in {dtype}" for n, dtype, _ in found.steps if dtype in HALVES and n in _ROUND
     ]
     if not half:
         return "in which format does each line compute?"
-    names, dtype = list(dict.fromkeys(name for name, _ in half)), half[0][1]
-    cast = f"Cast to float32, before {names[0]}"
-    if "a cast back" in names:
-        cast = "The logits are cast; stay in float32 from there on"
-    few = f"the range suffices, the digits do not: {dtype} has {BITS[dtype]} bits"
-    return f"{few} for {', '.join(names)}. {cast}"
+    names = ", ".join(dict.fromkeys(half))
+    few = f"the range suffices, the digits do not. These round: {names}"
+    return f"{few}. Cast to float32, before softmax, and stay there"
 
 
 _RETURN, _SUMS = "1 - 2 * inside / (whole + 1e-8)", "(p * g).sum(), p.sum() + g.sum()"
@@ -504,7 +494,7 @@ _DICE_MISTAKES = kit.edits(
 
 def _in_half(answer: Any) -> str:
     """In both formats, first all values, then formats and gradients."""
-    cases = {f"{name}, in {dtype}": (name, dtype) for dtype in BITS for name in MAPS}
+    cases = {f"{name}, in {dtype}": (name, dtype) for dtype in HALVES for name in MAPS}
     found = {given: _loss(answer, given, *case) for given, case in cases.items()}
     right = {given: _loss(dice, given, *case) for given, case in cases.items()}
     for wrong in (_wrong_value, _wrong_gradient):
@@ -566,7 +556,7 @@ SYMPTOMS = {
     "B": "at the first overflow the weights become NaN; a sound loop skips it and halves the scale",
     "C": "with a scale of 65536, SGD moves the weights 65536 times too little; with 1 it trains",
     "D": "its weights are the same whatever the first three of each four batches hold",
-    "E": "an overflow leaves the scale as it is, so it can only grow; if all overflow, nothing moves",
+    "E": "an overflow leaves the scale as it is, so it can only grow: then nothing moves",
 }
 NOT_SO = {
     "scale": "backward runs on what scaler.scale(value) returns, as it should",
@@ -820,21 +810,11 @@ def _one_at_a_time(answer: Any) -> str:
     )
 
 
-_ADDED = "that adds up the means and divides by nothing: it grows with the number of batches"
 _MEAN = "that is the mean of the means: a batch with few valid pixels weighs as much as a full one"
-_IMAGES = "that weighs a batch by its images; weigh it by its valid pixels"
-_ALL = "you divide by all pixels, void ones, too; count the valid ones"
-_SUM = "that makes sums of the means and forgets to divide by the number of all valid pixels"
 _SO_FAR = "you divide by the valid pixels seen so far, fewer than all: count them before the loop"
-_VOID = "that weighs a batch by its void pixels; valid ones are target != 255"
 _SHARE = "that weighs a batch by the share of its own pixels that are valid, not by their number"
 _TWICE = "the loop divides the gradients, and divides again what earlier batches left in them"
-_ONCE_MORE = "a batch's share of the valid pixels is right, but divided by the number of batches"
-_INVERSE = "that divides by the valid pixels where it should multiply: loss is a mean already"
-_NO_SUM = "that divides each mean by all valid pixels: it first has to become a sum again"
 _LAST = "only the last batch is left. Does something set the gradients to zero between them?"
-_FIRST_BATCH = "only the first batch has a gradient: is there a return or a break in the loop?"
-_CROSS_ENTROPY = "it is that of cross-entropy. Call the loss that you are given"
 _TERM, _TOTAL, _COUNT = "mean * count / total", "max(1, sum(counts))", "(target != 255).sum()"
 _SEEN = (_TOTAL, "0", "mean =", "total += count; mean =")
 
@@ -845,29 +825,29 @@ def _divide(by: str) -> str:
 
 _GRADIENT_MISTAKES = kit.edits(
     accumulate,
-    (_ADDED, _TERM, "mean"),
+    ("that adds up the means and divides by nothing", _TERM, "mean"),
     (_MEAN, _TERM, "mean / len(batches)"),
     (_MEAN, _TERM, "mean * (count > 0) / sum(c > 0 for c in counts)"),
-    (_IMAGES, _COUNT, "len(target)"),
-    (_ALL, _TOTAL, "sum(t.numel() for _, t in batches)"),
-    (_SUM, _TERM, "mean * count"),
+    ("that weighs a batch by its images, not by its valid pixels", _COUNT, "len(target)"),
+    ("you divide by all pixels, void ones, too", _TOTAL, "sum(t.numel() for _, t in batches)"),
+    ("that forgets to divide by the number of all valid pixels", _TERM, "mean * count"),
     (_SO_FAR, *_SEEN, _TERM, "mean * count / max(1, total)"),
-    (_VOID, "!=", "=="),
+    ("that weighs a batch by its void pixels", "!=", "=="),
     (_SHARE, _COUNT, "(target != 255).float().mean()", _TOTAL, "1"),
     (_SHARE, _COUNT, "(target != 255).float().mean()", _TOTAL, "sum(counts)"),
-    (_ONCE_MORE, _TERM, "mean * count / total / len(batches)"),
+    ("you divide once more, by the number of batches", _TERM, f"{_TERM} / len(batches)"),
     (_TWICE, *_SEEN, _TERM, "mean * count", ".backward()", _divide("max(1, total)")),
     (_TWICE, *_SEEN, _TERM, "mean * count", ".backward()", _divide("total")),
     (_TWICE, _TERM, "mean * count", ".backward()", _divide("total")),
     (_TWICE, _TERM, "mean", ".backward()", _divide("len(batches)")),
     (_TWICE, ".backward()", _divide("len(batches)")),
-    (_INVERSE, _TERM, "mean / max(1, count)"),
-    (_NO_SUM, _TERM, "mean / total"),
+    ("loss is a mean already: multiply by the valid pixels", _TERM, "mean / max(1, count)"),
+    ("a mean divided by all valid pixels: first make it a sum again", _TERM, "mean / total"),
     (_LAST, "mean =", "model.zero_grad(); mean ="),
     (_LAST, "mean =", "model.zero_grad(); mean =", _TERM, "mean"),
     (_LAST, "mean =", "model.zero_grad(); mean =", _TERM, "mean / len(batches)"),
-    (_FIRST_BATCH, ".backward()", ".backward(); break"),
-    (_CROSS_ENTROPY, "loss(", "CrossEntropyLoss()("),
+    ("only the first batch is left: what ends the loop?", ".backward()", ".backward(); break"),
+    ("it is that of cross-entropy: call the loss you are given", "loss(", "CrossEntropyLoss()("),
     ("no parameter has a gradient: call backward for each batch", ".backward()", ""),
 )
 

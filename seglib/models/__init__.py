@@ -63,8 +63,8 @@ def create_model(
             output_stride and atrous_rates, on which no weight depends, may be others.
             With another `num_classes`, "coco" and "streets" get a new last layer.
 
-    Raises ValueError for an unknown name, option or combination; OSError (FileNotFoundError for
-    "streets") if the weights are neither here nor can be fetched, naming the file and its place.
+    Raises ValueError for an unknown name, option or combination; OSError, naming the file and its
+    place, if the weights are neither here nor can be fetched.
 
     >>> model = create_model("unet", num_classes=11, base_channels=16)
     >>> sum(p.numel() for p in model.parameters())

@@ -48,9 +48,8 @@ def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
 class PooledBatchNorm(nn.BatchNorm2d):
     """BatchNorm for (N, C, 1, 1): with one image in training it uses its running statistics.
 
-    PyTorch raises an error there ("Expected more than 1 value per channel when training"). The
-    running statistics stay as they are in such a step; with two images or more, and in
-    evaluation, this is `BatchNorm2d`, whose parameters have the same names.
+    PyTorch raises an error there ("Expected more than 1 value per channel when training"). They
+    stay as they are in such a step; otherwise this is `BatchNorm2d`, with the same names.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -64,9 +63,8 @@ class PooledBatchNorm(nn.BatchNorm2d):
 class Pooled(nn.Sequential):
     """The branch that sees the whole image: its mean, 1×1 convolution, norm, ReLU, everywhere.
 
-    With norm="batch" and a batch of one image, training uses the running statistics here. Nothing
-    is lost: what this branch adds is constant over the image, and the BatchNorm behind all branches
-    subtracts it again in such a step.
+    What it adds is constant over an image. With a batch of one, the BatchNorm behind all branches
+    subtracts it again, so nothing is lost by the running statistics of `PooledBatchNorm`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: str) -> None:
@@ -150,11 +148,9 @@ class DeepLabV3(nn.Module):
 
     The paper's rates are (6, 12, 18) at output stride 16 and twice of them at 8, for images of
     513×513; small images need small ones (see `valid_taps`). Takes images (N, 3, H, W) of any
-    size, returns logits (N, num_classes, H, W); built with `aux=True`,
-    `model(images, return_aux=True)` also gives those of a small head on the stage before (for a
-    loop of your own: `fit` trains the logits alone).
-
-    The parameters are named as in torchvision, whose weights therefore fit.
+    size, returns logits (N, num_classes, H, W). The parameters are named as in torchvision, whose
+    weights therefore fit. Built with `aux=True`, `model(images, return_aux=True)` also gives the
+    logits of a small head on the stage before (for a loop of your own: `fit` trains without).
     """
 
     name = "deeplabv3"

@@ -18,7 +18,6 @@ from seglib.course.records import (
     read_record,
     values,
 )
-from seglib.metrics.scores import Interval
 
 # Two-sided 95 % points of Student's t, as in every printed table (e.g. NIST/SEMATECH e-Handbook of
 # Statistical Methods, section 1.3.6.7.2, column 0.975): degrees of freedom -> t
@@ -30,51 +29,37 @@ def test_an_interval_has_the_t_value_of_the_tables(freedom):
     # n values alternately at −1 and 1 (and one at 0, if n is odd), about 0.7
     n = freedom + 1
     numbers = [0.7 + (-1) ** i for i in range(n - n % 2)] + [0.7] * (n % 2)
-    deviation = math.sqrt((n - n % 2) / freedom)
-    found = interval(numbers)
-    assert found.value == pytest.approx(0.7) and found.units == n
-    assert found.high - found.value == pytest.approx(
-        TABLE[freedom] * deviation / math.sqrt(n), rel=2e-4
-    )
-    assert found.value - found.low == pytest.approx(found.high - found.value)
+    reach = TABLE[freedom] * math.sqrt((n - n % 2) / freedom) / math.sqrt(n)
+    assert interval(numbers) == pytest.approx((0.7, 0.7 - reach, 0.7 + reach, n), abs=2e-4 * reach)
 
 
 def test_an_interval_by_hand():
     # mean 3, squared deviations 4 + 1 + 0 + 1 + 4 = 10, s² = 10/4, s/√5 = √0.5 = 0.70711,
     # t(0.975, 4) = 2.77645: 3 ± 1.96324
     found = interval([1, 2, 3, 4, 5])
-    assert found == Interval(
-        3, pytest.approx(1.03676, abs=1e-5), pytest.approx(4.96324, abs=1e-5), 5
-    )
+    assert found == pytest.approx((3, 1.03676, 4.96324, 5), abs=1e-5)
     assert str(found) == "3.000 [1.037, 4.963]"
     assert all(type(value) is float for value in found[:3])
-
-
-def test_an_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    found = [interval(numbers) for numbers in rng.normal(0.5, 0.1, (2000, 5))]
-    assert 0.935 < np.mean([one.low <= 0.5 <= one.high for one in found]) < 0.965
+    assert interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5, 3)
 
 
 def test_a_prediction_by_hand():
     # mean 3, s = √2.5, √(1 + 1/5) = 1.095445, t(0.975, 4) = 2.776445 and t(0.9995, 4) = 8.610302
     # (printed tables): ± 4.808944 and ± 14.913481
     found = prediction([1, 2, 3, 4, 5], coverage=0.95)
-    assert (found.low, found.high) == pytest.approx((3 - 4.808944, 3 + 4.808944), abs=1e-5)
+    assert found == pytest.approx((3, 3 - 4.808944, 3 + 4.808944, 5), abs=1e-5)
     wide = prediction([5, 3, 1, 2, 4])
     assert wide == pytest.approx((3, 3 - 14.913481, 3 + 14.913481, 5), abs=1e-5)
     assert all(type(value) is float for value in wide[:3])
 
 
-def test_a_prediction_holds_one_more_run_as_often_as_it_says():
+def test_intervals_hold_the_mean_and_predictions_one_more_run_as_often_as_they_say():
     runs = np.random.default_rng(0).normal(0.5, 0.1, (4000, 6))
+    means = [interval(row[:5]) for row in runs]
+    assert 0.935 < np.mean([one.low <= 0.5 <= one.high for one in means]) < 0.965
     found = [prediction(row[:5], coverage=0.9) for row in runs]
     held = np.mean([one.low <= row[5] <= one.high for one, row in zip(found, runs, strict=True)])
     assert 0.885 < held < 0.915  # 0.9 ± three standard errors
-
-
-def test_equal_values_have_no_width():
-    assert interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5, 3)
 
 
 @pytest.mark.parametrize("numbers", [[], [0.5], 0.5, [[0.1, 0.2]]])
@@ -88,27 +73,14 @@ def test_a_paired_difference_by_hand():
     # s/√4 = 0.0040825, t(0.975, 3) = 3.18245: ± 0.012992
     second = {0: 0.40, 1: 0.50, 2: 0.30, 3: 0.45}
     first = {3: 0.47, 2: 0.33, 1: 0.52, 0: 0.41}  # in whatever order
-    found = paired_difference(first, second)
-    assert found.value == pytest.approx(0.02) and found.units == 4
-    assert found.low == pytest.approx(0.007008, abs=1e-6)
-    assert found.high == pytest.approx(0.032992, abs=1e-6)
-    back = paired_difference(second, first)
-    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
-
-
-def test_what_seeds_share_cancels_out():
-    shared = dict(enumerate(np.random.default_rng(1).normal(0, 9, 6)))
-    better = {seed: value + 0.5 for seed, value in shared.items()}
-    assert paired_difference(better, shared) == pytest.approx((0.5, 0.5, 0.5, 6))
-
-
-def test_a_paired_difference_needs_the_same_seeds():
-    with pytest.raises(ValueError, match=r"found seeds \[0, 1\] and \[0, 2\]"):
-        paired_difference({0: 1.0, 1: 1.0}, {0: 1.0, 2: 1.0})
+    assert paired_difference(first, second) == pytest.approx(
+        (0.02, 0.007008, 0.032992, 4), abs=1e-6
+    )
+    with pytest.raises(ValueError, match=r"found seeds \[0, 1, 2, 3\] and \[0, 2\]"):
+        paired_difference(first, {0: 1.0, 2: 1.0})
 
 
 # ---------------------------------------------------------------- records
-
 
 RECORD = {
     "parts": {
@@ -123,44 +95,25 @@ RECORD = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+def test_a_record_and_the_values_of_an_arm_by_seed(tmp_path, monkeypatch):
     (tmp_path / "02_unet.json").write_text(json.dumps(RECORD))
     monkeypatch.setattr(records, "records_folder", lambda: tmp_path)
-    return tmp_path
-
-
-def test_a_record_and_the_values_of_an_arm_by_seed(folder):
-    record = read_record("02_unet")
-    assert record == RECORD
-    found = values(record, "arms", "U-Net", lambda run: run["test"]["miou"])
+    assert read_record("02_unet") == RECORD
+    found = values(RECORD, "arms", "U-Net", lambda run: run["test"]["miou"])
     assert found == {0: 0.4, 2: 0.5} and list(found) == [0, 2]
-
-
-def test_names_that_no_record_has(folder):
-    with pytest.raises(FileNotFoundError, match=r"no record '02_unt'.*did you mean '02_unet'"):
+    with pytest.raises(FileNotFoundError, match=r"no record '02_unt' in .*did you mean '02_unet'"):
         read_record("02_unt")
     with pytest.raises(ValueError, match=r"part 'arms' has no arm 'UNet'.*did you mean 'U-Net'"):
         values(RECORD, "arms", "UNet", dict)
 
 
-def test_a_part_that_no_record_has():
-    with pytest.raises((KeyError, ValueError), match="amrs"):
-        values(RECORD, "amrs", "U-Net", dict)
-
-
-def test_a_folder_without_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "records_folder", lambda: tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match="there is no record '02_unet' in"):
-        read_record("02_unet")
-
-
-def test_records_are_those_of_the_checkout_or_of_the_wheel(monkeypatch, tmp_path):
+def test_records_are_those_of_the_checkout_or_of_the_wheel(monkeypatch):
     assert records.records_folder().parts[-2:] == ("results", "experiments")
     assert read_record("00_data")["experiment"] == "00_data"
     monkeypatch.setattr(records, "checkout", lambda: None)
-    assert records.records_folder() == records.INSTALLED
-    assert records.INSTALLED.parts[-3:] == ("seglib", "_data", "experiments")
+    assert records.records_folder().parts[-3:] == ("seglib", "_data", "experiments")
+    with pytest.raises(FileNotFoundError, match="there is no record '02_unet' in"):
+        read_record("02_unet")
 
 
 def test_a_label_map_comes_back_from_its_text():

@@ -1,161 +1,207 @@
-"""Half precision: what is computed in it and what is not, skipped steps, and exact resuming."""
+"""Half precision: what is computed in it and what is not, skipped steps; memory layouts."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from test_resume import Killed, Mortal, MortalLoss, same_weights
+from accidents import same_weights, terminated, training_of
 from torch import nn
-from toys import Toy, tiny_model, tiny_run
+from toys import Toy, tiny_loaders, tiny_model, tiny_run
 
 from seglib.data.loader import make_loader
+from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import make_scheduler
 from seglib.losses import CrossEntropyLoss
-from seglib.models import UNet
-from seglib.training import epoch_randomness, evaluate, fit, train_epoch
-from seglib.transforms import eval_transform, train_transform
+from seglib.training import evaluate, train_epoch
+from seglib.transforms import eval_transform
 
-CPU = torch.device("cpu")
-
-
-def test_without_another_layout_it_is_the_plain_loop_bit_for_bit():
-    """Recorded experiments rest on it: dropout, BatchNorm, clipping and the schedule included."""
-    model, twin = tiny_model(), tiny_model()
-    loader = make_loader(Toy(6, train_transform(16, 24)), 2, shuffle=True, seed=5)
-    fit(model, loader, epochs=2, lr=0.01, seed=5, clip=0.5, channels_last=False)
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=6)
-    loss = CrossEntropyLoss()
-    for epoch in range(2):
-        with epoch_randomness(5, epoch, CPU):
-            loader.sampler.set_epoch(epoch)
-            twin.train()
-            for images, target in loader:
-                value = loss(twin(images), target)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()
-                nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
-                optimizer.step()
-                schedule.step()
-    assert same_weights(model.state_dict(), twin.state_dict())
+AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+each_amp = pytest.mark.parametrize("amp", AMP)
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_the_forward_pass_is_in_half_precision_and_the_loss_is_not(amp):
-    seen = []
+class Watch(CrossEntropyLoss):
+    """Cross-entropy that notes what it is given."""
 
-    class Watch(CrossEntropyLoss):
-        def forward(self, logits, target):
-            seen.append((logits.dtype, torch.is_autocast_enabled("cpu")))
-            return super().forward(logits, target)
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = set()
 
-    model = tiny_model()
-    inside = []
+    def forward(self, logits, target):
+        self.seen.add((logits.dtype, torch.is_autocast_enabled("cpu")))
+        return super().forward(logits, target)
+
+
+def watched_model():
+    """The tiny model, and a list of the dtypes of its logits."""
+    model, inside = tiny_model(), []
     model[4].register_forward_hook(lambda module, given, output: inside.append(output.dtype))
-    _, history = tiny_run(None, model=model, amp=amp, loss=Watch())
-    assert set(seen) == {(torch.float32, False)}
-    assert set(inside) == {{"bf16": torch.bfloat16, "fp16": torch.float16}[amp]}
+    return model, inside
+
+
+@each_amp
+def test_the_forward_pass_is_in_half_precision_and_the_loss_is_not(amp):
+    (model, inside), loss = watched_model(), Watch()
+    _, history = tiny_run(None, model=model, amp=amp, loss=loss)
+    assert loss.seen == {(torch.float32, False)} and set(inside) == {AMP[amp]}
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert len(history.rows) == 2 and ("skipped_steps" in history.rows[0]) == (amp == "fp16")
-
-
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_half_precision_trains_to_nearly_the_same(amp):
-    full, _ = tiny_run(None)
-    half, _ = tiny_run(None, amp=amp)
-    for name, ours in half.state_dict().items():
+    full, _ = tiny_run(None)  # and trains to nearly the same
+    for name, ours in model.state_dict().items():
         torch.testing.assert_close(ours, full.state_dict()[name], rtol=0.05, atol=0.03)
-    assert not same_weights(half.state_dict(), full.state_dict())
+    assert not same_weights(model.state_dict(), full.state_dict())
 
 
 def test_evaluation_is_in_half_precision_too():
-    model = UNet(3, base_channels=4, depth=1).eval()
-    seen = []
-    model.head.register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    model, inside = watched_model()
     loader = make_loader(Toy(2, eval_transform(24, 32)), 2)
     evaluate(model, loader)
     evaluate(model, loader, amp="bf16")
-    tiny = iter(seen)
-    assert [next(tiny), next(tiny)] == [torch.float32, torch.bfloat16]
+    assert inside == [torch.float32, torch.bfloat16]
 
 
-def loud(factor):
-    """A loss whose scaled gradients overflow float16 until the scale is low enough."""
+# ---------------------------------------------------------------- float16's steps
 
-    class Loud(CrossEntropyLoss):
-        def forward(self, logits, target):
-            return super().forward(logits, target) * factor
 
-    return Loud()
+class Loud(CrossEntropyLoss):
+    """Its scaled gradients overflow float16 until the scale is low enough; for ever, with inf."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits, target):
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: gradient * self.factor)
+        return super().forward(logits, target)
 
 
 def test_a_skipped_step_moves_neither_weights_nor_schedule():
     model = tiny_model()
-    loader = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     schedule = make_scheduler("onecycle", optimizer, 0.01, 1, 3, "train_loss")
     before = [p.detach().clone() for p in model.parameters()]
-    compute = Compute(CPU, "fp16")
-    scaler = compute.scaler()
-    train_epoch(model, loader, loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
+    compute = Compute(torch.device("cpu"), "fp16")
+    scaler, loader = compute.scaler(), tiny_loaders()[0]
+    train_epoch(model, loader, Loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
     assert scaler.get_scale() == 65536 / 2**3  # halved after each of three steps
     assert schedule.last_epoch == 0 and not optimizer.state
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
 def test_skipped_steps_are_counted_and_the_rest_counts_for_the_schedule(tmp_path):
-    _, history = tiny_run(tmp_path, epochs=5, amp="fp16", loss=loud(1e3))
+    _, history = tiny_run(tmp_path, epochs=5, amp="fp16", loss=Loud(1e3))
     skipped = [row["skipped_steps"] for row in history.rows]
     assert 0 < sum(skipped) < 15 and skipped[0] > 0
-    training = torch.load(tmp_path / "last.pt", weights_only=True)["training"]
+    training = training_of(tmp_path)
     assert training["scheduler"]["last_epoch"] == 15 - sum(skipped)
     assert training["scaler"]["scale"] == 65536 / 2 ** sum(skipped)
-    assert "skipped_steps" in (tmp_path / "history.csv").read_text().splitlines()[0]
-    assert "skipped_steps" in history.table()
-
-
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_half_precision_resumes_exactly(tmp_path, amp):
-    """The scale that was found is kept: from 65536 the first steps would be skipped anew."""
-    whole, expected = tiny_run(None, epochs=4, amp=amp, loss=MortalLoss(), clip=1.0)
-    loss = MortalLoss()
-    loss.life = Mortal(14)  # in the third epoch
-    with pytest.raises(Killed):
-        tiny_run(tmp_path, epochs=4, amp=amp, loss=loss, clip=1.0)
-    loss.life = None
-    resumed, history = tiny_run(tmp_path, epochs=4, amp=amp, loss=loss, clip=1.0, resume=True)
-    assert same_weights(whole.state_dict(), resumed.state_dict())
-    assert [r["val_loss"] for r in history.rows] == [r["val_loss"] for r in expected.rows]
-
-
-def test_clipping_bounds_the_true_gradient_not_the_scaled_one():
-    weight = nn.Parameter(torch.tensor([1.0]))
-    holder = nn.Module()
-    holder.weight = weight
-    optimizer = torch.optim.SGD([weight], lr=1.0)
-    scaler = torch.amp.GradScaler("cpu")
-    scaler.scale(3 * weight.sum()).backward()
-    assert optimizer_step(holder, optimizer, 0.5, scaler)
-    assert weight.item() == pytest.approx(0.5)  # 1 − 0.5; unclipped it were −2
-
-
-def test_another_precision_is_named_on_resume_and_an_unknown_one_at_once(tmp_path):
-    tiny_run(tmp_path)
-    with pytest.raises(ValueError, match=r"cannot resume .*: amp was None, now it is 'bf16'"):
-        tiny_run(tmp_path, amp="bf16", resume=True)
-    with pytest.raises(ValueError, match="there is no amp 'bf61'; did you mean 'bf16'"):
-        tiny_run(None, amp="bf61")
+    for text in ((tmp_path / "history.csv").read_text(), history.table()):
+        assert "skipped_steps" in text.splitlines()[0]
 
 
 def test_gradients_that_no_scale_makes_finite_end_the_run():
     """Else it would go on for ever without a step."""
-
-    class Endless(CrossEntropyLoss):
-        def forward(self, logits, target):
-            if logits.requires_grad:
-                logits.register_hook(lambda gradient: gradient * float("inf"))
-            return super().forward(logits, target)
-
     with pytest.raises(FloatingPointError, match=r"at any scale.*amp='bf16'"):
-        tiny_run(None, amp="fp16", loss=Endless(), epochs=20)
+        tiny_run(None, amp="fp16", loss=Loud(float("inf")), epochs=20)
+
+
+def test_clipping_bounds_the_true_gradient_not_the_scaled_one():
+    holder = nn.Module()
+    holder.weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD(holder.parameters(), lr=1.0)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(3 * holder.weight.sum()).backward()
+    assert optimizer_step(holder, optimizer, 0.5, scaler)
+    assert holder.weight.item() == pytest.approx(0.5)  # 1 − 0.5; unclipped it were −2
+
+
+# ---------------------------------------------------------------- layouts, compiled steps
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_channels_are_last_unless_told_otherwise(channels_last):
+    """And it computes the same. (Digits of weights differ: AdamW enlarges rounding.)"""
+    model, seen, layout = tiny_model(), [], torch.channels_last
+    model[0].register_forward_pre_hook(
+        lambda module, given: seen.append(given[0].is_contiguous(memory_format=layout))
+    )
+    options = {} if channels_last else {"channels_last": False}
+    _, history = tiny_run(None, model=model, **options)
+    assert set(seen) == {channels_last} and len(seen) == 2 * 3 + 2 * 2
+    assert model[0].weight.is_contiguous(memory_format=layout) == channels_last
+    _, other = tiny_run(None, channels_last=not channels_last)
+    for key in ("train_loss", "val_loss"):
+        losses = [[row[key] for row in each.rows] for each in (history, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
+    """(A stand-in that holds the model as torch's does: the compiler takes minutes here.)"""
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, model) -> None:
+            super().__init__()
+            self._orig_mod, self.calls = model, 0
+            made.append(self)
+
+        def forward(self, images):
+            self.calls += 1
+            return self._orig_mod(images)
+
+    made = []
+    monkeypatch.setattr(torch, "compile", Compiled)
+    model, _ = tiny_run(tmp_path, compile=True, ema=0.9)
+    assert made[0]._orig_mod is model and made[0].calls == 2 * 3  # steps, not evaluations
+    load_checkpoint(tmp_path / "last.pt", tiny_model())  # names as without
+    plain, _ = tiny_run(None, ema=0.9)
+    assert same_weights(model.state_dict(), plain.state_dict())
+
+
+# ---------------------------------------------------------------- what only a GPU has
+
+
+def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
+    _, history = tiny_run(tmp_path)
+    assert training_of(tmp_path)["optimizer"]["param_groups"][0]["fused"] is None
+    assert "peak_gb" not in history.rows[0]
+    assert tiny_loaders()[0].pin_memory == torch.cuda.is_available()
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+@gpu
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0}, {"channels_last": False, "ema": 0.9}],
+    ids=str,
+)
+def test_on_a_gpu(tmp_path, options):
+    model, history = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, **options)
+    assert history.rows[-1]["peak_gb"] > 0 and "peak_gb" in history.table()
+    assert training_of(tmp_path)["optimizer"]["param_groups"][0]["fused"] is True
+    resumed, same = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, resume=True, **options)
+    assert same_weights(model.state_dict(), resumed.state_dict()) and same.rows == history.rows
+
+
+@gpu
+@pytest.mark.parametrize("options", [{}, {"channels_last": False, "ema": 0.9}], ids=str)
+@pytest.mark.parametrize("before", ["same", "plain optimiser", "other layout"])
+def test_a_gpu_goes_on_where_another_kind_of_run_stopped(tmp_path, options, before):
+    """As from files of before there were fused optimisers, from a CPU, in another memory layout."""
+    layout = options.get("channels_last", True) != (before == "other layout")
+    first = {**options, "channels_last": layout, "loss": terminated(2)}
+    with pytest.raises(KeyboardInterrupt):
+        tiny_run(tmp_path, model=tiny_model().cuda(), **first)
+    if before == "plain optimiser":
+        content = torch.load(tmp_path / "last.pt", weights_only=True)
+        optimizer = content["training"]["optimizer"]
+        for group in optimizer["param_groups"]:
+            group["fused"] = None
+        for state in optimizer["state"].values():
+            state["step"] = state["step"].cpu()
+        torch.save(content, tmp_path / "last.pt")
+    second = {**options, "loss": terminated(), "resume": True}
+    model, history = tiny_run(tmp_path, model=tiny_model().cuda(), **second)
+    assert len(history.rows) == 2 and torch.isfinite(next(model.parameters())).all()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from toys import Toy, tiny_run
 
+from seglib import training
 from seglib.data.loader import make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.models import create_model, freeze, parameter_groups, unfreeze
@@ -34,6 +35,11 @@ class Small(nn.Module):
         return self.head(self.backbone(x))
 
 
+@pytest.fixture(name="model")
+def _model():
+    return small()
+
+
 def small():
     torch.manual_seed(7)
     return Small()
@@ -52,41 +58,36 @@ def state(module):
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def moved(module, before):
+    """The names of what has changed."""
+    after = module.state_dict()
+    assert after.keys() == before.keys()
+    return {key for key, value in before.items() if not torch.equal(value, after[key])}
 
 
-def test_frozen_is_frozen_through_three_steps():
-    model = small()
+def loader(images=2, *size, **options):
+    return make_loader(Toy(images, eval_transform(*(size or (8, 8)))), 2, **options)
+
+
+def test_frozen_is_frozen_through_three_steps(model):
+    before = state(model)
     freeze(model.backbone)
-    before, head = state(model.backbone), state(model.head)
     three_steps(model)
-    assert same(before, state(model.backbone))  # weights and running statistics
-    assert not any(torch.equal(v, model.head.state_dict()[k]) for k, v in head.items())
+    assert moved(model, before) == {key for key in before if key.startswith("head.")}
     assert model.training and model.head.training
     assert not any(part.training for part in model.backbone.modules())
 
 
-def test_what_requires_grad_and_eval_alone_do_not_hold():
-    """The reason for `freeze`: each alone lets BatchNorm's statistics move."""
-    model = small()
+def test_what_requires_grad_alone_does_not_hold(model):
+    """The reason for `freeze`: BatchNorm's statistics move."""
     model.backbone.requires_grad_(False)
     before = state(model.backbone)
     three_steps(model)
-    moved = {
-        key
-        for key, value in model.backbone.state_dict().items()
-        if not torch.equal(value, before[key])
-    }
-    assert moved == {
-        f"{i}.{name}"
-        for i in ("1", "4.1")
-        for name in ("running_mean", "running_var", "num_batches_tracked")
-    }
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert moved(model.backbone, before) == {f"{i}.{n}" for i in ("1", "4.1") for n in statistics}
 
 
-def test_unfreeze():
-    model = small()
+def test_unfreeze(model):
     freeze(model)
     unfreeze(model)
     assert all(p.requires_grad for p in model.parameters())
@@ -94,26 +95,20 @@ def test_unfreeze():
     before = state(model)
     three_steps(model)
     assert all(part.training for part in model.modules())
-    assert not any(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    assert moved(model, before) == set(before)
 
 
-def test_a_part_of_something_frozen_can_be_woken():
-    model = small()
+def test_a_part_of_something_frozen_can_be_woken(model):
     freeze(model.backbone)
     unfreeze(model.backbone[4])
-    model.train()
-    assert model.backbone[4].training and model.backbone[4][1].training
-    assert not model.backbone.training and not model.backbone[1].training
     before = state(model.backbone)
     three_steps(model)
-    after = state(model.backbone)
-    assert {k for k in before if not torch.equal(before[k], after[k])} == {
-        k for k in before if k.startswith("4.")
-    }
+    assert model.backbone[4].training and model.backbone[4][1].training
+    assert not model.backbone.training and not model.backbone[1].training
+    assert moved(model.backbone, before) == {key for key in before if key.startswith("4.")}
 
 
-def test_copies_stay_frozen_and_are_their_own():
-    model = small()
+def test_copies_stay_frozen_and_are_their_own(model):
     freeze(model.backbone)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         twin.train()
@@ -125,35 +120,27 @@ def test_copies_stay_frozen_and_are_their_own():
         assert not model.backbone[1].training
 
 
-def test_freezing_leaves_no_trace_in_the_state_dict():
-    model = small()
-    before = model.state_dict().keys()
-    freeze(model)
-    assert model.state_dict().keys() == before
+def test_frozen_restores_what_was(model):
+    def flags():
+        return [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
 
-
-def test_frozen_restores_what_was():
-    model = small()
     freeze(model.backbone[4])
     model.backbone[1].bias.requires_grad_(False)
     model.train()
-    was = [(p.requires_grad) for p in model.parameters()], [m.training for m in model.modules()]
+    model.backbone[3].eval()
+    was = flags()
     with pytest.raises(KeyError), frozen(model.backbone):
         model.train()
         assert not any(p.requires_grad for p in model.backbone.parameters())
         assert not model.backbone[1].training and model.head.training
         raise KeyError
-    assert was == (
-        [p.requires_grad for p in model.parameters()],
-        [m.training for m in model.modules()],
-    )
+    assert was == flags()
     assert is_frozen(model.backbone[4]) and not is_frozen(model.backbone[1])
 
 
-def test_an_evaluation_does_not_wake_what_is_frozen():
-    model = small().train()
-    freeze(model.backbone)
-    evaluate(model, make_loader(Toy(2, eval_transform(8, 8)), 2))
+def test_an_evaluation_does_not_wake_what_is_frozen(model):
+    freeze(model.train().backbone)
+    evaluate(model, loader())
     assert not any(part.training for part in model.backbone.modules()) and model.head.training
 
 
@@ -171,12 +158,8 @@ def test_parameter_groups_cover_everything_once():
     "use",
     [
         lambda model: parameter_groups(model, 0.1),
-        lambda model: fit(
-            model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1, freeze_epochs=1
-        ),
-        lambda model: fit(
-            model, make_loader(Toy(2, eval_transform(8, 8)), 2), epochs=1, backbone_lr=0.1
-        ),
+        lambda model: fit(model, loader(), epochs=1, freeze_epochs=1),
+        lambda model: fit(model, loader(), epochs=1, backbone_lr=0.1),
     ],
 )
 def test_a_model_without_a_backbone(use):
@@ -184,50 +167,46 @@ def test_a_model_without_a_backbone(use):
         use(create_model("unet", 3, base_channels=2, depth=1))
 
 
-@pytest.mark.parametrize("bad", [{"freeze_epochs": -1}, {"backbone_lr": 0.0}, {"backbone_lr": -1}])
-def test_bad_settings(bad):
-    with pytest.raises(ValueError, match=f"found {next(iter(bad))}="):
-        tiny_run(None, model=small(), **bad)
-
-
 # ---------------------------------------------------------------- in fit
 
 
-def test_fit_freezes_for_the_first_epochs(tmp_path):
-    model = small()
+@pytest.mark.parametrize("bad", [{"freeze_epochs": -1}, {"backbone_lr": 0.0}, {"backbone_lr": -1}])
+def test_bad_settings(model, bad):
+    with pytest.raises(ValueError, match=f"found {next(iter(bad))}="):
+        tiny_run(None, model=model, **bad)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(2, 0), (3, 3)])
+def test_fit_freezes_for_the_first_epochs(model, epochs, steps):
     before = state(model.backbone)
-    tiny_run(None, model=model, epochs=2, freeze_epochs=2)
-    assert same(before, state(model.backbone)) and not is_frozen(model.backbone)
-    model = small()
-    tiny_run(None, model=model, epochs=3, freeze_epochs=2)
-    after = state(model.backbone)
-    assert after["1.num_batches_tracked"] == 3  # the steps of the last epoch alone
-    assert not any(torch.equal(value, after[key]) for key, value in before.items())
+    tiny_run(None, model=model, epochs=epochs, freeze_epochs=2)
+    assert moved(model.backbone, before) == (set(before) if steps else set())
+    assert model.backbone[1].num_batches_tracked == steps  # of the last epoch alone
+    assert not is_frozen(model.backbone)
 
 
-def test_fit_leaves_what_the_caller_froze():
-    model = small()
+def test_fit_leaves_what_the_caller_froze(model):
     freeze(model.backbone[4])
     before = state(model.backbone[4])
     tiny_run(None, model=model, epochs=2, freeze_epochs=1)
-    assert same(before, state(model.backbone[4])) and is_frozen(model.backbone[4])
+    assert not moved(model.backbone[4], before) and is_frozen(model.backbone[4])
     assert model.backbone[1].num_batches_tracked == 3
 
 
-def test_backbone_lr_against_a_plain_loop():
-    model, twin = small(), small()
+def test_backbone_lr_against_a_plain_loop(model):
+    twin = small()
     model.backbone[3].p = twin.backbone[3].p = 0.0
-    loader = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True, seed=5)
-    fit(model, loader, epochs=2, lr=0.01, backbone_lr=0.002, schedule="constant", seed=5)
+    data = loader(6, 16, 24, shuffle=True, seed=5)
+    settings = {"schedule": "constant", "seed": 5, "channels_last": False}  # rounds as the loop
+    fit(model, data, epochs=2, lr=0.01, backbone_lr=0.002, **settings)
     optimizer = torch.optim.AdamW(
         [{"params": twin.head.parameters()}, {"params": twin.backbone.parameters(), "lr": 0.002}],
         lr=0.01,
         weight_decay=0.01,
     )
-    twin.train()
     for epoch in range(2):
-        loader.sampler.set_epoch(epoch)
-        for images, target in loader:
+        data.sampler.set_epoch(epoch)
+        for images, target in data:
             optimizer.zero_grad()
             nn.functional.cross_entropy(twin(images), target, ignore_index=255).backward()
             optimizer.step()
@@ -236,12 +215,16 @@ def test_backbone_lr_against_a_plain_loop():
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "poly", "plateau", "constant"])
-def test_the_schedule_scales_both_rates(tmp_path, schedule):
-    _, history = tiny_run(tmp_path, model=small(), schedule=schedule, backbone_lr=0.001)
+def test_the_schedule_scales_both_rates(model, tmp_path, schedule):
+    _, history = tiny_run(tmp_path, model=model, schedule=schedule, backbone_lr=0.001)
     groups = load_checkpoint(tmp_path / "last.pt", small()).training["optimizer"]["param_groups"]
     assert groups[1]["lr"] == pytest.approx(groups[0]["lr"] / 10)
     first = {"onecycle": 0.01 / 25}.get(schedule, 0.01)  # the history shows the head's rate
     assert history.rows[0]["lr"] == pytest.approx(first)
+
+
+class Stop(Exception):
+    pass
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "constant"])
@@ -250,40 +233,32 @@ def test_resumed_equals_uninterrupted(tmp_path, schedule, stop, monkeypatch):
     """Stopped in the frozen epochs, between them and the others, and later."""
     settings = {"epochs": 4, "freeze_epochs": 2, "backbone_lr": 0.002, "schedule": schedule}
     whole, expected = tiny_run(None, model=small(), **settings)
-
-    class Stop(Exception):
-        pass
-
-    from seglib import training
+    run_epoch, epochs = training.train_epoch, iter(range(stop))
 
     def stopping(*args, **kwargs):
-        nonlocal left
-        left -= 1
-        if left < 0:
+        if next(epochs, None) is None:
             raise Stop
         return run_epoch(*args, **kwargs)
 
-    run_epoch, left = training.train_epoch, stop
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(training, "train_epoch", stopping)
         tiny_run(tmp_path, model=small(), **settings)
     resumed, history = tiny_run(tmp_path, resume=True, model=small(), **settings)
-    assert same(state(whole), state(resumed))
-    assert [row["train_loss"] for row in history.rows] == [
-        row["train_loss"] for row in expected.rows
-    ]
+    assert not moved(resumed, state(whole))
+    losses = [[row["train_loss"] for row in found.rows] for found in (history, expected)]
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(("key", "value"), [("freeze_epochs", 2), ("backbone_lr", 0.003)])
-def test_resuming_with_another_setting_is_named(tmp_path, key, value):
-    tiny_run(tmp_path, model=small(), freeze_epochs=1, backbone_lr=0.002)
-    settings = {"freeze_epochs": 1, "backbone_lr": 0.002, key: value}
+def test_resuming_with_another_setting_is_named(model, tmp_path, key, value):
+    settings = {"freeze_epochs": 1, "backbone_lr": 0.002}
+    tiny_run(tmp_path, model=model, **settings)
     with pytest.raises(ValueError, match=rf"cannot resume .*: {key} was .* now it is {value}"):
-        tiny_run(tmp_path, resume=True, model=small(), **settings)
+        tiny_run(tmp_path, resume=True, model=small(), **{**settings, key: value})
 
 
-def test_a_run_from_before_there_were_these_settings_is_resumed(tmp_path):
-    tiny_run(tmp_path, model=small())
+def test_a_run_from_before_there_were_these_settings_is_resumed(model, tmp_path):
+    tiny_run(tmp_path, model=model)
     content = torch.load(tmp_path / "last.pt", weights_only=True)
     for key in ("backbone_lr", "freeze_epochs"):
         assert content["training"]["settings"].pop(key) is None

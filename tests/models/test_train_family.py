@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torchvision import models as zoo
-from toys import NAMES, write_folder
+from toys import CLASSES, write_folder
 
 from seglib.cli.main import main
 from seglib.engine.checkpoints import load_model, read_content
@@ -24,7 +24,13 @@ def folder(tmp_path_factory):
 
 
 def words(folder, out, **more):
-    data = {"data": "folder", "root": folder, "classes": NAMES, "height": 24, "width": 32}
+    data = {
+        "data": "folder",
+        "root": folder,
+        "classes": ",".join(CLASSES),
+        "height": 24,
+        "width": 32,
+    }
     loop = {"epochs": 2, "batch_size": 2, "model": "deeplabv3plus", "out": out}
     flags = {**data, **loop, **OPTIONS, **more}
     return ["train", *(word for key, value in flags.items() for word in (f"--{key}", str(value)))]

@@ -1,0 +1,82 @@
+"""What may happen to a run: a kill, a signal, an end in the midst; and processes to try it on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+from toys import tiny_run
+
+from seglib.losses import CrossEntropyLoss
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: no code may catch it and go on."""
+
+
+class Hit(CrossEntropyLoss):
+    """Cross-entropy that is hit in its `at`-th call, in training or evaluation: killed, or by a
+    signal of this number."""
+
+    def __init__(self, at: int | None = None, number: int | None = None) -> None:
+        super().__init__()
+        self.at, self.number, self.calls = at, number, 0
+
+    def __repr__(self) -> str:  # (compared on resume)
+        return "Hit"
+
+    def forward(self, logits, target):
+        self.calls += 1
+        if self.calls == self.at:
+            if self.number is None:
+                raise Killed
+            signal.raise_signal(self.number)
+        return super().forward(logits, target)
+
+
+def terminated(at: int | None = None) -> Hit:
+    return Hit(at, signal.SIGTERM)
+
+
+def same_weights(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def training_of(out: Path) -> dict:
+    """The training state in last.pt."""
+    return torch.load(out / "last.pt", weights_only=True)["training"]
+
+
+def forkserver():
+    """Starts processes by forking one that has imported everything, and done nothing else.
+
+    (Forks of a process that has trained would hang.)
+    """
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    if os.name == "posix":
+        imported = "seglib.training", "albumentations", "torch._dynamo", "matplotlib.pyplot"
+        context.set_forkserver_preload(list(imported))
+    return context
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def tiny_process(out: str, resume: bool, workers: int, method: str | None, options: dict) -> None:
+    """The body of a process that a test may kill; writes final.pt when it ends by itself.
+
+    Its own start its loader's workers by `method`.
+    """
+    if method is not None:
+        multiprocessing.set_start_method(method, force=True)
+    torch.set_num_threads(1)
+    model, _ = tiny_run(Path(out), resume, workers, **options)
+    torch.save(model.state_dict(), Path(out) / "final.pt")

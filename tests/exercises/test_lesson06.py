@@ -1,0 +1,326 @@
+"""Lesson 6: what the judges stand on, right answers of other kinds, and what the loops do."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import textwrap
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from seglib.exercises import lesson06, material06
+from seglib.exercises.kit import CORRECT, NOT_YET
+from seglib.losses import CrossEntropyLoss
+
+LOOPS = {letter: getattr(material06, f"loop_{letter.lower()}") for letter in lesson06.FAULTS}
+
+
+def is_correct(exercise, answer):
+    found = exercise.judged(answer)
+    assert found.state == CORRECT, str(found)
+
+
+# ---------------------------------------------------------------- formats, gradients, factors
+
+
+def bits_of_bfloat16(value):
+    """The upper half of a float32's bits, rounded to nearest, ties to even."""
+    bits = int(np.array(value, np.float32).view(np.uint32))
+    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return float(np.array(bits, np.uint32).view(np.float32))
+
+
+def test_formats_by_bits():
+    right, values = lesson06.formats.judge.right, (70000, 2049, 257, 1e-8, 1e-8, 1.001)
+    with np.errstate(over="ignore"):
+        for (key, found), value in zip(right.items(), values, strict=True):
+            half = float(np.float16(value))
+            assert found == (bits_of_bfloat16(value) if key.startswith("b") else half)
+    assert list(right.values())[:4] == [float("inf"), 2048, 256, 0]
+
+
+def test_what_the_scaled_gradients_become():
+    with np.errstate(over="ignore", under="ignore"):
+        for key, scale in lesson06.SCALES.items():
+            gone = float("inf") if "overflow" in key else 0.0
+            cast = {name: np.float16(g * scale) for name, g in lesson06.gradients().items()}
+            assert lesson06.VANISHES[key] == {name for name in cast if cast[name] == gone}
+
+
+def test_answers_of_other_types_are_fine():
+    for kind in (np.float32, str, torch.tensor, np.array, float):
+        right = lesson06.formats.judge.right
+        is_correct(lesson06.formats, {key: kind(value) for key, value in right.items()})
+    for kind in (list, tuple, frozenset):
+        right = lesson06.VANISHES
+        is_correct(lesson06.underflow, {key: kind(value) for key, value in right.items()})
+    is_correct(lesson06.speedup, dict(zip(lesson06.FACTORS, (1.3, 1.67, 1.03, 2.7), strict=True)))
+
+
+# ---------------------------------------------------------------- scaler
+
+
+@pytest.mark.parametrize("start, interval, steps", lesson06.SCRIPTS)
+def test_the_real_scaler_agrees(start, interval, steps):
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=start, growth_interval=interval)
+    state = (start, 0, True)
+    for sign in steps:
+        before = weight.item()
+        optimizer.zero_grad()
+        scaler.scale(weight.sum()).backward()
+        if sign == "x":
+            weight.grad.fill_(float("inf"))
+        scaler.step(optimizer)
+        scaler.update()
+        kept = scaler.state_dict()
+        state = lesson06.step(*state[:2], sign == "x", interval)
+        assert state == (kept["scale"], kept["_growth_tracker"], weight.item() != before)
+
+
+# ---------------------------------------------------------------- a loss in half
+
+
+def other_dice(p, total=torch.sum, dtype=torch.float32):
+    def dice(logits, target):
+        q, valid = p(logits) * (target != 255), target == 1
+        inside, whole = total(q * valid, dtype=dtype), total(q + valid, dtype=dtype)
+        return (1 - 2 * inside / (whole + 1e-8)).float()
+
+    return dice
+
+
+def by_pixels(logits, target):
+    keep = target != 255
+    with torch.autocast("cpu", enabled=False):
+        p, g = logits.movedim(1, 3)[keep].double().softmax(1)[:, 1], target[keep] == 1
+    return ((p.sum() + g.sum() - 2 * p[g].sum()) / (p.sum() + g.sum()).clamp(min=1e-6)).float()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        other_dice(lambda logits: logits.softmax(1, dtype=torch.float32)[:, 1]),
+        other_dice(lambda logits: logits.double().softmax(1)[:, 1], dtype=torch.float64),
+        other_dice(lambda x: (x[:, 1].float() - x[:, 0].float()).sigmoid(), torch.mean),
+        by_pixels,
+    ],
+)
+def test_other_ways_to_mend_the_loss(answer):
+    is_correct(lesson06.half_loss, answer)
+
+
+def test_the_maps_are_what_they_are_for():
+    large, nearly, absent, _, sure = list(lesson06.MAPS)[:5]
+    target = lesson06._drawn(large)[1]
+    assert (target == 1).sum() > 65504
+    assert not lesson06._drawn(absent)[0].half().softmax(1)[:, 1].any()
+    for name, low, high in ((nearly, 0.01, 0.03), (sure, 1e-4, 2e-4)):
+        logits, target = lesson06._drawn(name)
+        exact = lesson06.dice(logits.double(), target).item()
+        p, g = logits.double().softmax(1)[:, 1] * (target != 255), target == 1
+        value = (1 - 2 * (p * g).sum() / (p.sum() + g.sum())).item()
+        assert low < value < high and abs(exact - value) < 0.1 * lesson06.CLOSE * value
+
+
+# ---------------------------------------------------------------- loops
+
+
+def batches(sizes, seed=0):
+    draw, found = torch.Generator().manual_seed(seed), []
+    for size in sizes:
+        images = size * torch.randn(2, 3, 4, 5, generator=draw)
+        found.append((images, torch.randint(0, 2, (2, 4, 5), generator=draw)))
+    return found
+
+
+def trained(loop, data, scale=65536.0, lr=0.1, **settings):
+    """(how far each weight has moved, the scale afterwards)."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 2, 1)
+    before = copy.deepcopy(model.state_dict())
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, **settings)
+    loop(model, CrossEntropyLoss(), data, torch.optim.SGD(model.parameters(), lr=lr), scaler, "cpu")
+    moved = [(value - before[name]).flatten() for name, value in model.state_dict().items()]
+    return torch.cat(moved), scaler.get_scale()
+
+
+def sound(model, loss, data, optimizer, scaler, device):
+    for images, target in data:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.float16):
+            value = loss(model(images), target)
+        scaler.scale(value).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+GOOD, OVERFLOWS = batches([1.0] * 8), batches([100.0] * 40)
+
+
+def changed(letter, *changes):
+    """A loop with parts of its text replaced."""
+    text = textwrap.dedent(inspect.getsource(LOOPS[letter]))
+    for old, new in zip(changes[::2], changes[1::2], strict=True):
+        assert old in text
+        text = text.replace(old, new)
+    names = {"torch": torch, "nn": nn}
+    exec(text, names)
+    return names[f"loop_{letter.lower()}"]
+
+
+UNSCALE = "        scaler.unscale_(optimizer)\n"
+CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
+TEST = "if not all(p.grad.isfinite().all() for p in model.parameters()):\n            continue"
+SOUND_WITH_CLIP = changed("A", CLIP + UNSCALE, UNSCALE + CLIP)
+MENDED = {
+    "A": SOUND_WITH_CLIP,
+    "B": changed("B", "        optimizer.step()", "        scaler.step(optimizer)"),
+    "C": changed("C", "(value)\n        value.backward()", "(value).backward()"),
+    "E": changed("E", TEST, "pass"),
+}
+
+
+@pytest.mark.parametrize("letter", list(MENDED))
+def test_one_change_mends_a_loop(letter):
+    reference = SOUND_WITH_CLIP if letter in "AB" else sound
+    for data in (GOOD, OVERFLOWS, GOOD + OVERFLOWS + GOOD):
+        moved, scale = trained(MENDED[letter], data)
+        expected, expected_scale = trained(reference, data)
+        assert torch.equal(moved, expected) and scale == expected_scale
+        assert moved.isfinite().all() and moved.norm() > 1e-2
+    data = OVERFLOWS if letter in "BE" else GOOD
+    assert not torch.equal(trained(LOOPS[letter], data)[0], trained(reference, data)[0])
+
+
+def test_a_clips_what_is_scaled_and_b_takes_a_step_that_overflows():
+    for scale in (65536.0, 1024.0):
+        assert 0 < trained(LOOPS["A"], GOOD[:1], scale)[0].norm() <= 1.01 * 0.1 / scale
+        assert trained(SOUND_WITH_CLIP, GOOD[:1], scale)[0].norm() > 1e-3
+    moved, scale = trained(LOOPS["B"], OVERFLOWS[:1])
+    assert moved.isnan().any() and scale == 32768
+    moved, scale = trained(SOUND_WITH_CLIP, OVERFLOWS[:1])
+    assert not moved.any() and scale == 32768
+
+
+def test_c_divides_by_a_scale_that_it_never_multiplied_with():
+    found, expected = (trained(loop, GOOD[:1])[0] for loop in (LOOPS["C"], sound))
+    assert found.norm().item() == pytest.approx(expected.norm().item() / 65536, rel=0.02)
+    found, expected = (trained(loop, GOOD, 1.0)[0] for loop in (LOOPS["C"], sound))
+    assert torch.equal(found, expected)
+
+
+def test_d_forgets_three_of_four_batches():
+    found, others = trained(LOOPS["D"], GOOD)[0], batches([3.0] * 8, seed=5)
+    mixed = [GOOD[n] if n % 4 == 3 else others[n] for n in range(8)]
+    assert torch.equal(found, trained(LOOPS["D"], mixed)[0])
+    update, zero = "            scaler.update()", "        optimizer.zero_grad()\n"
+    mended = changed("D", zero, "", update, f"{update}\n    {zero}")
+    means = [tuple(map(torch.cat, zip(*four, strict=True))) for four in (GOOD[:4], GOOD[4:])]
+    moved, whole = trained(mended, GOOD)[0], trained(sound, means)[0]
+    assert torch.allclose(moved, whole, rtol=0.02, atol=1e-4)
+    assert not torch.allclose(found, whole, rtol=0.02, atol=1e-4)
+
+
+def test_e_never_learns_that_its_scale_is_too_large_and_may_still_raise_it():
+    moved, scale = trained(LOOPS["E"], OVERFLOWS)
+    assert not moved.any() and scale == 65536
+    moved, scale = trained(sound, OVERFLOWS)
+    assert moved.norm() > 1e-2 and 1 <= scale < 65536
+    assert trained(LOOPS["E"], GOOD + OVERFLOWS, 1024.0, growth_interval=4)[1] >= 4096
+
+
+@pytest.mark.parametrize("letter", list(LOOPS))
+def test_no_loop_complains(letter):
+    """Else the exercise would be to read an error message."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(LOOPS[letter], GOOD + OVERFLOWS)
+
+
+def test_what_is_said_of_wrong_causes_holds():
+    """Each refusal stands on the loop's text."""
+    for letter, fault in lesson06.FAULTS.items():
+        text = inspect.getsource(LOOPS[letter])
+        assert ("scaler.scale(value).backward()" in text) == (fault != "scale")
+        assert ("scaler.step(optimizer)" in text) == (fault != "step")
+        assert ("continue" in text) == (fault == "skip")
+        assert ("% 4" in text) == (fault == "zero") and "schedule" not in text
+        assert "GradScaler" not in text
+        clips = text.find("clip_grad_norm_"), text.find("unscale_")
+        assert (clips[0] < clips[1]) == (fault == "clip") and (clips[0] < 0) == (clips[1] < 0)
+        inside = [line for line in text.splitlines() if line.startswith(" " * 12)]
+        assert "backward" not in "".join(inside) and "value = loss" in inside[0]
+
+
+def test_printing(capsys):
+    lesson06.loop("A")
+    assert capsys.readouterr().out.startswith("def loop_a(model, loss, batches")
+    lesson06.causes()
+    assert len(capsys.readouterr().out.splitlines()) == 8
+    with pytest.raises(ValueError, match="found 'F', expected one of A, B"):
+        lesson06.loop("F")
+
+
+# ---------------------------------------------------------------- accumulate
+
+
+def whole(model, loss, batches):
+    images, target = (torch.cat(rows) for rows in zip(*batches, strict=True))
+    loss(model(images), target).backward()
+
+
+@pytest.mark.parametrize("case", lesson06.CASES)
+def test_the_solution_leaves_the_gradient_of_one_big_batch(case):
+    found, right = (
+        lesson06._gradient(answer, "", *case) for answer in (lesson06.accumulate.answer, whole)
+    )
+    assert torch.allclose(found, right, rtol=1e-4, atol=1e-6)
+
+
+def without_void(model, loss, batches):
+    total = sum(float((target != 255).sum()) for _, target in batches)
+    for images, target in batches:
+        if count := np.count_nonzero(target.numpy() != 255):
+            (count / total * loss(model(images), target)).backward()
+
+
+def divides_the_gradients(model, loss, batches):
+    total = 0
+    for images, target in batches:
+        count = int((target != 255).sum())
+        (loss(model(images), target) * count).backward()
+        total += count
+    for parameter in model.parameters():
+        parameter.grad /= total
+
+
+def one_by_one(model, loss, batches):
+    pairs = [zip(*batch, strict=True) for batch in batches]
+    without_void(model, loss, [(i[None], t[None]) for pair in pairs for i, t in pair])
+
+
+def looks_first(model, loss, batches):
+    with torch.no_grad():
+        for images, _ in batches:
+            model(images)
+    lesson06.accumulate.answer(model, loss, batches)
+    return "done"
+
+
+@pytest.mark.parametrize("answer", [without_void, divides_the_gradients, one_by_one, looks_first])
+def test_other_ways_to_accumulate(answer):
+    is_correct(lesson06.accumulate, answer)
+
+
+def test_gradients_switched_off_are_told_and_switched_on_again():
+    def off(model, loss, batches):
+        torch.set_grad_enabled(False)
+        lesson06.accumulate.answer(model, loss, batches)
+
+    assert lesson06.accumulate.judged(off).state == NOT_YET and torch.is_grad_enabled()
