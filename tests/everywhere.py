@@ -32,40 +32,27 @@ import notebook_copies
 TESTS = Path(__file__).resolve().parent
 NUMPY_512 = "X86_V4 AVX512_ICL AVX512_SPR"
 OPENCV_512 = "AVX512-SKX,AVX512-CNL,AVX512-CLX,AVX512-ICL"
-AVX2 = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "OPENCV_CPU_DISABLE": OPENCV_512,
-    "NPY_DISABLE_CPU_FEATURES": NUMPY_512,
-}
-NONE = {
-    "ATEN_CPU_CAPABILITY": "default",
-    "ONEDNN_MAX_CPU_ISA": "SSE41",
-    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-    "OPENBLAS_CORETYPE": "Nehalem",
-    "OPENCV_CPU_DISABLE": OPENCV_512 + ",AVX2,AVX,FMA3,FP16",
-    "NPY_DISABLE_CPU_FEATURES": NUMPY_512 + " X86_V3",
-}
+NO_OPENCV = OPENCV_512 + ",AVX2,AVX,FMA3,FP16"
+SWITCHES = [
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OPENBLAS_CORETYPE",
+    "OPENCV_CPU_DISABLE",
+    "NPY_DISABLE_CPU_FEATURES",
+]
+OLDER = ("avx2", "AVX2", "AVX2", "Haswell", OPENCV_512, NUMPY_512)
+OLDEST = ("default", "SSE41", "SSE4_2", "Nehalem", NO_OPENCV, NUMPY_512 + " X86_V3")
+AVX2, NONE = (dict(zip(SWITCHES, values, strict=True)) for values in (OLDER, OLDEST))
 ALL = ("notebooks", "copies", "tests")
 # Noise of training and inference that stands for a change of hardware, at its strongest
 STRONG = {"gradient": 1e-3, "convolution": 1e-3, "rounding": 1e-6}
+WEAK = {"gradient": 1e-6, "convolution": 1e-6, "rounding": 1e-6}
 # What computes nothing
-PLUMBING = (
-    "test_bootstrap.py",
-    "test_commands.py",
-    "test_lab.py",
-    "test_notebooks.py",
-    "test_wheel.py",
-    "test_workbook.py",
-    "test_workflows.py",
-    "data/test_download.py",
-    "data/local_server.py",
-)
-
+TOOLS = ("bootstrap", "commands", "lab", "notebooks", "wheel", "workbook", "workflows")
+PLUMBING = [*(f"test_{name}.py" for name in TOOLS), "data/test_download.py", "data/local_server.py"]
 # What compares this process with processes of its own: noise and switches do not reach those
-PROCESSES = ("test_distributed.py", "test_resume.py::test_a_true_kill")
+PROCESSES = ("engine/test_distributed.py", "engine/test_resume.py::test_a_true_kill")
 
 
 @dataclass(frozen=True)
@@ -78,35 +65,27 @@ class World:
     parts: tuple[str, ...] = ALL
 
 
+def two_threads(name: str, what: str, environ: dict[str, str]) -> World:
+    return World(f"{name}-2", f"{what}, two threads", environ, threads=2, parts=ALL[:1])
+
+
+def jittered(seed: int, what: str) -> World:
+    return World(f"jitter-{seed}", what, inside={"seed": seed, **STRONG}, parts=ALL[:2])
+
+
 WORLDS = {
     world.name: world
     for world in (
         World("here", "this processor, one thread"),
-        World("here-2", "this processor, two threads", threads=2, parts=("notebooks",)),
+        two_threads("here", "this processor", {}),
         World("avx2", "AVX2, one thread", AVX2),
-        World("avx2-2", "AVX2, two threads", AVX2, threads=2, parts=("notebooks",)),
+        two_threads("avx2", "AVX2", AVX2),
         World("none", "no vector instructions, one thread", NONE),
-        World(
-            "none-2", "no vector instructions, two threads", NONE, threads=2, parts=("notebooks",)
-        ),
+        two_threads("none", "no vector instructions", NONE),
         World("no-onednn", "no oneDNN, one thread", inside={"mkldnn": False}),
-        World(
-            "rounding",
-            "every inexact result off by up to 1e-6",
-            inside={"seed": 3, "rounding": 1e-6, "convolution": 1e-6, "gradient": 1e-6},
-        ),
-        World(
-            "jitter-1",
-            "convolutions and gradients off by up to 1e-3",
-            inside={"seed": 1, **STRONG},
-            parts=("notebooks", "copies"),
-        ),
-        World(
-            "jitter-2",
-            "the same, another seed",
-            inside={"seed": 2, **STRONG},
-            parts=("notebooks", "copies"),
-        ),
+        World("rounding", "every inexact result off by up to 1e-6", inside={"seed": 3, **WEAK}),
+        jittered(1, "convolutions and gradients off by up to 1e-3"),
+        jittered(2, "the same, another seed"),
     )
 }
 
@@ -136,40 +115,21 @@ def environment(world: World, ipython: Path) -> dict[str, str]:
 
 def command(world: World, part: str, notebooks: list[Path], workers: int) -> list[str]:
     """The pytest of one part of a world."""
-    pytest = [sys.executable, "-m", "pytest", "-q", "-n", str(workers if world.threads == 1 else 1)]
+    n = workers if world.threads == 1 else 1
+    pytest = [sys.executable, "-m", "pytest", "-q", "-n", str(n), "--dist"]
     if part == "notebooks":
-        return [
-            *pytest,
-            "--dist",
-            "loadfile",
-            "--nbval",
-            "--nbval-current-env",
-            f"--nbval-cell-timeout={4 * commands.TIMEOUT}",
-            *map(str, notebooks),
-        ]
+        timeout = f"--nbval-cell-timeout={4 * commands.TIMEOUT}"
+        pytest += ["loadfile", "--nbval", "--nbval-current-env", timeout]
+        return [*pytest, *map(str, notebooks)]
     if part == "copies":
         chosen = " or ".join(f"TestLesson{path.name[:2]}" for path in notebooks)
-        return [
-            *pytest,
-            "--dist",
-            "worksteal",
-            "-k",
-            f"({chosen}) and wrong_and_then_right",
-            str(TESTS / "test_notebook_copies.py"),
-        ]
+        pytest += ["worksteal", "-k", f"({chosen}) and wrong_and_then_right"]
+        return [*pytest, str(TESTS / "test_notebook_copies.py")]
     ignored = [f"--ignore={TESTS / name}" for name in (*PLUMBING, "test_notebook_copies.py")]
     if world.inside:
         ignored += [f"--deselect=tests/{name}" for name in PROCESSES]
-    return [
-        *pytest,
-        "--dist",
-        "worksteal",
-        "-m",
-        "not soak",
-        *ignored,
-        str(TESTS),
-        str(commands.ROOT / "seglib"),
-    ]
+    where = [str(TESTS), str(commands.ROOT / "seglib")]
+    return [*pytest, "worksteal", "-m", "not soak", *ignored, *where]
 
 
 def differences(report: Path) -> dict[str, str]:
@@ -192,19 +152,14 @@ def short(name: str) -> str:
     return f"{cell[1]} [{int(cell[2]) + 1}]" if cell else name
 
 
+TELLING = r"E  |<<<|>>>|[-+?] |AssertionError|disagrees|.*Error"
+
+
 def told(text: str) -> str:
     """The lines of a failure that say what differs."""
     plain = re.sub(r"\x1b\[[0-9;]*m|#x1B\[[0-9;]*m", "", text)
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    telling = [
-        line
-        for line in lines
-        if re.match(
-            r"E  |<<<|>>>|[-+?] |AssertionError|disagrees|"
-            r".*Error",
-            line,
-        )
-    ]
+    telling = [line for line in lines if re.match(TELLING, line)]
     return " / ".join((telling or lines)[:12])[:700]
 
 
@@ -217,18 +172,14 @@ def run(world: World, parts: list[str], notebooks: list[Path], workers: int = 2)
             report = Path(folder) / f"{part}.xml"
             start = time.perf_counter()
             line = [*command(world, part, notebooks, workers), f"--junitxml={report}"]
-            done = subprocess.run(
-                line, cwd=commands.ROOT, env=environ, capture_output=True, text=True
-            )
+            how = {"cwd": commands.ROOT, "env": environ, "capture_output": True, "text": True}
+            done = subprocess.run(line, **how)
             differ = differences(report)
             if done.returncode not in (0, 5) and not differ:
                 differ = {f"({part})": " / ".join(done.stdout.splitlines()[-5:])}
             found |= differ
-            print(
-                f"{world.name:<10} {part:<9} {time.perf_counter() - start:5.0f} s, "
-                f"{len(differ) or 'nothing'} differs",
-                flush=True,
-            )
+            seconds, what = time.perf_counter() - start, len(differ) or "nothing"
+            print(f"{world.name:<10} {part:<9} {seconds:5.0f} s, {what} differs", flush=True)
             for name, text in differ.items():
                 print(f"    {name}: {text}", flush=True)
     return found

@@ -119,9 +119,7 @@ def verdicts(page: Page, ran: Any) -> dict[str, list[str]]:
 def differences(page: Page, ran: Any) -> list[str]:
     """Where the text of cells that are compared is not the stored one."""
     return [
-        f"[{where}] stored {texts(stored)}, found {texts(ran.cells[i])}".replace(
-            "[[", "[", 1
-        ).replace("]]", "]", 1)
+        f"{where} stored {texts(stored)}, found {texts(ran.cells[i])}"
         for where, stored, i in page.code
         if IGNORED not in tags(stored) and texts(stored) != texts(ran.cells[i])
     ]
@@ -135,29 +133,21 @@ def mentions(page: Page) -> list[str]:
     found = []
     for asked in exercise_cells(page):
         for where, cell, i in page.code:
-            names = [
-                node
-                for node in ast.walk(ast.parse(cell.source))
-                if isinstance(node, ast.Name) and node.id in loose_names(asked)
-            ]
+            names = [node for node in walk(cell) if isinstance(node, ast.Name)]
             bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            found += [
-                f"{where} reads {node.id} of {asked.name}"
-                for node in names
-                if i > asked.place and node.id not in bound
-            ]
+            read = {node.id for node in names} - bound
+            if i > asked.place:
+                loose = sorted(read & loose_names(asked))
+                found += [f"{where} reads {name} of {asked.name}" for name in loose]
     return found
 
 
 def loose_names(asked: ExerciseCell) -> set[str]:
     """The names in the argument of check that no `use` binds afterwards."""
     names = {node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)}
-    used = {
-        node.id
+    used = [
+        re.findall(r"\w+", ast.unparse(statement.targets))
         for statement in ast.parse(asked.cell.source).body
         if isinstance(statement, ast.Assign) and ".use(" in ast.unparse(statement.value)
-        for target in statement.targets
-        for node in ast.walk(target)
-        if isinstance(node, ast.Name)
-    }
-    return names - used
+    ]
+    return names - {name for names in used for name in names}

@@ -1,14 +1,13 @@
 """fit and evaluate: that they learn, what they report, and against a plain loop as oracle."""
 
 import math
-from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import jaccard_score
 from torch import nn
-from toys import Toy, tiny_model, tiny_run
+from toys import Toy, plain_loop, tiny_model, tiny_run
 
 from seglib.data.loader import make_loader
 from seglib.engine.history import History
@@ -18,71 +17,59 @@ from seglib.training import epoch_randomness, evaluate, fit
 from seglib.transforms import eval_transform
 
 
-def plain():
-    return eval_transform(24, 32)
+def loader(length, batch_size, data=Toy, **options):
+    return make_loader(data(length, eval_transform(24, 32)), batch_size, **options)
+
+
+def small_unet(**options):
+    torch.manual_seed(0)
+    return UNet(3, **{"base_channels": 4, "depth": 1, **options})
+
+
+def whole(data):
+    """All images and all targets of a data set."""
+    return [torch.stack(parts) for parts in zip(*data, strict=True)]
+
+
+# ---------------------------------------------------------------- training
 
 
 def test_a_small_unet_learns_the_boxes():
-    torch.manual_seed(0)
-    model = UNet(3, base_channels=8, depth=2)
-    history = fit(
-        model,
-        make_loader(Toy(32, plain()), 4, shuffle=True),
-        make_loader(Toy(8, plain()), 4),
-        epochs=6,
-        lr=0.01,
-    )
+    model = small_unet(base_channels=8, depth=2)
+    history = fit(model, loader(32, 4, shuffle=True), loader(8, 4), epochs=6, lr=0.01)
     assert history.best["val_miou"] > 0.9
     assert history.rows[-1]["train_loss"] < history.rows[0]["train_loss"] / 3
 
 
-def test_equals_a_plain_loop_of_pytorch():
-    """Without schedule and augmentation, fit does what every tutorial's loop does."""
-    model, twin = tiny_model(), tiny_model()
-    model[3].p = twin[3].p = 0.0
-    loader = make_loader(Toy(6, plain()), 2, shuffle=True, seed=5)
-    fit(model, loader, epochs=2, lr=0.01, schedule="constant", seed=5, channels_last=False)
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.01)
-    criterion = nn.CrossEntropyLoss(ignore_index=255)
-    twin.train()
-    for epoch in range(2):
-        loader.sampler.set_epoch(epoch)
-        for images, target in loader:
-            optimizer.zero_grad()
-            criterion(twin(images), target).backward()
-            optimizer.step()
-    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(
+    "criterion", [CrossEntropyLoss(), nn.CrossEntropyLoss(ignore_index=255)], ids=str
+)
+def test_equals_a_plain_loop_of_pytorch(criterion):
+    """With our loss bit for bit, with PyTorch's to rounding: recorded experiments rest on it."""
+    twin = tiny_model()
+    model, _ = tiny_run(None, clip=0.5, channels_last=False)
+    plain_loop(twin, criterion, clip=0.5)
+    tolerance = 0 if isinstance(criterion, CrossEntropyLoss) else 1e-5
+    for name, ours in model.state_dict().items():
+        torch.testing.assert_close(ours, twin.state_dict()[name], rtol=tolerance, atol=tolerance)
 
 
-def test_evaluate_against_scikit_learn_and_restores_the_mode():
-    torch.manual_seed(0)
-    data = Toy(5, plain())
-    model = UNet(3, base_channels=4, depth=1).train()
-    scores = evaluate(model, make_loader(data, 2))
-    assert model.training
-    model.eval()
-    truth = torch.stack([mask for _, mask in data])
-    with torch.no_grad():
-        guess = model(torch.stack([image for image, _ in data])).argmax(1)
-    valid = truth != 255
-    oracle = jaccard_score(truth[valid], guess[valid], average=None, labels=[0, 1, 2])
-    np.testing.assert_allclose(scores.iou, oracle)
-    assert scores.classes == Toy.classes
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9}], ids=str)
+def test_on_epoch_sees_what_was_evaluated_and_disturbs_nothing(options):
+    seen = []
 
+    def look(model, row):
+        assert not model.training
+        seen.append((row, evaluate(model, loader(3, 2)).matrix, model))
+        torch.rand(7)
 
-def test_frozen_layers_stay_frozen_through_an_evaluation():
-    model = UNet(3, base_channels=4, depth=1).train()
-    model.encoder[0].eval()
-    evaluate(model, make_loader(Toy(2, plain()), 2))
-    assert model.training and not model.encoder[0][1].training and model.encoder[1][1].training
-
-
-def test_evaluate_does_not_depend_on_the_batch_size():
-    torch.manual_seed(0)
-    model = UNet(3, base_channels=4, depth=1)
-    matrices = [evaluate(model, make_loader(Toy(7, plain()), n)).matrix for n in (1, 3, 7)]
-    assert (matrices[0] == matrices[1]).all() and (matrices[0] == matrices[2]).all()
+    model, history = tiny_run(None, on_epoch=look, **options)
+    assert [row for row, _, _ in seen] == history.rows
+    assert (evaluate(model, loader(3, 2)).matrix == seen[-1][1]).all()
+    assert (seen[0][2] is model) == (not options)  # (else the average)
+    plain, _ = tiny_run(None, **options)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
 
 
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.2, 1.0, 5.0])])
@@ -93,64 +80,48 @@ def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
             mask[index:] = 255  # image i has i valid rows
             return image, mask
 
-    torch.manual_seed(0)
-    model = tiny_model()
-    data = Uneven(5, plain())
-    history = fit(
-        model,
-        make_loader(data, 2, shuffle=True),
-        make_loader(data, 2),
-        epochs=1,
-        lr=1e-12,
-        loss=CrossEntropyLoss(weight),
-    )
-    model.eval()
+    model, val = tiny_model(), loader(5, 2, Uneven)
+    train = loader(5, 2, Uneven, shuffle=True)
+    history = fit(model, train, val, epochs=1, lr=1e-12, loss=CrossEntropyLoss(weight))
+    images, target = whole(val.dataset)
     with torch.no_grad():
-        logits = model(torch.stack([image for image, _ in data]))
-    target = torch.stack([mask for _, mask in data])
+        logits = model.eval()(images)
     oracle = nn.functional.cross_entropy(logits, target, weight, ignore_index=255).item()
     assert history.rows[0]["val_loss"] == pytest.approx(oracle, rel=1e-5)
 
 
+class Changed(CrossEntropyLoss):
+    """Cross-entropy and something more."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.change, self.calls = change, 0
+
+    def forward(self, logits, target):
+        self.calls += 1
+        return self.change(super().forward(logits, target), logits, self.calls)
+
+
 def test_early_stopping_keeps_the_best():
-    class Worse(CrossEntropyLoss):
-        """Pushes away from the truth, so the first epoch stays the best."""
-
-        def forward(self, logits, target):
-            return -super().forward(logits, target)
-
-    torch.manual_seed(0)
-    history = fit(
-        UNet(3, base_channels=4, depth=1),
-        make_loader(Toy(8, plain()), 2, shuffle=True),
-        make_loader(Toy(4, plain()), 2),
-        epochs=20,
-        lr=1e-3,
-        loss=Worse(),
-        patience=3,
-        schedule="constant",
-    )
-    assert len(history.rows) < 20
-    assert len(history.rows) == history.best["epoch"] + 3
+    worse = Changed(lambda loss, logits, calls: -loss)  # away from the truth: the first is the best
+    options = {"epochs": 20, "loss": worse, "patience": 3, "schedule": "constant"}
+    history = fit(small_unet(), loader(8, 2, shuffle=True), loader(4, 2), **options)
+    assert len(history.rows) == history.best["epoch"] + 3 < 20
 
 
-def test_clipping_bounds_the_gradient():
+def test_clipping_bounds_the_gradient(monkeypatch):
+    norms = []
+
     class Watch(torch.optim.AdamW):
-        norms: ClassVar[list[float]] = []
-
         def step(self, *args, **kwargs):
-            gradients = [p.grad for g in self.param_groups for p in g["params"]]
-            Watch.norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+            gradients = [p.grad for group in self.param_groups for p in group["params"]]
+            norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
             return super().step(*args, **kwargs)
 
-    original, torch.optim.AdamW = torch.optim.AdamW, Watch
-    try:
-        tiny_run(None, clip=0.01)
-        clipped, Watch.norms = Watch.norms, []
-        tiny_run(None)
-    finally:
-        torch.optim.AdamW = original
-    assert max(clipped) <= 0.0101 < min(Watch.norms)
+    monkeypatch.setattr(torch.optim, "AdamW", Watch)
+    tiny_run(None, clip=0.01)
+    tiny_run(None)
+    assert len(norms) == 12 and max(norms[:6]) <= 0.0101 < min(norms[6:])
 
 
 def test_schedules_end_where_they_should():
@@ -163,34 +134,36 @@ def test_schedules_end_where_they_should():
 
 
 def test_plateau_lowers_the_rate_after_five_epochs_without_progress():
-    class Nothing(CrossEntropyLoss):
-        def forward(self, logits, target):
-            return logits.sum() * 0 + 1
+    nothing = Changed(lambda loss, logits, calls: logits.sum() * 0 + 1)
+    options = {"schedule": "plateau", "weight_decay": 0.0, "model": nn.Conv2d(3, 3, 1)}
+    rows = tiny_run(None, epochs=9, loss=nothing, **options)[1].rows
+    assert rows[0]["lr"] == 0.01 and rows[-1]["lr"] == pytest.approx(0.01 / 3)
 
-    _, history = tiny_run(
-        None,
-        epochs=9,
-        schedule="plateau",
-        loss=Nothing(),
-        weight_decay=0.0,
-        model=nn.Conv2d(3, 3, 1),
-    )
-    rates = [row["lr"] for row in history.rows]
-    assert rates[0] == 0.01 and rates[-1] == pytest.approx(0.01 / 3)
+
+def test_a_gradient_that_overflows_in_the_last_batch_is_not_saved(tmp_path):
+    """A finite loss with an infinite gradient, √'s at zero."""
+    overflow = Changed(lambda loss, logits, n: loss + (logits * 0).sum().sqrt() * (n == 3))
+    with pytest.raises(FloatingPointError, match=r"after epoch 1 the weights of .* set clip"):
+        tiny_run(tmp_path, loss=overflow)
+    assert not (tmp_path / "last.pt").exists()
 
 
 def test_randomness_is_drawn_from_seed_and_epoch_and_leaves_no_trace():
-    cpu = torch.device("cpu")
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    with epoch_randomness(1, 2, cpu):
-        inside = torch.rand(3)
-    assert torch.equal(torch.rand(3), expected)
-    with epoch_randomness(1, 2, cpu):
-        assert torch.equal(torch.rand(3), inside)
-    with epoch_randomness(1, 3, cpu):
-        assert not torch.equal(torch.rand(3), inside)
+    def drawn(epoch):
+        with epoch_randomness(1, epoch, torch.device("cpu")):
+            return torch.rand(3)
+
+    before = torch.get_rng_state()
+    assert torch.equal(drawn(2), drawn(2)) and not torch.equal(drawn(2), drawn(3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_plain_batch_sampler_works():
+    data = Toy(5, eval_transform(24, 32))
+    order = torch.utils.data.SequentialSampler(data)
+    batches = torch.utils.data.BatchSampler(order, 2, False)
+    history = fit(tiny_model(), torch.utils.data.DataLoader(data, batch_sampler=batches), epochs=1)
+    assert history.rows[0]["images_per_second"] > 0
 
 
 def test_history_finds_the_earliest_best_and_survives_nan():
@@ -200,32 +173,25 @@ def test_history_finds_the_earliest_best_and_survives_nan():
     assert losses.best is losses.rows[1]
 
 
-def test_a_gradient_that_overflows_in_the_last_batch_is_not_saved(tmp_path):
-    class Overflow(CrossEntropyLoss):
-        """In the third batch, the last: a finite loss with an infinite gradient, √'s at zero."""
-
-        calls = 0
-
-        def forward(self, logits, target):
-            self.calls += 1
-            extra = (logits * 0).sum().sqrt() if self.calls == 3 else 0.0
-            return super().forward(logits, target) + extra
-
-    with pytest.raises(FloatingPointError, match=r"after epoch 1 the weights of .* set clip"):
-        tiny_run(tmp_path, loss=Overflow())
-    assert not (tmp_path / "last.pt").exists()
+# ---------------------------------------------------------------- evaluation
 
 
-def test_a_plain_batch_sampler_works():
-    from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+def test_evaluate_against_scikit_learn_and_restores_the_mode():
+    data, model = loader(5, 2), small_unet().train()
+    model.encoder[0].eval()  # (as frozen layers are)
+    scores = evaluate(model, data)
+    assert model.training and not model.encoder[0][1].training and model.encoder[1][1].training
+    images, truth = whole(data.dataset)
+    with torch.no_grad():
+        guess = model.eval()(images).argmax(1)
+    valid = truth != 255
+    oracle = jaccard_score(truth[valid], guess[valid], average=None, labels=[0, 1, 2])
+    np.testing.assert_allclose(scores.iou, oracle)
+    assert scores.classes == Toy.classes
 
-    data = Toy(5, plain())
-    loader = DataLoader(data, batch_sampler=BatchSampler(SequentialSampler(data), 2, False))
-    history = fit(tiny_model(), loader, epochs=1)
-    assert history.rows[0]["images_per_second"] > 0
 
-
-def test_a_list_of_batches_can_be_evaluated():
-    images, masks = zip(*Toy(2, plain()), strict=True)
-    scores = evaluate(tiny_model(), [(torch.stack(images), torch.stack(masks))])
-    assert scores.support.sum() == 2 * 22 * 32
+def test_evaluate_does_not_depend_on_the_batch_size_nor_on_what_holds_the_batches():
+    model = small_unet()
+    expected = evaluate(model, [whole(loader(7, 7).dataset)]).matrix  # a list of one batch
+    for size in (1, 3, 7):
+        assert (evaluate(model, loader(7, size)).matrix == expected).all()

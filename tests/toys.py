@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
-from seglib.training import fit
+from seglib.training import epoch_randomness, fit
 from seglib.transforms import eval_transform, train_transform
 
 CLASSES = ("ground", "box", "stripe")
@@ -106,3 +106,23 @@ def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=Non
     settings = {"epochs": 2, "lr": 0.01, "seed": 3, "out": out, "resume": resume, **options}
     model = model or tiny_model()
     return model, fit(model, *tiny_loaders(workers), **settings)
+
+
+def plain_loop(model: nn.Module, criterion: nn.Module, clip=None, follow=None) -> None:
+    """The loop of a tutorial: what `tiny_run` does without another memory layout, step by step."""
+    loader, parameters = tiny_loaders()[0], list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=6)
+    for epoch in range(2):
+        with epoch_randomness(3, epoch, torch.device("cpu")):
+            loader.sampler.set_epoch(epoch)
+            model.train()
+            for images, target in loader:
+                optimizer.zero_grad()
+                criterion(model(images), target).backward()
+                if clip is not None:
+                    nn.utils.clip_grad_norm_(parameters, clip)
+                optimizer.step()
+                schedule.step()
+                if follow is not None:
+                    follow(model)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
-from seglib.data.pairing import JPEG_SUFFIXES, jpeg_masks, some
+from seglib.data.pairing import jpeg_masks, some
 from seglib.data.palettes import check_palette
 
 # What Pillow raises for damaged files, depending on the format and on where the damage is.
@@ -73,8 +73,6 @@ def read_mask(
     palette or outside of it, JPEG, and labels out of range.
     """
     path = Path(path)
-    if path.suffix.lower() in JPEG_SUFFIXES:
-        raise ValueError(jpeg_masks([path]))
     raw = labels = _labels_in_file(path, classes, palette)
     if label_map:
         labels = raw.astype(np.int64)
@@ -102,7 +100,9 @@ def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            upright = ImageOps.exif_transpose(picture)
+            upright.format = picture.format
+            return upright
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is too large to be read safely: {error}; cut it up") from error
     except _DAMAGED as error:
@@ -118,6 +118,8 @@ def _labels_in_file(
     """The labels (H, W) as the file has them, of an integer type that holds them all."""
     picture = _open(path)
     mode = picture.mode
+    if picture.format == "JPEG":  # (by its content: a name may lie)
+        raise ValueError(jpeg_masks([path]))
     if mode == "F":
         raise ValueError(
             f"mask {path.name} has floating-point pixels, but labels are whole numbers; if they "

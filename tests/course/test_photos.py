@@ -125,12 +125,6 @@ def test_neighbours_leave_no_gap_and_do_not_overlap():
     assert (covered == 1).all()
 
 
-def test_size_is_neither_gained_nor_lost():
-    angle = np.arange(720) * np.pi / 360
-    disc = np.stack([50 + 40 * np.cos(angle), 50 + 40 * np.sin(angle)], axis=1)
-    assert polygon_mask([(1, disc)], 101, 101).sum() == pytest.approx(np.pi * 40**2, rel=2e-3)
-
-
 def test_later_polygons_cover_earlier_ones_and_crossed_outlines_are_even_odd():
     inner = [(1.5, 1.5), (2.5, 1.5), (2.5, 2.5), (1.5, 2.5)]
     outer = [(-9, -9), (99, -9), (99, 99), (-9, 99)]

@@ -198,3 +198,12 @@ def test_transparent_mask(tmp_path: Path) -> None:
     rgba[0, 1, 3] = 0
     with pytest.raises(ValueError, match=r"transparent at 1 pixels.*without transparency"):
         read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE)
+
+
+def test_a_jpeg_mask_is_known_by_its_content(tmp_path):
+    labels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    Image.fromarray(labels).save(tmp_path / "lies.png", format="JPEG")
+    Image.fromarray(labels).save(tmp_path / "lies.jpg", format="PNG")
+    with pytest.raises(ValueError, match=r"JPEG masks \(lies\.png\)"):
+        read_mask(tmp_path / "lies.png")
+    assert read_mask(tmp_path / "lies.jpg").tolist() == labels.tolist()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from accidents import same_weights
-from test_training import plain_loop
-from toys import Toy, tiny_loaders, tiny_model, tiny_run
+from toys import Toy, plain_loop, tiny_loaders, tiny_model, tiny_run
 
 from seglib.data.loader import make_loader
 from seglib.engine.checkpoints import load_checkpoint
+from seglib.losses import CrossEntropyLoss
 from seglib.models import create_model
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform
@@ -23,7 +23,7 @@ def test_the_average_of_weights_and_statistics_is_that_of_the_formula():
             now = value.detach().double()
             average[name] = 0.8 * average.get(name, now) + 0.2 * now
 
-    plain_loop(tiny_model(), follow)
+    plain_loop(tiny_model(), CrossEntropyLoss(), follow=follow)
     model, _ = tiny_run(None, ema=0.8, channels_last=False)  # (else dropout draws others)
     compared = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
     assert {"0.weight", "1.running_mean", "1.running_var"} <= set(compared)

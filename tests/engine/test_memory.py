@@ -13,21 +13,23 @@ from seglib.cli.main import main
 from seglib.data.loader import make_loader
 from seglib.engine import memory
 from seglib.models import UNet
-from seglib.util import machine
 from seglib.training import evaluate
 from seglib.transforms import eval_transform
+from seglib.util import machine
 
 WHAT = r"batch of 2 images of 16×24; halve the batch .*: batch_size=1, accumulate=2; .*amp='bf16'"
 
 
 class Hungry(nn.Module):
-    """Wants 4 PiB in the forward or the backward pass."""
+    """Wants 4 PiB in the forward or the backward pass, or raises an error of one's choice."""
 
-    def __init__(self, backward: bool) -> None:
+    def __init__(self, backward: bool = False, error: Exception | None = None) -> None:
         super().__init__()
-        self.body, self.backward = tiny_model(), backward
+        self.body, self.backward, self.error = tiny_model(), backward, error
 
     def forward(self, images):
+        if self.error is not None:
+            raise self.error
         logits = self.body(images)
         if self.backward:
             logits.register_hook(lambda gradient: torch.empty(2**50))
@@ -44,48 +46,40 @@ def test_the_cpus_allocator_is_understood(backward):
 
 def test_an_evaluation_says_it_too():
     with pytest.raises(MemoryError, match="out of memory with a batch of 1 images"):
-        evaluate(Hungry(False), make_loader(Toy(1, eval_transform(16, 24)), 1))
+        evaluate(Hungry(), make_loader(Toy(1, eval_transform(16, 24)), 1))
 
 
 def test_a_gpus_error_is_understood_and_others_pass():
-    class Fails(nn.Module):
-        def __init__(self, error) -> None:
-            super().__init__()
-            self.body, self.error = tiny_model(), error
-
-        def forward(self, images):
-            raise self.error
-
-    gpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
     with pytest.raises(MemoryError, match=r"accumulate=6.*\(CUDA out of memory. Tried .* GiB.\)"):
-        tiny_run(None, model=Fails(gpu), accumulate=3, amp="bf16")
+        tiny_run(None, model=Hungry(error=error), accumulate=3, amp="bf16")
     with pytest.raises(RuntimeError, match="quite another"):
-        tiny_run(None, model=Fails(RuntimeError("quite another")))
-
-
-def test_what_does_not_help_is_not_proposed():
-    least = memory.out_of_memory((1, 3, 32, 32), "fp16", 1)
-    assert least == "out of memory with a batch of 1 images of 32×32; use a smaller model"
-    assert "256×352" in memory.out_of_memory((1, 3, 360, 480), None, 1)
-
-
-def test_the_proposal_is_for_the_whole_batch_of_all_processes():
-    said = memory.out_of_memory((8, 3, 64, 64), "bf16", 1, processes=4)
-    assert "batch_size=16, accumulate=2" in said  # of 32, of which 8 were in this one
-    said = memory.out_of_memory((8, 3, 64, 64), "bf16", None)
-    assert "evaluate with batch_size=4" in said and "accumulate" not in said
+        tiny_run(None, model=Hungry(error=RuntimeError("quite another")))
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "MPS backend out of memory (…)",
-        "CUDA error: out of memory",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-    ],
+    ["MPS backend out of memory (…)", "CUDA error: out of memory", "CUDNN_STATUS_ALLOC_FAILED"],
 )
 def test_other_devices_words_are_known(text):
-    assert memory.is_out_of_memory(RuntimeError(text))
+    with pytest.raises(MemoryError, match=r"batch of 2 images of 64×64; .*\(.*memory|ALLOC"):
+        memory.explain_out_of_memory(RuntimeError(text), torch.zeros(2, 3, 64, 64))
+    memory.explain_out_of_memory(RuntimeError(text), None)  # (no batch yet: not ours to explain)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "not_told"),
+    [
+        (((1, 3, 32, 32), "fp16", 1), "32×32; use a smaller model", "batch_size"),
+        (((1, 3, 360, 480), None, 1), "use smaller images: 256×352", "batch_size"),
+        # for the whole batch of 32 of all processes, of which 8 were in this one
+        (((8, 3, 64, 64), "bf16", 1, 4), "batch_size=16, accumulate=2", "amp"),
+        (((8, 3, 64, 64), "bf16", None), "evaluate with batch_size=4", "accumulate"),
+    ],
+)
+def test_only_what_helps_is_proposed(asked, told, not_told):
+    said = memory.out_of_memory(*asked)
+    assert told in said and not_told not in said
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):
@@ -99,7 +93,6 @@ def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):
 def test_free_memory_is_known_here_and_bounded_by_the_container(monkeypatch):
     free = machine.free_memory()
     assert free is None or 10**7 < free < 10**14
-    monkeypatch.setattr(
-        machine, "_number", lambda path: {"memory.max": 10, "memory.current": 4}[path.name]
-    )
+    limits = {"memory.max": 10, "memory.current": 4}
+    monkeypatch.setattr(machine, "_number", lambda path: limits[path.name])
     assert machine.free_memory() == 6

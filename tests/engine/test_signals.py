@@ -208,16 +208,16 @@ def run_that_is_on(tmp_path):
 @pytest.mark.slow
 class TestProcesses:
     # (a fork server imports everything anew for the workers of each epoch)
-    @pytest.mark.parametrize(
-        "method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)]
-    )
+    @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
     def test_the_end_leaves_no_worker_behind(self, run_that_is_on, tmp_path, method, number):
         """SIGTERM goes to the workers as well, as clusters send it: they last until the step is
         done. (A fork server's are not in the group.) SIGKILL goes to the first process only."""
         process = run_that_is_on(method)
         assert all(map(lives, readers(tmp_path)))
-        for each in [*readers(tmp_path), process.pid] if number == signal.SIGTERM else [process.pid]:
+        for each in (
+            [*readers(tmp_path), process.pid] if number == signal.SIGTERM else [process.pid]
+        ):
             os.kill(each, number)
         process.join(30)
         assert process.exitcode == (143 if number == signal.SIGTERM else -number)

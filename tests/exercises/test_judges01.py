@@ -73,3 +73,10 @@ def read_by_bytes(path):
 def test_another_right_answer(name, answer):
     found = LESSON.exercises[name].judged(answer)
     assert found.state == CORRECT, str(found)
+
+
+def test_the_librarys_own_reader_is_right():
+    from seglib.data import read_mask
+
+    outcome = LESSON.exercises["read_labels"].judged(read_mask)
+    assert outcome.state == CORRECT, outcome

@@ -13,7 +13,7 @@ from seglib.data.loader import make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.models import create_model, freeze, parameter_groups, unfreeze
 from seglib.models.freezing import frozen, is_frozen
-from seglib.training import evaluate, fit
+from seglib.training import fit
 from seglib.transforms import eval_transform
 
 
@@ -138,12 +138,6 @@ def test_frozen_restores_what_was(model):
     assert is_frozen(model.backbone[4]) and not is_frozen(model.backbone[1])
 
 
-def test_an_evaluation_does_not_wake_what_is_frozen(model):
-    freeze(model.train().backbone)
-    evaluate(model, loader())
-    assert not any(part.training for part in model.backbone.modules()) and model.head.training
-
-
 def test_parameter_groups_cover_everything_once():
     model = create_model("deeplabv3plus", 3, backbone="mobilenet_v3_small", channels=8)
     head, backbone = parameter_groups(model, lr=0.01)
@@ -255,12 +249,3 @@ def test_resuming_with_another_setting_is_named(model, tmp_path, key, value):
     tiny_run(tmp_path, model=model, **settings)
     with pytest.raises(ValueError, match=rf"cannot resume .*: {key} was .* now it is {value}"):
         tiny_run(tmp_path, resume=True, model=small(), **{**settings, key: value})
-
-
-def test_a_run_from_before_there_were_these_settings_is_resumed(model, tmp_path):
-    tiny_run(tmp_path, model=model)
-    content = torch.load(tmp_path / "last.pt", weights_only=True)
-    for key in ("backbone_lr", "freeze_epochs"):
-        assert content["training"]["settings"].pop(key) is None
-    torch.save(content, tmp_path / "last.pt")
-    tiny_run(tmp_path, resume=True, model=small())

@@ -136,17 +136,6 @@ def test_small_regions_and_void_get_no_name():
     assert [label.text for label in place_labels(mask, CLASSES)] == ["lake"]
 
 
-def test_names_grow_with_the_image():
-    big = MASK.repeat(8, axis=0).repeat(8, axis=1)
-    sizes = [
-        label.font_size
-        for mask in (MASK, big)
-        for label in place_labels(mask, CLASSES)
-        if label.text == "lake"
-    ]
-    assert sizes == [10, round(0.04 * 960)]
-
-
 def test_error_map_counted_by_hand():
     truth = [[0, 1, 1, 255], [2, 2, 0, 255]]
     found = [[0, 1, 2, 0], [1, 2, 0, 1]]
