@@ -24,18 +24,10 @@ from seglib.util.paths import atomic_write, free_bytes
 FORMAT = "seglib-1"
 
 
-KEYS = (
-    "model",
-    "num_classes",
-    "options",
-    "classes",
-    "palette",
-    "size",
-    "mean",
-    "std",
-    "state",
-    "training",
-)
+KEYS = {
+    *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
+    *("state", "training"),
+}
 
 
 @dataclass(frozen=True)
@@ -175,17 +167,18 @@ def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str,
             "damaged or of another kind; use another copy (best.pt or last.pt of the same run)"
         ) from None
     if not isinstance(content, dict) or "format" not in content:
+        bare = isinstance(content, dict) and all(torch.is_tensor(v) for v in content.values())
+        what = f"bare state dict of {len(content)} tensors" if bare else type(content).__name__
         raise ValueError(
-            f"{path} is not a checkpoint of this library but a {_describe(content)}; build the "
-            "model yourself and use model.load_state_dict(torch.load(path, weights_only=True))"
+            f"{path} is not a checkpoint of this library but a {what}; build the model yourself "
+            "and use model.load_state_dict(torch.load(path, weights_only=True))"
         )
     if content["format"] != FORMAT:
         raise ValueError(
             f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; "
             "update seglib, or train again"
         )
-    missing = [key for key in KEYS if key not in content]
-    if missing:
+    if missing := sorted(KEYS - content.keys()):
         raise ValueError(f"{path} lacks {', '.join(missing)}; it is damaged, use another copy")
     return content
 
@@ -232,14 +225,6 @@ def make_folder(folder: Path) -> None:
         raise OSError(f"cannot make the folder {folder} ({error}); choose another out") from None
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"the folder {folder} cannot be written; choose another out")
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, dict) and content and all(torch.is_tensor(v) for v in content.values()):
-        return f"bare state dict of {len(content)} tensors"
-    if isinstance(content, dict):
-        return f"dict with the keys {', '.join(map(str, list(content)[:5]))}"
-    return type(content).__name__
 
 
 def _rows(palette: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:

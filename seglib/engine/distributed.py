@@ -152,23 +152,24 @@ def wrapped(model: nn.Module, device: torch.device, partly_frozen: bool = False)
 # ---------------------------------------------------------------- who gets which images
 
 
+def own_part(items: Any) -> Any:
+    """This process's part of a sequence; the first parts are the larger ones."""
+    each, more = divmod(len(items), world())
+    first = rank() * each + min(rank(), more)
+    return items[first : first + each + (rank() < more)]
+
+
 class BatchPart(EpochSampler):
-    """This process's part of each batch of a sampler; the first parts are the larger ones."""
+    """This process's part of each batch of a sampler."""
 
     def __init__(self, whole: EpochSampler, batch_size: int, drop_last: bool) -> None:
         super().__init__(whole.indices, whole.shuffle, whole.seed)
         self.whole, self.whole_batch, self.drop_last = whole, batch_size, drop_last
-        self.batch = self._part(batch_size).stop - self._part(batch_size).start
         full, rest = divmod(len(whole), batch_size)
-        rest = 0 if drop_last else rest
-        self.steps = full + (rest > 0)  # of everyone; the last may have no image for us
-        self.length = full * self.batch + self._part(rest).stop - self._part(rest).start
-
-    def _part(self, size: int) -> slice:
-        """What of a batch of `size` is ours."""
-        each, more = divmod(size, world())
-        first = rank() * each + min(rank(), more)
-        return slice(first, first + each + (rank() < more))
+        sizes = [batch_size] * full + [rest] * (rest > 0 and not drop_last)
+        self.steps = len(sizes)  # of everyone; the last may have no image for us
+        self.length = sum(len(own_part(range(size))) for size in sizes)
+        self.batch = len(own_part(range(batch_size)))
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         super().set_epoch(epoch, start)
@@ -181,35 +182,28 @@ class BatchPart(EpochSampler):
         keys = iter(self.whole)
         while batch := list(islice(keys, self.whole_batch)):
             if len(batch) == self.whole_batch or not self.drop_last:
-                yield from batch[self._part(len(batch))]
+                yield from own_part(batch)
 
 
 class ImagePart(EpochSampler):
-    """This process's part of a sampler's samples, in one piece: the parts follow in order."""
+    """This process's part of a sampler's first `count` samples, in one piece."""
 
     def __init__(self, whole: Any, count: int) -> None:
-        self.whole = whole
-        ends = [count * i // world() for i in range(world() + 1)]
-        self.first, self.last = ends[rank()], ends[rank() + 1]
-        self.smallest = min(ends[i + 1] - ends[i] for i in range(world()))
+        self.whole, self.places = whole, own_part(range(count))
+        self.smallest = count // world()  # part of all processes
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return len(self.places)
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.whole), self.first, self.last)
+        return islice(iter(self.whole), self.places.start, self.places.stop)
 
 
 def split_batches(loader: Any) -> Any:
     """A loader of this process's part of each of its batches, for training."""
     if world() == 1:
         return loader
-    if not isinstance(getattr(loader, "sampler", None), EpochSampler):
-        raise ValueError(
-            f"found a loader with a {type(getattr(loader, 'sampler', None)).__name__} "
-            "for several processes; make it with seglib.data.make_loader, whose "
-            "order all processes know"
-        )
+    check_order(loader, EpochSampler)
     if loader.batch_size < world() or len(loader.sampler) < world():
         raise ValueError(
             f"found batches of {loader.batch_size} out of {len(loader.sampler)} images for "
@@ -224,34 +218,33 @@ def split_images(loader: Any) -> Any:
     """A loader of this process's part of all images, each of which goes to one process only."""
     if world() == 1 or loader is None:
         return loader
-    known = EpochSampler, torch.utils.data.SequentialSampler
-    if not isinstance(getattr(loader, "sampler", None), known):
-        raise ValueError(
-            "several processes can only share a loader whose order they know; make "
-            "it with seglib.data.make_loader"
-        )
+    check_order(loader, EpochSampler, torch.utils.data.SequentialSampler)
     count = len(loader.sampler)
-    if loader.drop_last:
-        count -= count % loader.batch_size
+    count -= count % loader.batch_size if loader.drop_last else 0
     return _like(loader, ImagePart(loader.sampler, count), loader.batch_size)
 
 
 def common_batches(loader: Any) -> float:
     """How many batches of an evaluation all processes have: only in these can they go in step."""
-    if world() == 1:
-        return math.inf
-    return math.ceil(loader.sampler.smallest / loader.batch_size)
+    return math.inf if world() == 1 else math.ceil(loader.sampler.smallest / loader.batch_size)
+
+
+def check_order(loader: Any, *known: type) -> None:
+    """Raise ValueError unless all processes know the order of the loader's images."""
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, known):
+        raise ValueError(
+            f"found a loader with a {type(sampler).__name__} for several processes; make it with "
+            "seglib.data.make_loader, whose order all of them know"
+        )
 
 
 def _like(loader: Any, sampler: EpochSampler, batch_size: int) -> Any:
+    kept = ("num_workers", "collate_fn", "pin_memory", "persistent_workers", "worker_init_fn")
     return torch.utils.data.DataLoader(
         loader.dataset,
         batch_size,
         sampler=sampler,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        persistent_workers=loader.persistent_workers,
-        worker_init_fn=loader.worker_init_fn,
         generator=torch.Generator().manual_seed(0),
+        **{name: getattr(loader, name) for name in kept},
     )

@@ -48,9 +48,6 @@ class History:
     rows: list[dict[str, float]] = field(default_factory=list)
     best_key: str = "val_miou"
 
-    def add(self, row: dict[str, float]) -> None:
-        self.rows.append(row)
-
     @property
     def best(self) -> dict[str, float]:
         """The row of the best epoch; the earliest of equals. Raises ValueError without rows."""
@@ -88,11 +85,11 @@ class History:
             lines.append("  ".join(cells) + best)
         return "\n".join(lines)
 
-    def figure(self, title: str | None = None) -> Figure:
+    def figure(self) -> Figure:
         """Loss and mIoU over the epochs, the best epoch marked."""
         from seglib.plotting import plot_history
 
-        return plot_history(self.rows, title=title)
+        return plot_history(self.rows)
 
     def save(self, folder: str | os.PathLike[str], figure: bool = True) -> None:
         """Write history.csv, and history.png if asked for, each whole or not at all.
@@ -101,16 +98,15 @@ class History:
         is worth a warning, not the run.
         """
         try:
-            with atomic_write(Path(folder) / "history.csv") as temporary:
-                self._write_csv(temporary)
+            with (
+                atomic_write(Path(folder) / "history.csv") as temporary,
+                open(temporary, "w", newline="") as handle,
+            ):
+                writer = csv.DictWriter(handle, self._columns())
+                writer.writeheader()
+                writer.writerows(self.rows)
             if figure:
                 with atomic_write(Path(folder) / "history.png") as temporary:
                     self.figure().savefig(temporary, format="png", dpi=120, bbox_inches="tight")
         except OSError as error:
             warnings.warn(f"the history was not written ({error}); go on", stacklevel=2)
-
-    def _write_csv(self, path: Path) -> None:
-        with open(path, "w", newline="") as handle:
-            writer = csv.DictWriter(handle, self._columns())
-            writer.writeheader()
-            writer.writerows(self.rows)

@@ -72,7 +72,7 @@ class Compute:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        layout = self.channels_last and self.device.type != "mps"  # where it gains nothing
+        layout = self.channels_last and self.device.type != "mps"  # (not measured there)
         return torch.channels_last if layout else torch.preserve_format
 
     def start_clock(self) -> float:

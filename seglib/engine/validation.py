@@ -13,7 +13,6 @@ from seglib.engine.checkpoints import DataSpec
 from seglib.engine.schedules import SCHEDULES
 from seglib.util.suggest import did_you_mean
 
-
 COMPARED = (  # the arguments of `fit` that a run must be resumed with
     *("epochs", "lr", "weight_decay", "schedule", "clip", "patience", "seed", "ignore_index"),
     *("backbone_lr", "freeze_epochs", "amp", "accumulate", "ema"),
