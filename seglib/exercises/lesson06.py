@@ -557,7 +557,7 @@ SYMPTOMS = {
     "B": "at the first overflow the weights become NaN; a sound loop skips it and halves the scale",
     "C": "with a scale of 65536, SGD moves the weights 65536 times too little; with 1 it trains",
     "D": "its weights are the same whatever the first three of each four batches hold",
-    "E": "an overflow leaves the scale as it is, so it can only grow: then nothing moves",
+    "E": "no overflow lowers the scale: it can only grow. Once all overflow, no weight moves",
 }
 NOT_SO = {
     "scale": "backward runs on what scaler.scale(value) returns, as it should",
@@ -791,7 +791,7 @@ def _other_gradient(found: Tensor, right: Tensor) -> str:
         return "the gradient is not finite: by what do you divide? A batch may have 0 valid pixels"
     factor = float((found @ right) / (right @ right))
     if abs(factor) > 0.001 and _alike(found, factor * right):
-        return f"the direction is right, the length {factor:.3g} times what it should be"
+        return f"that is {factor:.3g} times the gradient of one big batch"
     return "weigh a batch's mean by its share of all valid pixels, counted before the loop"
 
 

@@ -130,7 +130,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_dice("logits.float().softmax(4)"), "dice raised IndexError"),
     ],
     "loops": [
-        (_with("faults", 4, "step"), "leaves the scale as it is, so it can only grow"),
+        (_with("faults", 4, "step"), "no overflow lowers the scale: it can only grow"),
         (_with("faults", 0, "clipping"), "expected one of clip, inside, new,"),
         ('faults = {"A": "clip"}', "expected a dict with the keys"),
     ],
@@ -141,7 +141,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ),
         (_sum("valid[n] / (n * sum(valid))"), "the gradient is not finite"),
         (_sum("int(valid[n]) / int(seen)"), "the share is 0, without a division"),
-        (_sum("-3 * valid[n] / sum(valid)"), "the length -3 times"),
+        (_sum("-3 * valid[n] / sum(valid)"), "that is -3 times the gradient of one big batch"),
         (_sum("torch.rand(())"), "weigh a batch's mean by its share of all valid pixels"),
         (
             _sum("valid[n]", "torch.optim.SGD(model.parameters(), lr=0.1).step()"),
