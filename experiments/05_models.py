@@ -222,7 +222,7 @@ AUGMENTATION = {"zoom": [0.9, 1.6], "stretch": 1.2, "flip": 0.5, "colour": 0.2}
 MODELS = (
     "UNet Up DoubleConv make_norm SegNet _convolutions FCN32s FCN16s FCN8s DeepLabV3 DeepLabV3Plus "
     "LRASPP LRASPPHead TorchvisionModel Backbone dilate _strides _out_channels Pooled ASPP "
-    "conv_norm separable fcn_head resize_to auxiliary PooledBatchNorm to_group_norm",
+    "conv_norm separable fcn_head resize_to outputs PooledBatchNorm to_group_norm",
     "SMALL ROWS build",
 )
 

@@ -31,7 +31,7 @@ LOOP = (
 )
 OVERLAP = (
     "TverskyLoss DiceLoss LovaszSoftmaxLoss LinearPiece largest_first jaccard_steps soft_counts "
-    "mean_over_present as_weight check_weight"
+    "mean_over_present as_weight checked"
 )
 UNET = "UNet Up DoubleConv make_norm"
 TRAINING = (LOOP, UNET, "InMemory augmentation arms.train CrossEntropyLoss class_weights")

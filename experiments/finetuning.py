@@ -28,8 +28,8 @@ CODE = (
     "finetuning.MODEL finetuning.OPTIONS finetuning.build finetuning.train InMemory augmentation",
     "data/weights/streets_deeplabv3plus.pt",
     "DeepLabV3Plus Pooled ASPP Backbone dilate _strides _out_channels conv_norm separable fcn_head "
-    "resize_to auxiliary PooledBatchNorm to_group_norm",
-    "freeze frozen parameter_groups _hold _stay CrossEntropyLoss CombinedLoss",
+    "resize_to outputs PooledBatchNorm to_group_norm",
+    "freeze frozen parameter_groups _stay CrossEntropyLoss CombinedLoss",
     OVERLAP,
 )
 

@@ -83,10 +83,22 @@ def cut_window(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
 
 
 class EvalTransform:
-    """What `eval_transform` makes: resizes to (height, width) and normalises."""
+    """The transform for validation and test: resize to (height, width), normalise.
+
+    Call it with a uint8 image (H, W, 3) and a uint8 mask (H, W); it returns a float32 tensor
+    (3, height, width) and an int64 tensor (height, width).
+
+    >>> image, mask = eval_transform(2, 2)(np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=np.uint8))
+    >>> image.shape, mask.tolist()
+    (torch.Size([3, 2, 2]), [[1, 0], [0, 1]])
+    """
 
     def __init__(
-        self, height: int, width: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        height: int,
+        width: int,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         if height < 1 or width < 1:
             raise ValueError(f"found size {height}×{width}, expected at least 1×1 pixel")
@@ -103,12 +115,49 @@ class EvalTransform:
 
 
 class TrainTransform(EvalTransform):
-    """What `train_transform` makes: cuts a random window, then `pipeline`, then as before."""
+    """The transform for training: random zoom, crop, flip and colour, then as `eval_transform`.
 
-    zoom: tuple[float, float]
-    stretch: float
-    ignore_index: int
-    pipeline: Any
+    `zoom` 1 shows the whole frame, 2 half of its height and width, 0.8 the frame with a border
+    of black pixels that are labelled `ignore_index`. `stretch` bounds the change of the aspect
+    ratio, `flip` is a probability, `colour` the strength of brightness, contrast and saturation
+    changes (0 = none). `extra` takes further albumentations transforms, applied to image and
+    mask together at the output size; give geometric ones `mask_interpolation=0` and
+    `fill_mask=ignore_index`.
+
+    Called with `seed=` the result is a function of that number alone; without it the numbers
+    come from torch's global generator.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        *,
+        zoom: tuple[float, float] = (0.8, 2.0),
+        stretch: float = 1.2,
+        flip: float = 0.5,
+        colour: float = 0.3,
+        extra: Sequence[Any] = (),
+        ignore_index: int = 255,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
+        import albumentations as A
+
+        super().__init__(height, width, mean, std)
+        if not 0 < zoom[0] <= zoom[1]:
+            raise ValueError(f"found zoom {zoom}, expected (low, high) with 0 < low ≤ high")
+        if stretch < 1:
+            raise ValueError(f"found stretch {stretch}, expected at least 1 (1 keeps proportions)")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"found flip={flip}, expected a probability between 0 and 1")
+        pipeline: list[Any] = [A.HorizontalFlip(p=flip)] if flip else []
+        if colour:
+            jitter, hue = (max(0.0, 1 - colour), 1 + colour), (-0.05 * colour, 0.05 * colour)
+            pipeline.append(A.ColorJitter(jitter, jitter, jitter, hue=hue, p=0.8))
+        self.zoom, self.stretch, self.ignore_index = zoom, stretch, ignore_index
+        self.pipeline = A.Compose([*pipeline, *extra])
 
     def window(self, rng: np.random.Generator, height: int, width: int) -> Window:
         """Draw the part of a (height, width) frame that fills the output."""
@@ -137,66 +186,7 @@ class TrainTransform(EvalTransform):
         return super().__call__(out["image"], out["mask"])
 
 
-def eval_transform(
-    height: int,
-    width: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> EvalTransform:
-    """The transform for validation and test: resize to (height, width), normalise.
-
-    Call it with a uint8 image (H, W, 3) and a uint8 mask (H, W); it returns a float32 tensor
-    (3, height, width) and an int64 tensor (height, width).
-
-    >>> image, mask = eval_transform(2, 2)(np.zeros((4, 4, 3), np.uint8), np.eye(4, dtype=np.uint8))
-    >>> image.shape, mask.tolist()
-    (torch.Size([3, 2, 2]), [[1, 0], [0, 1]])
-    """
-    return EvalTransform(height, width, mean, std)
-
-
-def train_transform(
-    height: int,
-    width: int,
-    *,
-    zoom: tuple[float, float] = (0.8, 2.0),
-    stretch: float = 1.2,
-    flip: float = 0.5,
-    colour: float = 0.3,
-    extra: Sequence[Any] = (),
-    ignore_index: int = 255,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
-) -> TrainTransform:
-    """The transform for training: random zoom, crop, flip and colour, then as `eval_transform`.
-
-    `zoom` 1 shows the whole frame, 2 half of its height and width, 0.8 the frame with a border
-    of black pixels that are labelled `ignore_index`. `stretch` bounds the change of the aspect
-    ratio, `flip` is a probability, `colour` the strength of brightness, contrast and saturation
-    changes (0 = none). `extra` takes further albumentations transforms, applied to image and
-    mask together at the output size; give geometric ones `mask_interpolation=0` and
-    `fill_mask=ignore_index`.
-
-    Called with `seed=` the result is a function of that number alone; without it the numbers
-    come from torch's global generator.
-    """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
-    import albumentations as A
-
-    if not 0 < zoom[0] <= zoom[1]:
-        raise ValueError(f"found zoom {zoom}, expected (low, high) with 0 < low ≤ high")
-    if stretch < 1:
-        raise ValueError(f"found stretch {stretch}, expected at least 1 (1 keeps proportions)")
-    if not 0 <= flip <= 1:
-        raise ValueError(f"found flip={flip}, expected a probability between 0 and 1")
-    pipeline: list[Any] = [A.HorizontalFlip(p=flip)] if flip else []
-    if colour:
-        jitter, hue = (max(0.0, 1 - colour), 1 + colour), (-0.05 * colour, 0.05 * colour)
-        pipeline.append(A.ColorJitter(jitter, jitter, jitter, hue=hue, p=0.8))
-    transform = TrainTransform(height, width, mean, std)
-    transform.zoom, transform.stretch, transform.ignore_index = zoom, stretch, ignore_index
-    transform.pipeline = A.Compose([*pipeline, *extra])
-    return transform
+eval_transform, train_transform = EvalTransform, TrainTransform
 
 
 def check_image(image: np.ndarray) -> None:

@@ -33,7 +33,6 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
-    from seglib.losses import create_loss
     from seglib.models import create_model
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform
@@ -115,6 +114,37 @@ def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -
     if statistics.only_background and dataset.ignore_index:
         raise ValueError(void_trap(statistics, dataset.ignore_index))
     return None if method is None else class_weights(statistics, method)
+
+
+def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:
+    """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
+
+    `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
+    unknown name, and for smoothing without cross-entropy.
+    """
+    from seglib import losses
+    from seglib.util.suggest import did_you_mean
+
+    makers: dict[str, Any] = {
+        "cross-entropy": lambda: losses.CrossEntropyLoss(weight, label_smoothing=label_smoothing),
+        "focal": lambda: losses.FocalLoss(weight=weight),
+        "dice": lambda: losses.DiceLoss(weight),
+        "tversky": lambda: losses.TverskyLoss(weight=weight),
+        "lovasz": lambda: losses.LovaszSoftmaxLoss(weight),
+    }
+    names = name.split("+")
+    for part in names:
+        if part not in makers:
+            raise ValueError(
+                f"there is no loss {part!r}{did_you_mean(part, makers)}; several are joined by +"
+            )
+    if label_smoothing and "cross-entropy" not in names:
+        raise ValueError(
+            f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
+            "cross-entropy has it"
+        )
+    found = [makers[part]() for part in names]
+    return found[0] if len(found) == 1 else losses.CombinedLoss(dict.fromkeys(found, 1.0))
 
 
 def write_examples(out: Path, dataset: Any, count: int = 4) -> None:

@@ -260,8 +260,13 @@ def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 
 
-def edits(function: Any, *rows: Sequence[str]) -> Mistakes:
-    """Mistakes as changes of a right function's text: rows of (hint, old, new, old, new, …)."""
+def edits(function: Any, *rows: Any) -> Mistakes:
+    """Mistakes as changes of a right function's text: rows of (hint, old, new, old, new, …).
+
+    Or flat: a hint, its (old, new, …), a hint, and so on.
+    """
+    if isinstance(rows[0], str):
+        rows = tuple((hint, *changes) for hint, changes in zip(rows[::2], rows[1::2], strict=True))
     mistakes = []
     for hint, *changes in rows:
         source = inspect.getsource(function)

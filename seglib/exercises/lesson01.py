@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +51,6 @@ def numeric(found: Any, given: str, shape: tuple[int, ...] | None = None) -> np.
 
 
 # ---------------------------------------------------------------- 1: which labelling says what
-
 NAMES = {"c": "classification", "b": "boxes", "s": "semantic", "i": "instance", "p": "panoptic"}
 CARS, ROAD, ONE_CAR = "how many cars", "which pixels are road", "which pixels are this one car"
 LABELLINGS = {CARS: "bip", ROAD: "sp", ONE_CAR: "ip"}
@@ -74,13 +71,11 @@ WHY = {  # why a labelling can answer, or cannot
 
 
 def _labellings(answer: Any) -> str:
-    given = kit.filled_in(answer, LABELLINGS)
-    for question, right in LABELLINGS.items():
-        said = set(str(given[question]).lower()) - set(" ,;+-[](){}'\"")
+    for question, text in kit.filled_in(answer, LABELLINGS).items():
+        said = set(str(text).lower()) - set(" ,;+-[](){}'\"")
         if not said or said - set(NAMES):
-            some = f'some of the letters {" ".join(NAMES)}, as in "cb"'
-            raise NotYet(f"for {question!r} expected {some}; found {show(given[question])}")
-        for letter in sorted(said ^ set(right)):
+            raise NotYet(f"{question}? Expected some of the letters c b s i p, found {show(text)}")
+        for letter in sorted(said ^ set(LABELLINGS[question])):
             what = "chose" if letter in said else "left out"
             why = WHY.get((question, letter)) or WHY[letter]
             raise NotYet(f"{question}? You {what} {NAMES[letter]}: {why}")
@@ -95,9 +90,8 @@ _add(
     "Six cars were one region in one of the labellings. Road was in two of them only.",
 )
 
+
 # ---------------------------------------------------------------- 2: reading a mask
-
-
 def read_labels(path):
     """Read a mask as labels: uint8 (H, W); ValueError where the file holds none."""
     picture = Image.open(path)
@@ -108,66 +102,56 @@ def read_labels(path):
 
 MASKS = masks_on_disk()
 REFUSED = "a ValueError"
+HOLDS_LABELS = {"": "this file does hold labels"}
 
 
-def _read(read: Any, given: str, kind: str) -> Any:
+def _read(read: Any, given: str, kind: str, clues: Any = HOLDS_LABELS) -> Any:
     picture, name, written = MASKS[kind]
     with tempfile.TemporaryDirectory() as folder:
         picture.save(path := Path(folder) / name, format=written)
-        return call(read, path, given=given)
+        return call(read, path, given=given, clues=clues)
 
 
 def _refused(read: Any, given: str, kind: str) -> str:
     """What comes of a file without labels, in words."""
     try:
-        return show(_read(read, given, kind))
+        return show(_read(read, given, kind, {}))
     except NotYet as reason:
         return REFUSED if " raised ValueError" in str(reason) else str(reason).split(", ", 1)[-1]
 
 
-def _as(mode: str | None = None) -> Callable[[Path], np.ndarray]:
-    return lambda path: np.array(Image.open(path).convert(mode) if mode else Image.open(path))
-
-
-def _unless(refuse: Callable[[Path, Any], bool]) -> Callable[[Path], np.ndarray]:
-    def read(path: Path) -> np.ndarray:
-        if refuse(path, Image.open(path)):
-            raise ValueError
-        return _as()(path)
-
-    return read
-
-
-def _labels_shown(labels: np.ndarray) -> str:
-    values = ", ".join(f"{float(value):.4g}" for value in np.unique(labels)[:4])
-    return f"{labels.dtype} of shape {labels.shape} with the values {values}"
-
-
+AS, NO_GREY = "np.array(picture)", ' or picture.mode not in ("P", "L")'
 READS_LABELS = kit.function(
     [(kind,) for kind in list(MASKS)[:3]],
     read_labels,
-    [
-        ("those are the brightnesses of the palette's colours; do not convert", _as("L")),
-        ('convert("RGB") looks the colours up; the label is the palette index', _as("RGB")),
-        ("those are colours, in the order blue, green, red", lambda path: cv2.imread(str(path))),
-        ("ToTensor divides by 255", lambda path: _as()(path) / np.float32(255)),
-        ("rows and columns are swapped", lambda path: _as()(path).T),
-    ],
+    kit.edits(
+        read_labels,
+        ("those are brightnesses of the palette's colours", AS, 'np.array(picture.convert("L"))'),
+        (
+            'convert("RGB") looks up the colours; keep the indices',
+            "picture)",
+            'picture.convert("RGB"))',
+        ),
+        ("those are colours, in the order blue, green, red", AS, "cv2.imread(str(path))"),
+        ("ToTensor divides by 255", AS, "np.array(picture) / np.float32(255)"),
+        ("rows and columns are swapped", AS, "np.array(picture).T"),
+    ),
     str,
     run=_read,
     read=numeric,
     agree=lambda found, value: np.array_equal(found, value) and found.dtype == value.dtype,
-    shown=_labels_shown,
+    shown=lambda x: f"{x.dtype} of shape {x.shape} with the values {np.unique(x)[:4]}",
 )
 REFUSES_OTHERS = kit.function(
     [(kind,) for kind in list(MASKS)[3:]],
     read_labels,
-    [
-        ("look at .mode and .format", _as()),
-        ("a JPEG of labels has mode L; look at .format", _unless(lambda _, p: p.mode not in "PL")),
-        ("a name may lie; look at .format", _unless(lambda f, p: f.suffix == ".jpg" or p.mode[1:])),
-        ("colours are no labels; look at .mode", _unless(lambda _, p: p.format == "JPEG")),
-    ],
+    kit.edits(
+        read_labels,
+        ("look at .mode and .format", "raise ValueError", "str"),
+        ("a JPEG of labels has mode L; look at .format", 'picture.format == "JPEG" or ', ""),
+        ("a name may lie; look at .format", 'picture.format == "JPEG"', 'path.suffix == ".jpg"'),
+        ("colours are no labels; look at .mode", ' or picture.mode not in ("P", "L")', ""),
+    ),
     str,
     "palette and grey PNGs give labels, colours and JPEG give an error",
     run=_refused,
@@ -185,7 +169,6 @@ _add(
 )
 
 # ---------------------------------------------------------------- 3 and 4: to look at
-
 MISREAD = {  # values: the right letter, and what there is to see
     "[0, 38, 75, 113]": ("b", "few whole numbers, far apart: brightnesses of four colours"),
     "[0.0, 0.0039, 0.0078, 1.0]": ("d", "fractions: 1 / 255 is 0.0039"),
@@ -229,9 +212,8 @@ _add(
     "A border without class and other colours are as they should be.",
 )
 
+
 # ---------------------------------------------------------------- 5: shrinking a pair
-
-
 def resize_pair(image, mask, height, width, flip):
     """Shrink image and mask together, and mirror both if `flip`."""
     size = (width, height)
@@ -279,24 +261,11 @@ def _shown(pair: Pair) -> str:
     return f"an image that begins {first}, {labels} around ({row:.2f}, {column:.2f})"
 
 
-def _small(
-    mirror: Any = None, rule: int = cv2.INTER_NEAREST_EXACT, always: bool = False
-) -> Callable[..., Pair]:
-    """Shrinks both, the mask by a rule, and mirrors them in some way with a flip, or always."""
-
-    def resize(image: Any, mask: Any, height: int, width: int, flip: bool) -> Pair:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask, (width, height), interpolation=rule)
-        return mirror(image, mask) if mirror and (flip or always) else (image, mask)
-
-    return resize
-
-
-def _resizing(flip: bool, mistakes: kit.Mistakes, otherwise: Any) -> kit.function:
+def _resizing(flip: bool, otherwise: Any, *mistakes: tuple[str, ...]) -> kit.function:
     return kit.function(
         [(*discs(), *size, flip) for size in ((96, 128), (40, 54))],  # no one shift fits both
         resize_pair,
-        mistakes,
+        kit.edits(resize_pair, *mistakes),
         lambda *case: f"discs in 360×480, height={case[2]}, width={case[3]}, flip={case[4]}",
         "the discs lie where they are in the photo, within 0.10 px",
         read=_pair,
@@ -307,21 +276,25 @@ def _resizing(flip: bool, mistakes: kit.Mistakes, otherwise: Any) -> kit.functio
 
 
 CELL = "the image averages its whole cell; which pixel of it does your mask read?"
-WRONG_SMALL = [
-    (CELL, _small(rule=cv2.INTER_NEAREST)),
-    ("mirror with flip=True only", _small(lambda a, b: (a[:, ::-1], b[:, ::-1]), always=True)),
-]
-WRONG_FLIPS = [
-    ("nothing is mirrored", _small()),
-    ("the mask is not mirrored", _small(lambda a, b: (a[:, ::-1], b))),
-    ("the image is not mirrored", _small(lambda a, b: (a, b[:, ::-1]))),
-    ("mirror the columns, image[:, ::-1], not the rows", _small(lambda a, b: (a[::-1], b[::-1]))),
-    ("mirror the columns only", _small(lambda a, b: (a[::-1, ::-1], b[::-1, ::-1]))),
-    ("red and blue are swapped", _small(lambda a, b: (a[:, ::-1, ::-1], b[:, ::-1]))),
-]
+MENDED = _resizing(
+    False,
+    _difference,
+    (CELL, "_NEAREST_EXACT", "_NEAREST"),
+    ("mirror with flip=True only", "if flip", "if True"),
+)
+FLIPPED = _resizing(
+    True,
+    "",
+    ("nothing is mirrored", "if flip", "if False"),
+    ("the photo is mirrored, the mask is not", "mask[:, ::-1]", "mask"),
+    ("the mask is mirrored, the photo is not", "image[:, ::-1]", "image"),
+    ("the pair stands on its head; mirror the columns, image[:, ::-1]", "[:, ::-1]", "[::-1]"),
+    ("the pair also stands on its head; mirror the columns only", "[:, ", "[::-1, "),
+    ("red and blue are swapped", "image[:, ::-1]", "image[:, ::-1, ::-1]"),
+)
 _add(
     ("resize_pair", "Mend the misaligned resize_pair", "debug", 2),
-    kit.in_turn((_resizing(False, WRONG_SMALL, _difference), _resizing(True, WRONG_FLIPS, ""))),
+    kit.in_turn((MENDED, FLIPPED)),
     resize_pair,
     "The flip is innocent: measure the offset without it. It only changes the side.",
     "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
@@ -329,17 +302,21 @@ _add(
 )
 
 # ---------------------------------------------------------------- 6: IoU by hand
-
-
-def _each(road: float, car: float, sky: float) -> dict[str, float]:
-    return {"road": road, "car": car, "sky": sky}
-
-
+BY_HAND = {"road": 4 / 6, "car": 3 / 6, "sky": 5 / 6}
 ONE = "that is one number for all; IoU is wanted class by class"
+WRONG_BY_HAND = [
+    (4 / 10, 3 / 9, 5 / 11, "the intersection was counted twice in the union"),
+    (8 / 10, 6 / 9, 10 / 11, "that is Dice; for IoU divide by the union"),
+    (4 / 5, 3 / 4, 5 / 6, "that is the recall; divide by the union"),
+    (4 / 5, 3 / 5, 5 / 5, "that is the precision; divide by the union"),
+    (4 / 15, 3 / 15, 5 / 15, "you divided by all 15 labelled pixels, not by a union"),
+    (2 / 3, 2 / 3, 2 / 3, ONE),
+    (12 / 15, 12 / 15, 12 / 15, ONE),
+]
 _add(
     ("by_hand", "Three IoUs by hand", "predict", 3),
     kit.numbers(
-        _each(4 / 6, 3 / 6, 5 / 6),
+        BY_HAND,
         {"car": [(3 / 7, "the pixel whose truth is void counts in your union; leave it out")]},
         "4/6, 3/6 and 5/6; their mean, the mIoU, is 0.667, while 12 of 15 pixels are right",
         what=lambda name: f"the IoU of {name}",
@@ -347,23 +324,15 @@ _add(
         high=1,
         tolerance=0.007,  # two decimals will do
         otherwise="row sum plus column sum minus the number on the diagonal is the union",
-        wholes=[
-            (_each(4 / 10, 3 / 9, 5 / 11), "the intersection was counted twice in the union"),
-            (_each(8 / 10, 6 / 9, 10 / 11), "that is Dice; for IoU divide by the union"),
-            (_each(4 / 5, 3 / 4, 5 / 6), "that is the recall; divide by the union"),
-            (_each(4 / 5, 3 / 5, 5 / 5), "that is the precision; divide by the union"),
-            (_each(4 / 15, 3 / 15, 5 / 15), "you divided by all 15 pixels, not by a union"),
-            *((_each(x, x, x), ONE) for x in (2 / 3, 12 / 15)),
-        ],
+        wholes=[(dict(zip(BY_HAND, row[:3], strict=True)), row[3]) for row in WRONG_BY_HAND],
     ),
-    _each(0.667, 0.5, 0.833),
+    {"road": 0.667, "car": 0.5, "sky": 0.833},
     "The pixel without a class is not counted, whatever was predicted there.",
     "Intersection: the number on the diagonal. Union: its row plus its column, minus it.",
 )
 
+
 # ---------------------------------------------------------------- 7 and 8: IoU and shares in code
-
-
 def iou(predictions, truths, num_classes):
     """IoU of each class over all label maps together: (num_classes,), NaN where absent."""
     hits, union = np.zeros(num_classes), np.zeros(num_classes)
@@ -384,9 +353,6 @@ def shares(masks, num_classes):
     return pixels / pixels.sum()
 
 
-_iou, _shares = iou, shares  # in the end these names mean the exercises
-
-
 def _left_alone(count: Any, given: str, *case: Any) -> Any:
     """What the reader's function returns; `NotYet` if it changes the label maps."""
     copies = deepcopy(case)
@@ -397,79 +363,55 @@ def _left_alone(count: Any, given: str, *case: Any) -> Any:
     return found
 
 
-_counting = partial(
-    kit.function,
-    given=lambda *case: f"label maps of 6×8, 6×8 and 5×9 with {case[-1]} classes and void",
-    run=_left_alone,
-    read=numeric,
-    agree=kit.close(1e-4),
-    shown=lambda values: (
-        " ".join(str(np.round(np.asarray(values, float), 3)).split())
-        if np.size(values) < 40
-        else show(values)
-    ),
+def _counting(cases: Any, right: Any, mistakes: Any, praise: str, otherwise: Any) -> kit.function:
+    return kit.function(
+        cases,
+        right,
+        mistakes,
+        lambda *case: f"label maps of 6×8, 6×8 and 5×9 with {case[-1]} classes and void",
+        praise,
+        run=_left_alone,
+        read=numeric,
+        agree=kit.close(1e-4),
+        shown=lambda x: show(x) if np.size(x) > 40 else str(np.round(np.float64(x), 3).tolist()),
+        otherwise=otherwise,
+    )
+
+
+def _mean_of_images(predictions: Any, truths: Any, num_classes: int) -> np.ndarray:
+    each = [_iou([p], [t], num_classes) for p, t in zip(predictions, truths, strict=True)]
+    return np.ma.masked_invalid(each).mean(axis=0).filled(np.nan)
+
+
+_iou, _shares = iou, shares  # in the end these names mean the exercises
+HITS, UNION, VALID = "(found & there)", "(found | there).sum()", "valid = truth != 255"
+SUM, IN_TRUTH = "(found.sum() + there.sum())", "_shares(truths, num_classes) > 0"
+NO_VOID = "truth = np.where(truth == 255, 0, truth); valid = True"
+WRONG_IOU = kit.edits(
+    iou,
+    ("0 / 0 of an absent class is nan; 0 would pull the mean down", "np.nan", "0.0"),
+    ("0 / 0 of an absent class is nan; 1 would be a gift", "np.nan", "1.0"),
+    ("a class only predicted has IoU 0, not nan", "union > 0", IN_TRUTH),
+    ("predictions at void pixels count in your union", " & valid", ""),
+    ("void has become class 0; leave it out", VALID, NO_VOID),
+    ("the union counts the intersection twice: subtract it once", UNION, SUM),
+    ("that is Dice; IoU divides by the union", HITS, "2 * (found & there)", UNION, SUM),
+    ("that is the recall, a share of the truth's pixels", UNION, "there.sum()"),
+    ("that is the precision, a share of the predicted pixels", UNION, "found.sum()"),
 )
-
-
-def _of(
-    formula: Any = lambda b, t, p: (b, t + p - b), empty: float = np.nan, void: bool = False
-) -> Callable[..., np.ndarray]:
-    """The ratio that `formula` gives of the pixels of both, of the truth, of the prediction."""
-
-    def count(*case: Any) -> np.ndarray:
-        p, t = (np.concatenate([np.ravel(each) for each in maps]) for maps in case[:2])
-        label = np.arange(case[2])[:, None]
-        p, t = (p == label) & ((t != VOID) | void), t == label
-        above, below = formula((p & t).sum(1), t.sum(1), p.sum(1))
-        return np.divide(above, below, out=np.full(len(above), empty), where=below > 0)
-
-    return count
-
-
-def _per_image(p: Any, t: Any, k: int) -> np.ndarray:
-    each = np.ma.masked_invalid([_iou(p[i : i + 1], t[i : i + 1], k) for i in range(len(p))])
-    return each.mean(axis=0).filled(np.nan)
-
-
-def _no_void(maps: Any) -> list[np.ndarray]:
-    return [np.where(each == VOID, 0, each) for each in maps]
-
-
-def _nan(values: np.ndarray, absent: np.ndarray) -> np.ndarray:
-    return np.where(absent == 0, np.nan, values)
-
-
-WRONG_IOU = [
-    ("0 / 0 of an absent class is nan; 0 would pull the mean down", _of(empty=0.0)),
-    ("0 / 0 of an absent class is nan; 1 would be a gift", _of(empty=1.0)),
-    ("a class only predicted has IoU 0", lambda p, t, k: _nan(_iou(p, t, k), _shares(t, k))),
-    ("predictions at void pixels count in your union", _of(void=True)),
-    ("void has become class 0; leave it out", lambda p, t, k: _iou(p, _no_void(t), k)),
-    ("the union counts the intersection twice: subtract it once", _of(lambda b, t, p: (b, t + p))),
-    ("that is Dice; IoU divides by the union", _of(lambda b, t, p: (2 * b, t + p))),
-    ("that is the recall, a share of the truth's pixels", _of(lambda b, t, p: (b, t))),
-    ("that is the precision, a share of the predicted pixels", _of(lambda b, t, p: (b, p))),
-    ("that is the mean of each image's IoU; add up the pixels of all images first", _per_image),
-]
+PER_IMAGE = "that is the mean of each image's IoU; add up the pixels of all images first"
+PER_CLASS = "one number for each class, whether the truth has it or not"
+UINT8 = "right with 5 classes; a uint8 product such as truth * num_classes goes over 255"
 GUESSES, TRUTHS = label_maps()
 MORE = [[np.where(x == VOID, x, x + 20) for x in maps] for maps in (GUESSES, TRUTHS)]
-UINT8 = "right with 5 classes; a uint8 product such as truth * num_classes goes over 255"
-
-
-def _other_iou(found: np.ndarray, value: np.ndarray) -> str:
-    if found.shape != value.shape:
-        return "one number for each class, whether the truth has it or not"
-    return UINT8 if len(value) == 30 else ""
-
-
 _add(
     ("iou", "IoU in code", "implement", 3),
     _counting(
         [(GUESSES, TRUTHS, 5), (*MORE, 30)],
         iou,
-        WRONG_IOU,
-        praise="maps of several sizes, an absent class and one that is only predicted",
-        otherwise=_other_iou,
+        [*WRONG_IOU, (PER_IMAGE, _mean_of_images)],
+        "maps of several sizes, an absent class and one that is only predicted",
+        lambda x, value: PER_CLASS if x.shape != value.shape else UINT8 if len(x) == 30 else "",
     ),
     iou,
     "Two counts for each class, over all label maps: both, and at least one of the two.",
@@ -478,31 +420,43 @@ _add(
 )
 
 
-def _bins(formula: Any) -> Callable[..., Any]:
-    """`formula` of the 256 counts of all masks, and of the number of classes."""
-    return lambda masks, k: formula(sum(np.bincount(x.ravel(), minlength=256) for x in masks), k)
-
-
-WRONG_SHARES = [
-    ("void pixels stand in the denominator", _bins(lambda n, k: n[:k] / n.sum())),
-    ("void is no class: leave it out", _bins(lambda n, k: n[[*range(k), VOID]] / n.sum())),
-    ("void has become class 0; leave it out", lambda m, k: _shares(_no_void(m), k)),
-    ("that is the mean of the masks", lambda m, k: np.mean([_shares([x], k) for x in m], 0)),
-    ("that is the share of masks", lambda m, k: np.mean([_shares([x], k) > 0 for x in m], 0)),
-    ("those are counts: divide by their sum", _bins(lambda n, k: n[:k])),
-    ("those are per cent, expected fractions", lambda m, k: 100 * _shares(m, k)),
-    ("an absent class has the share 0, not nan", lambda m, k: _nan(x := _shares(m, k), x)),
-    ("np.unique leaves the absent class out", lambda m, k: (x := _shares(m, k))[x > 0]),
-    ("np.bincount goes up to 255; keep num_classes bins", _bins(lambda n, k: n / n.sum())),
-]
+OVER, SLICE, ZEROS = "pixels / pixels.sum()", "[:num_classes]", "np.zeros(num_classes"
+MEAN = "np.mean([_shares([mask], num_classes){} for mask in masks], axis=0)"
+WRONG_SHARES = kit.edits(
+    shares,
+    ("void pixels stand in the denominator", "pixels.sum()", "sum(mask.size for mask in masks)"),
+    (
+        "void is no class: leave it out",
+        ZEROS,
+        ZEROS + " + 1",
+        SLICE,
+        "[[*range(num_classes), 255]]",
+    ),
+    ("void has become class 0; leave it out", "mask.ravel()", "mask.ravel() % 255"),
+    ("that is the mean of each mask's shares", OVER, MEAN.format("")),
+    ("that is the share of masks that contain the class", OVER, MEAN.format(" > 0")),
+    ("those are counts: divide by their sum", OVER, "pixels"),
+    ("those are per cent, expected fractions", OVER, "100 * pixels / pixels.sum()"),
+    (
+        "an absent class has the share 0, not nan",
+        OVER,
+        "np.where(pixels, pixels, np.nan) / pixels.sum()",
+    ),
+    (
+        "an absent class has the share 0; np.unique leaves it out",
+        "return pixels",
+        "return pixels[pixels > 0]",
+    ),
+    ("np.bincount goes up to 255; keep the first num_classes", ZEROS, "np.zeros(256", SLICE, ""),
+)
 _add(
     ("shares", "Class shares that respect void", "implement", 3),
     _counting(
         [(TRUTHS, 4)],
         shares,
         WRONG_SHARES,
-        praise="the shares of the labelled pixels sum to 1",
-        otherwise="pixels of the class / pixels of all classes",
+        "the shares of the labelled pixels sum to 1",
+        "pixels of the class / pixels of all classes",
     ),
     shares,
     "Add up the pixels of all masks, then divide once.",
@@ -510,7 +464,6 @@ _add(
 )
 
 # ---------------------------------------------------------------- 9 and 10: what guesses score
-
 WRONG_ROAD = [
     (0.298, "that is road's own IoU, and the accuracy; the mean is over all 11 classes"),
     (0.0298, "that is road's IoU divided by ten; the mean is over eleven classes"),

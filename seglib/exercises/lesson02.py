@@ -35,13 +35,13 @@ LESSON = Lesson(
 summary = LESSON.summary
 
 _COUNTS = [
-    (840, "that counts a bias for each convolution (8 + 8), but there is none here"),
+    (840, "that counts a bias for each convolution (8 + 8); there is none here"),
     (792, "BatchNorm has parameters as well: a scale and a shift for each channel"),
     (808, "that leaves out 16 of the norms' parameters: two norms, 8 scales and 8 shifts each"),
     (856, "that counts running means and variances, too: buffers, which no gradient changes"),
     (872, "that counts biases (there are none) and running statistics (no gradient changes them)"),
     (232, "that is the first convolution and its norm; a second pair follows, 8 channels to 8"),
-    (464, "that is twice the first pair, but the second convolution sees 8 channels, not 3"),
+    (464, "that is twice the first pair; the second convolution sees 8 channels, not 3"),
     *((n, "each output channel has 9 weights for each input channel, not 1") for n in (88, 120)),
     (824 * 72 * 96, "nothing grows with the image: the same weights at every pixel"),
 ]
@@ -101,53 +101,38 @@ def _run_up(answer: Any, given: str, x: Tensor, skip: Tensor) -> Tensor:
     return found.detach()
 
 
-def _joined(net: Any, *parts: Tensor) -> Tensor:
-    return net.conv(torch.cat(parts, 1))
-
-
-def _pad(x: Tensor, like: Tensor, mode: str = "constant", first: bool = False) -> Tensor:
-    rows, columns = like.shape[2] - x.shape[2], like.shape[3] - x.shape[3]
-    return F.pad(x, (columns, 0, rows, 0) if first else (0, columns, 0, rows), mode=mode)
-
-
-def _crop(x: Tensor, like: Tensor) -> Tensor:
-    return x[:, :, : like.shape[2], : like.shape[3]]
-
-
-_FILLS = "constant", "replicate"
-_UP_MISTAKES: dict[str, list[Any]] = {  # forward(net, x, skip)
-    "you join [x, skip]; the library's order is [skip, x]. Both learn, but weights trained for one "
-    "are useless for the other": [
-        lambda n, x, s, fill=fill: _joined(n, _pad(n.up(x), s, fill), s) for fill in _FILLS
-    ],
-    "the skip does not arrive: x is joined with itself": [
-        lambda n, x, s, fill=fill: _joined(n, *[_pad(n.up(x), s, fill)] * 2) for fill in _FILLS
-    ],
-    "you add what is missing at the top or left (as nearest interpolation does), so that all from "
-    "below arrives one pixel too low or too far right. Pooling drops the last row": [
-        lambda n, x, s, fill=fill: _joined(n, s, _pad(n.up(x), s, fill, True)) for fill in _FILLS
-    ],
-    'repeat the last row and column of the enlarged x, mode="replicate": zeros would be a dark '
-    "edge": [lambda n, x, s: _joined(n, s, _pad(n.up(x), s))],
-    "the added row is the last but one of the enlarged x, which comes of padding x before the "
-    'up-convolution (or of mode="reflect"). Enlarge x first, then repeat its last row': [
-        lambda n, x, s: _joined(n, s, _crop(n.up(F.pad(x, (0, 1, 0, 1), mode="replicate")), s))
-    ],
-    "output_size= adds a row that no cell of x reaches, and only the bias stands there. Repeat the "
-    "last row of the enlarged x instead": [
-        lambda n, x, s: _joined(n, s, n.up(x, output_size=s.shape[2:]))
-    ],
-    "x has been stretched. Keep every pixel where it is and add only what pooling has dropped, the "
-    "last row and column": [
-        lambda n, x, s: _joined(n, s, F.interpolate(n.up(x), s.shape[2:], mode="bilinear"))
-    ],
-    "A cropped skip loses the last row of the image; enlarge x instead": [
-        lambda n, x, s: _joined(n, _crop(s, n.up(x)), n.up(x))
-    ],
-    "the skip's last row or column does not arrive: pad x before you join, not the result": [
-        lambda n, x, s: _pad(_joined(n, _crop(s, n.up(x)), n.up(x)), s)
-    ],
-}
+_ZEROS = 'mode="replicate"', 'mode="constant"'
+_CROP = "x = F.pad", "skip = skip[:, :, : x.shape[2], : x.shape[3]]; F.pad"
+_END = "return self.conv(torch.cat([skip, x], dim=1))"
+_JOINS = (
+    "you join [x, skip]; the library's order is [skip, x]",
+    ("[skip, x]", "[x, skip]"),
+    "the skip does not arrive: x is joined with itself",
+    ("[skip, x]", "[x, x]"),
+    "x lies one pixel too low or too far right (as nearest interpolation does): add at the end",
+    ("(0, missing_w, 0, missing_h)", "(missing_w, 0, missing_h, 0)"),
+)
+_UP_MISTAKES = kit.edits(
+    Up,
+    *_JOINS,
+    *(part if isinstance(part, str) else part + _ZEROS for part in _JOINS),
+    'repeat the last row and column, mode="replicate": zeros would be a dark edge',
+    _ZEROS,
+    "padding x before the up-convolution (or reflect) repeats the last row but one",
+    ("replicate", "reflect"),
+    "in the row that output_size= adds, only the bias stands there: repeat the last row",
+    ("self.up(x)", "self.up(x, output_size=skip.shape[2:])"),
+    "x has been stretched: keep its pixels where they are and add a last row and column",
+    ("self.up(x)", 'F.interpolate(self.up(x), skip.shape[2:], mode="bilinear")'),
+    "A cropped skip loses the last row of the image; enlarge x instead",
+    _CROP,
+    "the skip's last row or column does not arrive: pad x before you join, not the result",
+    (
+        *_CROP,
+        _END,
+        "return F.pad(self.conv(torch.cat([skip, x], 1)), (0, missing_w, 0, missing_h))",
+    ),
+)
 _random = torch.Generator().manual_seed(0)
 
 up = LESSON.add(
@@ -161,11 +146,7 @@ up = LESSON.add(
             for skip in ((8, 12), (9, 12), (8, 13), (9, 13))
         ],
         right=unet.Up,
-        mistakes=[
-            (hint, type("Up", (unet.Up,), {"forward": forward}))
-            for hint, forwards in _UP_MISTAKES.items()
-            for forward in forwards
-        ],
+        mistakes=_UP_MISTAKES,
         given=lambda x, skip: "x of 4×6 and a skip of {}×{}".format(*skip.shape[2:]),
         praise="even and odd sizes come out at the skip's size, and nothing has moved",
         read=lambda found, given: found,
@@ -175,11 +156,10 @@ up = LESSON.add(
     ),
     answer=Up,
     hints=(
-        "Three steps: enlarge x, make it as large as the skip, join both along the channels and "
-        "convolve.",
+        "Three steps: enlarge x, make it as large as the skip, join both and convolve.",
         "F.pad(x, (left, right, top, bottom)) adds columns and rows; how many are missing?",
-        "Pooling drops the last row of an odd size: it is missing at the bottom and at the right. "
-        'F.pad(…, mode="replicate") repeats the last one.',
+        "Pooling drops the last row of an odd size, so it is missing at the bottom and at the "
+        'right; F.pad(…, mode="replicate") repeats the last one.',
     ),
 )
 
@@ -214,35 +194,7 @@ def _run_loop(answer: Any, given: str) -> Any:
     return np.concatenate([losses, *state])
 
 
-def _loop(*faults: str) -> Any:
-    def wrong(model: Any, batches: Any, loss: Any, optimizer: Any) -> list[float]:
-        losses = []
-        for images, target in batches:
-            logits = model.train("eval" not in faults)(images)
-            value = loss(logits.softmax(1) if "softmax" in faults else logits, target.long())
-            if "sum" not in faults:
-                optimizer.zero_grad()
-            value.backward()
-            if "still" not in faults:
-                optimizer.step()
-            losses.append(value.item())
-        return losses
-
-    return wrong
-
-
-_LOOP_MISTAKES = {
-    "two faults: gradients of all batches add up, and the running mean of BatchNorm never moved: "
-    "who empties .grad, and who switches the model to training?": _loop("eval", "sum"),
-    "gradients of all batches add up: the second step goes along the first batch's gradient, too. "
-    "backward() adds to .grad; who empties it?": _loop("sum"),
-    "BatchNorm's running mean never moved: the model stayed in eval mode. Who switches it to "
-    "training?": _loop("eval"),
-    "a softmax stands before the loss, which wants logits and applies one itself. After two, none "
-    "of eleven classes can reach a probability of 0.22": _loop("softmax"),
-    "not one weight has changed: is there an optimizer.step() after each backward(), with nothing "
-    "in between that empties the gradients?": _loop("still"),
-}
+_SUM, _EVAL = ("optimizer.zero_grad()", "pass"), ("model.train()", "pass")
 
 train_steps = LESSON.add(  # type: ignore[assignment]
     name="train_steps",
@@ -252,7 +204,19 @@ train_steps = LESSON.add(  # type: ignore[assignment]
     judge=kit.function(
         cases=[()],
         right=train_steps,
-        mistakes=list(_LOOP_MISTAKES.items()),
+        mistakes=kit.edits(
+            train_steps,
+            "two faults: gradients of all batches add up, and the model stayed in eval mode",
+            (*_SUM, *_EVAL),
+            "gradients of all batches add up: the second step needs an empty .grad",
+            _SUM,
+            "BatchNorm's running mean never moved: the model stayed in eval mode",
+            _EVAL,
+            "a softmax stands before the loss, which takes logits and applies softmax itself",
+            ("model(images)", "model(images).softmax(1)"),
+            "not one weight has changed: step() comes after backward() and before zero_grad()",
+            ("optimizer.step()", "pass"),
+        ),
         given=lambda: "four batches whose targets are uint8 (2, 6, 8), with a model in eval mode",
         praise="the weights equal those of a loop that was written separately",
         read=lambda found, given: found,
@@ -264,17 +228,15 @@ train_steps = LESSON.add(  # type: ignore[assignment]
     answer=train_steps,
     hints=(
         "Three things are wrong: one stops the loop with an error, two only spoil the result.",
-        "Which dtype does cross-entropy want for class numbers? Which mode does BatchNorm need to "
-        "learn? What does backward() do to a gradient that is there already?",
+        "Which dtype does cross-entropy expect for class numbers? Which mode lets BatchNorm learn?",
+        "What does backward() do to a gradient that is there already?",
     ),
 )
 
 _MAPS = {
-    "A": "ragged patches and speckles are wrong, also far from any border: this net sees detail "
-    "and gives it the wrong name. It has skips, and has seen 15 images only",
+    "A": "ragged patches, also far from any border: it has skips, but has seen 15 images only",
     "C": "few errors, and thin ones: this net finds most borders. It has skips",
-    "D": "the errors lie on the lower right edges and leave a ghost of every thin thing: a good "
-    "prediction that was shifted by three pixels",
+    "D": "errors on lower right edges, ghosts of thin things: a prediction shifted by three pixels",
 }
 
 error_maps = LESSON.add(
@@ -299,15 +261,12 @@ error_maps = LESSON.add(
 ADVICE = {"15 images": "c", "240 images": "a"}
 _OFFERS = "no augmentation", "flips", "zoom and colour", "more images with flips"
 _GAVE = {"15 images": "0.258 0.298 0.406 0.384", "240 images": "0.501 0.480 0.410 0.477"}
-_GAPS = {
-    "15 images": "there is a gap of 0.64 to close between seen and test",
-    "240 images": "there is hardly a gap left, and each variation makes the task harder",
-}
+_GAPS = {"15 images": "a gap of 0.64 to close", "240 images": "hardly a gap left"}
 
 
 def _why(images: str) -> dict[str, str]:
     offers = zip("abcd", _OFFERS, _GAVE[images].split(), strict=True)
-    end = f"on test, another offer more. Look at the two tables again: {_GAPS[images]}"
+    end = f"on test, another offer more: there is {_GAPS[images]} between seen and test"
     return {x: f"{offer} gave {y} {end}" for x, offer, y in offers if x != ADVICE[images]}
 
 
@@ -350,21 +309,18 @@ def _small_net(answer: Any) -> str:
         logits = call(model, torch.randn(2, 3, height, width), given=given)
         size = tuple(logits.shape) if isinstance(logits, Tensor) else show(logits)
         if size != (2, 11, height, width):
-            wanted = f"(2, 11, {height}, {width}): logits at the input's size"
+            wanted = f"logits at the input's size, (2, 11, {height}, {width})"
             raise NotYet(f"on {given} your net gives {size}, expected {wanted}")
         if logits.min() >= 0 and torch.allclose(logits.sum(1), torch.ones(()), atol=1e-3):
-            raise NotYet(
-                "your net ends in a softmax: its outputs add up to 1 at every pixel. The loss "
-                "applies softmax itself, so return the logits"
-            )
+            raise NotYet("your net ends in a softmax, which the loss applies itself: return logits")
     miou = call(trained, answer, given=f"{EPOCHS} epochs of this lesson's recipe")
     said = f"{count:,} parameters, mIoU {miou:.3f} on 30 hidden scenes; the bar is {BAR}"
     if miou >= BAR:
         return said
     sight = rows_seen(model)
     if sight < 9:
-        rows = "1 row" if sight == 1 else f"{sight} rows"
-        raise NotYet(f"{said}. Each output pixel sees {rows} of the image: show it what is around")
+        rows = f"{sight} row{'s' * (sight != 1)} of the image"
+        raise NotYet(f"{said}. Each output pixel sees {rows}: show it what is around")
     share = f"{count / LIMIT:.0%} of the parameters that are allowed"
     raise NotYet(f"{said}. It uses {share}: make it wider at the top first")
 

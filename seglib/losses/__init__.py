@@ -5,7 +5,7 @@ nor the gradient, and a batch without a valid pixel gives zero, with a gradient 
 """
 
 from seglib.losses.check import check_labels
-from seglib.losses.combined import CombinedLoss, create_loss
+from seglib.losses.combined import CombinedLoss
 from seglib.losses.overlap import DiceLoss, LovaszSoftmaxLoss, TverskyLoss
 from seglib.losses.pixels import CrossEntropyLoss, FocalLoss
 from seglib.losses.weights import class_weights
@@ -19,5 +19,4 @@ __all__ = [
     "TverskyLoss",
     "check_labels",
     "class_weights",
-    "create_loss",
 ]

@@ -1,4 +1,4 @@
-"""Sums of losses, and losses by name."""
+"""Sums of losses."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from seglib.losses.overlap import DiceLoss, LovaszSoftmaxLoss, TverskyLoss
-from seglib.losses.pixels import CrossEntropyLoss, FocalLoss
-from seglib.util.suggest import did_you_mean
+from seglib.losses.overlap import DiceLoss
+from seglib.losses.pixels import CrossEntropyLoss
 
 
 class CombinedLoss(nn.Module):
@@ -43,31 +42,3 @@ class CombinedLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of float logits (N, C, H, W) against int64 labels (N, H, W), a scalar."""
         return torch.stack(self.parts(logits, target)).sum()
-
-
-def create_loss(name: str, weight: Tensor | None = None, label_smoothing: float = 0.0) -> nn.Module:
-    """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
-
-    `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
-    unknown name, and for smoothing without cross-entropy.
-    """
-    makers = {
-        "cross-entropy": lambda: CrossEntropyLoss(weight, label_smoothing=label_smoothing),
-        "focal": lambda: FocalLoss(weight=weight),
-        "dice": lambda: DiceLoss(weight),
-        "tversky": lambda: TverskyLoss(weight=weight),
-        "lovasz": lambda: LovaszSoftmaxLoss(weight),
-    }
-    names = name.split("+")
-    for part in names:
-        if part not in makers:
-            raise ValueError(
-                f"there is no loss {part!r}{did_you_mean(part, makers)}; several are joined by +"
-            )
-    if label_smoothing and "cross-entropy" not in names:
-        raise ValueError(
-            f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
-            "cross-entropy has it"
-        )
-    losses = [makers[part]() for part in names]
-    return losses[0] if len(losses) == 1 else CombinedLoss(dict.fromkeys(losses, 1.0))

@@ -17,12 +17,6 @@ from seglib.losses.check import as_weight, check_labels, checked, weight_repr
 Over = Literal["batch", "image"]
 
 
-def checked_over(over: Over) -> Over:
-    if over not in ("batch", "image"):
-        raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
-    return over
-
-
 class TverskyLoss(nn.Module):
     """One minus the soft Tversky index, averaged over the classes present in the truth.
 
@@ -54,6 +48,8 @@ class TverskyLoss(nn.Module):
         smooth: float = 0.0,
     ) -> None:
         super().__init__()
+        if over not in ("batch", "image"):
+            raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
         if min(alpha, beta, smooth) < 0 or alpha + beta == 0:
             raise ValueError(
                 f"found alpha={alpha}, beta={beta}, smooth={smooth}; expected numbers "
@@ -61,7 +57,7 @@ class TverskyLoss(nn.Module):
             )
         self.register_buffer("weight", as_weight(weight))
         self.alpha, self.beta, self.smooth = alpha, beta, smooth
-        self.ignore_index, self.over = ignore_index, checked_over(over)
+        self.ignore_index, self.over = ignore_index, over
 
     def extra_repr(self) -> str:
         return (
@@ -117,8 +113,10 @@ class LovaszSoftmaxLoss(nn.Module):
         self, weight: Tensor | None = None, ignore_index: int = 255, over: Over = "batch"
     ) -> None:
         super().__init__()
+        if over not in ("batch", "image"):
+            raise ValueError(f"found over={over!r}, expected 'batch' or 'image'")
         self.register_buffer("weight", as_weight(weight))
-        self.ignore_index, self.over = ignore_index, checked_over(over)
+        self.ignore_index, self.over = ignore_index, over
 
     def extra_repr(self) -> str:
         return f"{weight_repr(self.weight)}, ignore_index={self.ignore_index}, over={self.over!r}"

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seglib.cli.train import create_loss
 from seglib.losses import (
     CombinedLoss,
     CrossEntropyLoss,
@@ -18,7 +19,6 @@ from seglib.losses import (
     FocalLoss,
     LovaszSoftmaxLoss,
     TverskyLoss,
-    create_loss,
 )
 from seglib.losses.overlap import largest_first
 
