@@ -34,6 +34,8 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
     top = max(rows, key=lambda row: row["val_miou"])
     batch, images = settings["batch_size"], training["settings"]["images"]
     peaks = [row["peak_gb"] for row in rows if "peak_gb" in row]  # (on CUDA)
+    scores = evaluate(best.model, make_loader(data, 8), per_image=True)
+    groups = scores.by_group(data.groups) if settings["data"] == "camvid" else {}
     return {
         "schema": 1,
         "name": name,
@@ -53,8 +55,11 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
             "epoch": top["epoch"],
             "miou_last_epoch": round(rows[-1]["val_miou"], 4),
         },
-        "test": short(evaluate(best.model, make_loader(data, 8))),
-        "test_groups": by_drive(best.model, data) if settings["data"] == "camvid" else {},
+        "test": short(scores),
+        "test_groups": {
+            group: {"images": data.groups.count(group), **short(part)}
+            for group, part in groups.items()
+        },
         "test_miou_last_epoch": round(evaluate(last.model, make_loader(data, 8)).miou, 4),
         "images": len(data),
         "minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
@@ -65,20 +70,6 @@ def record(out: Path, name: str, root: str | None) -> dict[str, Any]:
         "versions": described["machine"]["versions"],
         "revision": described["revision"],
     }
-
-
-def by_drive(model: Any, data: Any) -> dict[str, Any]:
-    from torch.utils.data import Subset
-
-    from seglib.data import make_loader
-    from seglib.training import evaluate
-
-    found = {}
-    for group in sorted(set(data.groups)):
-        chosen = [i for i, name in enumerate(data.groups) if name == group]
-        scores = evaluate(model, make_loader(Subset(data, chosen), 8))
-        found[group] = {"images": len(chosen), **short(scores)}
-    return found
 
 
 def short(scores: Any) -> dict[str, Any]:

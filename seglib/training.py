@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from seglib.data.loader import SampleKey
 from seglib.engine import distributed, validation
 from seglib.engine.accumulation import (
     batch_weights,
@@ -34,7 +33,7 @@ from seglib.engine.memory import explain_out_of_memory
 from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
-from seglib.engine.state import EpochProgress, Run
+from seglib.engine.state import EpochProgress, Run, epoch_randomness
 from seglib.losses import CrossEntropyLoss, check_labels
 from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, eval_mode, frozen
@@ -287,15 +286,3 @@ def run_evaluation(
     done = done.over_processes()
     scores = matrix.all_reduce().compute(DataSpec.of(dataset).classes)
     return scores, done.mean if done.denominator else math.nan
-
-
-@contextmanager
-def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Draw torch's random numbers (dropout, say) from (seed, epoch); restore the state after.
-
-    Each of several processes draws its own.
-    """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(SampleKey(seed, epoch, distributed.rank()).derived_seed())
-        yield

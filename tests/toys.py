@@ -10,7 +10,8 @@ from PIL import Image
 from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
-from seglib.training import epoch_randomness, fit
+from seglib.engine.state import epoch_randomness
+from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
 CLASSES = ("ground", "box", "stripe")

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from seglib.data.cache import make_cache
 from seglib.data.loader import SampleKey
-from seglib.data.pairing import pair_files, some
+from seglib.data.pairing import pair_files, sizes_differ, some
 from seglib.data.palettes import check_classes, check_palette, default_palette
-from seglib.data.reading import exif_orientation, read_image, read_mask
+from seglib.data.reading import read_image, read_mask
 from seglib.data.statistics import Report, check
 
 Transform = Callable[..., Any]
@@ -102,7 +102,7 @@ class SegmentationDataset:
     def _read_files(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         image, mask = read_image(self._pair(index)[0]), self.read_mask(index)
         if image.shape[:2] != mask.shape:
-            raise ValueError(_sizes_differ(*self._pair(index), image.shape[:2], mask.shape))
+            raise ValueError(sizes_differ(*self._pair(index), image.shape[:2], mask.shape))
         return image, mask
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
@@ -171,20 +171,3 @@ class FolderDataset(SegmentationDataset):
             transform=transform,
             cache=cache,
         )
-
-
-def _sizes_differ(
-    image_path: Path, mask_path: Path, image_size: tuple[int, ...], mask_size: tuple[int, ...]
-) -> str:
-    """The message for a pair of different sizes; it knows the usual culprit."""
-    orientation = exif_orientation(image_path)
-    remedy = "expected equal sizes: export the mask at the image's size"
-    if orientation >= 5 and image_size == mask_size[::-1]:
-        remedy = (
-            f"the photo's EXIF orientation {orientation} turns it by a quarter, and the mask was "
-            "drawn on the unturned pixels: turn the mask as well, or save the photo without EXIF"
-        )
-    return (
-        f"image {image_path.name} is {image_size[0]}×{image_size[1]} (height × width), but mask "
-        f"{mask_path.name} is {mask_size[0]}×{mask_size[1]}; {remedy}"
-    )

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
@@ -78,3 +80,21 @@ def _by_stem(
         )
         raise FileNotFoundError("; ".join([*problems, missing]))
     return stems
+
+
+def sizes_differ(
+    image_path: Path, mask_path: Path, image_size: tuple[int, ...], mask_size: tuple[int, ...]
+) -> str:
+    """The message for a pair of different sizes; it knows the usual culprit."""
+    with Image.open(image_path) as picture:
+        orientation = picture.getexif().get(0x0112, 1)  # 1: upright
+    remedy = "expected equal sizes: export the mask at the image's size"
+    if orientation >= 5 and image_size == mask_size[::-1]:
+        remedy = (
+            f"the photo's EXIF orientation {orientation} turns it by a quarter, and the mask was "
+            "drawn on the unturned pixels: turn the mask as well, or save the photo without EXIF"
+        )
+    return (
+        f"image {image_path.name} is {image_size[0]}×{image_size[1]} (height × width), but mask "
+        f"{mask_path.name} is {mask_size[0]}×{mask_size[1]}; {remedy}"
+    )

@@ -87,12 +87,6 @@ def read_mask(
     return labels.astype(np.uint8)
 
 
-def exif_orientation(path: Path) -> int:
-    """The orientation (1 to 8) that the file's EXIF notes; 1, upright, if it notes none."""
-    with Image.open(path) as picture:
-        return int(picture.getexif().get(0x0112, 1))
-
-
 def _open(path: Path) -> Image.Image:
     """Decode the whole file and turn it upright; every kind of damage is one ValueError."""
     if not path.is_file():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from seglib.data.loader import SampleKey
 from seglib.engine import distributed
 from seglib.engine.checkpoints import DataSpec, make_folder, read_training, save_checkpoint
 from seglib.engine.history import History
@@ -234,3 +237,15 @@ def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | Non
     if decay is None:
         return None
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+@contextmanager
+def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Draw torch's random numbers (dropout, say) from (seed, epoch); restore the state after.
+
+    Each of several processes draws its own.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(SampleKey(seed, epoch, distributed.rank()).derived_seed())
+        yield

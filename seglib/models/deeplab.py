@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,37 +11,9 @@ from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone
 from seglib.models.blocks import conv_norm, make_norm, options_from, resize_to, separable
+from seglib.models.taps import valid_taps, warn_of_few_taps
 
-
-def valid_taps(height: int, width: int, rate: int) -> float:
-    """Of the 9 taps of a 3×3 convolution of that rate, how many meet the map and not its padding.
-
-    The mean over all positions of a height × width map: 9 on an endless one, 1 where the rate is
-    as large as the map, and the convolution no more than a 1×1.
-
-    >>> [round(valid_taps(6, 8, rate), 2) for rate in (1, 6, 12)]
-    [7.33, 1.5, 1.0]
-    """
-    rows = 1 + 2 * max(0, height - rate) / height  # mean number of the 3 rows inside
-    columns = 1 + 2 * max(0, width - rate) / width
-    return rows * columns
-
-
-def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
-    """Warn, naming them, of branches whose 3×3 convolution has fewer than two valid taps."""
-    few = [rate for rate in rates if valid_taps(height, width, rate) < 2]
-    if not few:
-        return
-    fine = [rate for rate in range(1, max(few)) if valid_taps(height, width, rate) >= 2]
-    remedy = f"choose atrous_rates up to {fine[-1]}, " if fine else ""
-    branches, have = ("branch", "has") if len(few) == 1 else ("branches", "have")
-    taps = ", ".join(f"{valid_taps(height, width, rate):.1f}" for rate in few)
-    warnings.warn(
-        f"on a feature map of {height}×{width} the ASPP {branches} of rate "
-        f"{', '.join(map(str, few))} {have} {taps} of 9 taps inside on average, so hardly more "
-        f"than a 1×1 convolution; {remedy}larger images or a smaller output_stride",
-        stacklevel=2,
-    )
+__all__ = ["ASPP", "DeepLabV3", "DeepLabV3Plus", "valid_taps"]
 
 
 class PooledBatchNorm(nn.BatchNorm2d):

@@ -100,7 +100,7 @@ def test_the_schedule_moves_once_a_step(tmp_path):
     assert scheduler["total_steps"] == scheduler["last_epoch"] == 4
 
 
-@pytest.mark.parametrize("loss", [DiceLoss(), LovaszSoftmaxLoss(), CombinedLoss()], ids=str)
+@pytest.mark.parametrize("loss", [DiceLoss(), LovaszSoftmaxLoss(), CombinedLoss()], ids=repr)
 def test_ratios_over_a_batch_do_not_decompose(loss):
     """As documented: Dice and Lovász of parts are other losses; they train all the same."""
     big, parts = trained(6, 1, loss), trained(2, 3, loss)
