@@ -7,8 +7,6 @@ bit for bit on a CPU, as one that was not. SIGTERM and Ctrl-C lose no step of it
 where it stands, and resumed there.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The command line: `python -m seglib COMMAND --help` tells what each command takes."""
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

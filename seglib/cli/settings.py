@@ -1,7 +1,5 @@
 """The settings of a training run: from a TOML recipe, from flags of the same names, or both."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import tomllib

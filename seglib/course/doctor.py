@@ -1,7 +1,5 @@
 """The check-up of a machine: versions, device, data sets, disk."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

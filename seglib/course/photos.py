@@ -9,8 +9,6 @@ is blurred (fur, the shaded edge of the saucer). A belt along the outlines is vo
 places where nobody can tell what is there. `photo_masks.json` has the vertices.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path

@@ -4,8 +4,6 @@ All in whole numbers, so a mask is the same on every machine. OpenCV's `fillPoly
 each pixel that the outline passes through: shapes would grow by half a pixel on every side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

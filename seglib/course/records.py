@@ -1,7 +1,5 @@
 """The recorded experiments that lessons quote, and what their seeds allow to say."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """What a notebook's first cell calls: the profile's settings, the device, the seed."""
 
-from __future__ import annotations
-
 import os
 import random
 from types import SimpleNamespace

@@ -9,8 +9,6 @@ valid pixels, which is not exact either if its parts have class weights; and Bat
 batches one by one in any case.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice

@@ -1,7 +1,5 @@
 """What a run leaves besides its weights: how it was made."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

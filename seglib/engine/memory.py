@@ -1,7 +1,5 @@
 """What to say, and to advise, when memory was not enough."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

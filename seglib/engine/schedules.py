@@ -1,7 +1,5 @@
 """Learning-rate schedules by name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch.optim import Optimizer, lr_scheduler

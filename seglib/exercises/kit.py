@@ -265,7 +265,7 @@ def edits(function: Any, *rows: Any) -> Mistakes:
 
     Or flat: a hint, its (old, new, …), a hint, and so on.
     """
-    if isinstance(rows[0], str):
+    if rows and isinstance(rows[0], str):
         rows = tuple((hint, *changes) for hint, changes in zip(rows[::2], rows[1::2], strict=True))
     mistakes = []
     for hint, *changes in rows:

@@ -1,11 +1,11 @@
 """The exercises of lesson 1: labels, reading, aligning, counting and scoring them."""
 
 # mypy: allow-untyped-defs
-
 from __future__ import annotations
 
 import tempfile
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,15 @@ def numeric(found: Any, given: str, shape: tuple[int, ...] | None = None) -> np.
     return array
 
 
+_fractions = partial(kit.numbers, low=0, high=1)
+
 # ---------------------------------------------------------------- 1: which labelling says what
 NAMES = {"c": "classification", "b": "boxes", "s": "semantic", "i": "instance", "p": "panoptic"}
 CARS, ROAD, ONE_CAR = "how many cars", "which pixels are road", "which pixels are this one car"
 LABELLINGS = {CARS: "bip", ROAD: "sp", ONE_CAR: "ip"}
-WHY = {  # why a labelling can answer, or cannot
+WHY: dict[Any, str] = {  # why a labelling can answer, or cannot
     "c": "a list of class names says that something is there, not how many or where",
-    "i": "it has a mask with a number for every thing",
-    "p": "it has a mask with a number for every thing",
+    **dict.fromkeys("ip", "it has a mask with a number for every thing"),
     (CARS, "b"): "one box for each object, and boxes can be counted",
     (CARS, "s"): "cars that touch are one region in a semantic mask; ours had six cars in one",
     (ROAD, "b"): "road gets no box, and a box would not be a mask",
@@ -65,7 +66,7 @@ WHY = {  # why a labelling can answer, or cannot
     (ROAD, "i"): "instance masks hold what can be counted; road is stuff, it has no number",
     (ROAD, "p"): "panoptic labels hold the semantic mask, panoptic // 1000",
     (ONE_CAR, "b"): "a box also holds pixels of what is behind and around the car",
-    (ONE_CAR, "s"): "the semantic mask says that a pixel is car, not of which car it is",
+    (ONE_CAR, "s"): "the semantic mask says that a pixel is car, not which car it belongs to",
     (ONE_CAR, "p"): "panoptic labels number the things as well, panoptic % 1000",
 }
 
@@ -100,62 +101,49 @@ def read_labels(path):
     return np.array(picture)  # of a palette PNG: the indices
 
 
-MASKS = masks_on_disk()
-REFUSED = "a ValueError"
-HOLDS_LABELS = {"": "this file does hold labels"}
+MASKS, REFUSED = masks_on_disk(), "a ValueError"
 
 
-def _read(read: Any, given: str, kind: str, clues: Any = HOLDS_LABELS) -> Any:
+def _read(read: Any, given: str, kind: str) -> Any:
+    """What comes of a file with labels; of one without, in words."""
     picture, name, written = MASKS[kind]
     with tempfile.TemporaryDirectory() as folder:
         picture.save(path := Path(folder) / name, format=written)
-        return call(read, path, given=given, clues=clues)
+        if "labels" in kind:
+            return call(read, path, given=given, clues={"": "this file does hold labels"})
+        try:
+            return show(call(read, path, given=given))
+        except NotYet as reason:
+            return REFUSED if "raised ValueError" in str(reason) else str(reason).split(", ", 1)[-1]
 
 
-def _refused(read: Any, given: str, kind: str) -> str:
-    """What comes of a file without labels, in words."""
-    try:
-        return show(_read(read, given, kind, {}))
-    except NotYet as reason:
-        return REFUSED if " raised ValueError" in str(reason) else str(reason).split(", ", 1)[-1]
-
-
-AS, NO_GREY = "np.array(picture)", ' or picture.mode not in ("P", "L")'
-READS_LABELS = kit.function(
+_files = partial(kit.function, right=read_labels, given=str, run=_read)
+AS, TO = "np.array(picture)", "np.array(picture.convert({}))"
+READS_LABELS = _files(
     [(kind,) for kind in list(MASKS)[:3]],
-    read_labels,
-    kit.edits(
+    mistakes=kit.edits(
         read_labels,
-        ("those are brightnesses of the palette's colours", AS, 'np.array(picture.convert("L"))'),
-        (
-            'convert("RGB") looks up the colours; keep the indices',
-            "picture)",
-            'picture.convert("RGB"))',
-        ),
+        ("those are brightnesses of the palette's colours; do not convert", AS, TO.format('"L"')),
+        ('convert("RGB") looks up the colours; keep the indices', AS, TO.format('"RGB"')),
         ("those are colours, in the order blue, green, red", AS, "cv2.imread(str(path))"),
         ("ToTensor divides by 255", AS, "np.array(picture) / np.float32(255)"),
         ("rows and columns are swapped", AS, "np.array(picture).T"),
     ),
-    str,
-    run=_read,
     read=numeric,
     agree=lambda found, value: np.array_equal(found, value) and found.dtype == value.dtype,
-    shown=lambda x: f"{x.dtype} of shape {x.shape} with the values {np.unique(x)[:4]}",
+    shown=lambda x: f"{x.dtype} of shape {x.shape} with the values {np.unique(x)[:4].tolist()}",
 )
-REFUSES_OTHERS = kit.function(
+REFUSES_OTHERS = _files(
     [(kind,) for kind in list(MASKS)[3:]],
-    read_labels,
-    kit.edits(
+    mistakes=kit.edits(
         read_labels,
         ("look at .mode and .format", "raise ValueError", "str"),
         ("a JPEG of labels has mode L; look at .format", 'picture.format == "JPEG" or ', ""),
         ("a name may lie; look at .format", 'picture.format == "JPEG"', 'path.suffix == ".jpg"'),
         ("colours are no labels; look at .mode", ' or picture.mode not in ("P", "L")', ""),
     ),
-    str,
-    "palette and grey PNGs give labels, colours and JPEG give an error",
-    run=_refused,
-    read=lambda found, given: found,
+    praise="palette and grey PNGs give labels, colours and JPEG give an error",
+    read=lambda words, given: words,
     agree=lambda found, value: all((x in found) == (x in value) for x in (REFUSED, "raised")),
     shown=str,
     otherwise="there are no labels in it",
@@ -188,15 +176,14 @@ _add(
 )
 
 PAIRS = {
-    "A": "photo and mask are both mirrored there; follow the rims of cars and poles",
+    "A": "photo and mask are both mirrored; follow the rims of cars and poles",
     "B": "other colours do not move anything, and a mask must not follow them",
     "C": "the black border was added to the photo, and the mask calls it void, as it should",
-    "E": "photo and mask are cut out at the same place there; follow the rims",
-    "F": "photo and mask are both mirrored and cut out at the same place there",
+    **dict.fromkeys("EF", "photo and mask are cut out at the same place; follow the rims"),
 }
 CAUSES = {
     "flip": "things would then be on opposite sides, not a little beside each other",
-    "colour": "that moves nothing, and here rims lie beside their things",
+    "colour": "that moves nothing; here the rims are off",
     "padding": "no border was added to D; the photo fills the frame",
 }
 _add(
@@ -229,22 +216,19 @@ def _pair(found: Any, given: str) -> Pair:
     return numeric(found[0], given, (*size, 3)), numeric(found[1], given, size)
 
 
-def _beside(found: np.ndarray, value: np.ndarray) -> list[float]:
-    """How far down and right of its place in `value` label 5 lies, for small shifts; sorted."""
-    one, two = (cv2.GaussianBlur((x == 5).astype(np.float32), (0, 0), 1) for x in (found, value))
-    slopes = np.stack([slope.ravel() for slope in np.gradient(two)], axis=1)
-    return sorted(np.linalg.lstsq(slopes, (two - one).ravel(), rcond=None)[0])
-
-
 def _difference(found: Pair, value: Pair) -> str:
     """In what two pairs differ, if they do: in the mask's labels, the image, the discs (5)."""
     apart = np.abs(found[0] - value[0].astype(float)).mean()  # ways to average: 2; shifted: 4
     one, two = (mask == 5 for mask in (found[1], value[1]))
-    low, high = _beside(found[1], value[1])
+    soft, right = (cv2.GaussianBlur(x.astype(np.float32), (0, 0), 1) for x in (one, two))
+    slopes = np.stack([slope.ravel() for slope in np.gradient(right)], axis=1)
+    # how far down and right of their place the discs lie, for small shifts
+    low, high = sorted(np.linalg.lstsq(slopes, (right - soft).ravel(), rcond=None)[0])
     differs = {
-        "averages and thresholds invent labels; copy one": set(np.unique(found[1])) != {3, 5},
+        "averages and thresholds invent labels; copy one pixel's": set(np.unique(found[1]))
+        != {3, 5},
         "average the image (cv2.INTER_AREA); only the mask's line needs fixing": not apart < 3,
-        "label 5 has to keep its share of the pixels": abs(one.sum() / two.sum() - 1) > 0.06,
+        "label 5 covers too many or too few pixels": abs(one.sum() / two.sum() - 1) > 0.06,
         "the discs lie somewhere else": (one & two).sum() < 0.7 * two.sum(),
         "INTER_NEAREST leaves the discs nearer: the mask was shifted the wrong way": high > 0.6,
         "INTER_NEAREST leaves them on the other side: the mask was shifted too far": low < -0.1,
@@ -261,7 +245,7 @@ def _shown(pair: Pair) -> str:
     return f"an image that begins {first}, {labels} around ({row:.2f}, {column:.2f})"
 
 
-def _resizing(flip: bool, otherwise: Any, *mistakes: tuple[str, ...]) -> kit.function:
+def _resizing(flip: bool, *mistakes: tuple[str, ...]) -> kit.function:
     return kit.function(
         [(*discs(), *size, flip) for size in ((96, 128), (40, 54))],  # no one shift fits both
         resize_pair,
@@ -271,20 +255,14 @@ def _resizing(flip: bool, otherwise: Any, *mistakes: tuple[str, ...]) -> kit.fun
         read=_pair,
         agree=lambda found, value: not _difference(found, value),
         shown=_shown,
-        otherwise=otherwise,
+        otherwise="" if flip else _difference,
     )
 
 
 CELL = "the image averages its whole cell; which pixel of it does your mask read?"
-MENDED = _resizing(
-    False,
-    _difference,
-    (CELL, "_NEAREST_EXACT", "_NEAREST"),
-    ("mirror with flip=True only", "if flip", "if True"),
-)
+MENDED = _resizing(False, (CELL, "_EXACT", ""), ("mirror only if flip=True", "if flip", "if True"))
 FLIPPED = _resizing(
     True,
-    "",
     ("nothing is mirrored", "if flip", "if False"),
     ("the photo is mirrored, the mask is not", "mask[:, ::-1]", "mask"),
     ("the mask is mirrored, the photo is not", "image[:, ::-1]", "image"),
@@ -296,32 +274,27 @@ _add(
     ("resize_pair", "Mend the misaligned resize_pair", "debug", 2),
     kit.in_turn((MENDED, FLIPPED)),
     resize_pair,
-    "The flip is innocent: measure the offset without it. It only changes the side.",
-    "cv2.INTER_NEAREST reads the top-left source pixel of each cell. OpenCV has a second "
-    "nearest rule, INTER_NEAREST_EXACT; seglib has resize_mask.",
+    "Measure the offset without the flip, which only changes its side.",
+    "INTER_NEAREST reads each cell's top-left pixel; INTER_NEAREST_EXACT and resize_mask do not.",
 )
 
 # ---------------------------------------------------------------- 6: IoU by hand
 BY_HAND = {"road": 4 / 6, "car": 3 / 6, "sky": 5 / 6}
-ONE = "that is one number for all; IoU is wanted class by class"
 WRONG_BY_HAND = [
     (4 / 10, 3 / 9, 5 / 11, "the intersection was counted twice in the union"),
     (8 / 10, 6 / 9, 10 / 11, "that is Dice; for IoU divide by the union"),
     (4 / 5, 3 / 4, 5 / 6, "that is the recall; divide by the union"),
     (4 / 5, 3 / 5, 5 / 5, "that is the precision; divide by the union"),
     (4 / 15, 3 / 15, 5 / 15, "you divided by all 15 labelled pixels, not by a union"),
-    (2 / 3, 2 / 3, 2 / 3, ONE),
-    (12 / 15, 12 / 15, 12 / 15, ONE),
+    *((x, x, x, "that is one number for all; give the IoU of each class") for x in (2 / 3, 0.8)),
 ]
 _add(
     ("by_hand", "Three IoUs by hand", "predict", 3),
-    kit.numbers(
+    _fractions(
         BY_HAND,
         {"car": [(3 / 7, "the pixel whose truth is void counts in your union; leave it out")]},
         "4/6, 3/6 and 5/6; their mean, the mIoU, is 0.667, while 12 of 15 pixels are right",
         what=lambda name: f"the IoU of {name}",
-        low=0,
-        high=1,
         tolerance=0.007,  # two decimals will do
         otherwise="row sum plus column sum minus the number on the diagonal is the union",
         wholes=[(dict(zip(BY_HAND, row[:3], strict=True)), row[3]) for row in WRONG_BY_HAND],
@@ -356,98 +329,71 @@ def shares(masks, num_classes):
 def _left_alone(count: Any, given: str, *case: Any) -> Any:
     """What the reader's function returns; `NotYet` if it changes the label maps."""
     copies = deepcopy(case)
-    bins = {"(256,)": "void is 255, so np.bincount makes 256 bins"}
-    found = call(count, *copies, given=given, clues=bins)
+    found = call(count, *copies, given=given, clues={"(256,)": "void is 255 and makes 256 bins"})
     if not all(all(map(np.array_equal, *maps)) for maps in zip(case[:-1], copies, strict=False)):
         raise NotYet("your function changes the label maps that it gets; work on a copy")
     return found
 
 
-def _counting(cases: Any, right: Any, mistakes: Any, praise: str, otherwise: Any) -> kit.function:
-    return kit.function(
-        cases,
-        right,
-        mistakes,
-        lambda *case: f"label maps of 6×8, 6×8 and 5×9 with {case[-1]} classes and void",
-        praise,
-        run=_left_alone,
-        read=numeric,
-        agree=kit.close(1e-4),
-        shown=lambda x: show(x) if np.size(x) > 40 else str(np.round(np.float64(x), 3).tolist()),
-        otherwise=otherwise,
-    )
-
-
-def _mean_of_images(predictions: Any, truths: Any, num_classes: int) -> np.ndarray:
-    each = [_iou([p], [t], num_classes) for p, t in zip(predictions, truths, strict=True)]
-    return np.ma.masked_invalid(each).mean(axis=0).filled(np.nan)
-
-
+_counting = partial(
+    kit.function,
+    given=lambda *case: f"label maps of 6×8, 6×8 and 5×9 with {case[-1]} classes and void",
+    run=_left_alone,
+    read=numeric,
+    agree=kit.close(1e-4),
+    shown=lambda x: show(x) if np.size(x) > 40 else str(np.round(np.float64(x), 3).tolist()),
+)
 _iou, _shares = iou, shares  # in the end these names mean the exercises
 HITS, UNION, VALID = "(found & there)", "(found | there).sum()", "valid = truth != 255"
 SUM, IN_TRUTH = "(found.sum() + there.sum())", "_shares(truths, num_classes) > 0"
-NO_VOID = "truth = np.where(truth == 255, 0, truth); valid = True"
+EACH = "np.ma.masked_invalid([*map(_iou, zip(predictions), zip(truths), [num_classes] * 3)])"
+PER_IMAGE = "that is the mean of each image's IoU; add up the pixels of all images first"
 WRONG_IOU = kit.edits(
     iou,
     ("0 / 0 of an absent class is nan; 0 would pull the mean down", "np.nan", "0.0"),
     ("0 / 0 of an absent class is nan; 1 would be a gift", "np.nan", "1.0"),
     ("a class only predicted has IoU 0, not nan", "union > 0", IN_TRUTH),
     ("predictions at void pixels count in your union", " & valid", ""),
-    ("void has become class 0; leave it out", VALID, NO_VOID),
+    ("void has become class 0; leave it out", VALID, "truth, valid = truth % 255, True"),
     ("the union counts the intersection twice: subtract it once", UNION, SUM),
     ("that is Dice; IoU divides by the union", HITS, "2 * (found & there)", UNION, SUM),
     ("that is the recall, a share of the truth's pixels", UNION, "there.sum()"),
     ("that is the precision, a share of the predicted pixels", UNION, "found.sum()"),
+    (PER_IMAGE, "return", f"return {EACH}.mean(0).filled(np.nan)  #"),  # comments out the rest
 )
-PER_IMAGE = "that is the mean of each image's IoU; add up the pixels of all images first"
-PER_CLASS = "one number for each class, whether the truth has it or not"
-UINT8 = "right with 5 classes; a uint8 product such as truth * num_classes goes over 255"
 GUESSES, TRUTHS = label_maps()
 MORE = [[np.where(x == VOID, x, x + 20) for x in maps] for maps in (GUESSES, TRUTHS)]
+PER_CLASS = "one number for each class, whether the truth has it or not"
+UINT8 = "right with 5 classes; a uint8 product such as truth * num_classes goes over 255"
 _add(
     ("iou", "IoU in code", "implement", 3),
     _counting(
         [(GUESSES, TRUTHS, 5), (*MORE, 30)],
         iou,
-        [*WRONG_IOU, (PER_IMAGE, _mean_of_images)],
-        "maps of several sizes, an absent class and one that is only predicted",
-        lambda x, value: PER_CLASS if x.shape != value.shape else UINT8 if len(x) == 30 else "",
+        WRONG_IOU,
+        praise="maps of several sizes, an absent class and one that is only predicted",
+        otherwise=lambda x, y: PER_CLASS if x.shape != y.shape else UINT8 if len(x) == 30 else "",
     ),
     iou,
-    "Two counts for each class, over all label maps: both, and at least one of the two.",
-    "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere? "
-    '(np.errstate(invalid="ignore") silences NumPy\'s warning.)',
+    "Count two things for each class over all label maps: pixels in both, pixels in either.",
+    "Only pixels with truth != 255. What is 0 / 0 for a class that is nowhere?",
+    'np.errstate(invalid="ignore") silences the warning about 0 / 0.',
 )
 
-
-OVER, SLICE, ZEROS = "pixels / pixels.sum()", "[:num_classes]", "np.zeros(num_classes"
+OVER, ZEROS, BINS = "pixels / pixels.sum()", "np.zeros(num_classes", "[:num_classes]"
 MEAN = "np.mean([_shares([mask], num_classes){} for mask in masks], axis=0)"
 WRONG_SHARES = kit.edits(
     shares,
-    ("void pixels stand in the denominator", "pixels.sum()", "sum(mask.size for mask in masks)"),
-    (
-        "void is no class: leave it out",
-        ZEROS,
-        ZEROS + " + 1",
-        SLICE,
-        "[[*range(num_classes), 255]]",
-    ),
+    ("void pixels stand in the denominator", OVER, "pixels / sum(mask.size for mask in masks)"),
+    ("void is no class: leave it out", ZEROS, f"{ZEROS}+1", BINS, "[[*range(num_classes), 255]]"),
     ("void has become class 0; leave it out", "mask.ravel()", "mask.ravel() % 255"),
     ("that is the mean of each mask's shares", OVER, MEAN.format("")),
     ("that is the share of masks that contain the class", OVER, MEAN.format(" > 0")),
     ("those are counts: divide by their sum", OVER, "pixels"),
-    ("those are per cent, expected fractions", OVER, "100 * pixels / pixels.sum()"),
-    (
-        "an absent class has the share 0, not nan",
-        OVER,
-        "np.where(pixels, pixels, np.nan) / pixels.sum()",
-    ),
-    (
-        "an absent class has the share 0; np.unique leaves it out",
-        "return pixels",
-        "return pixels[pixels > 0]",
-    ),
-    ("np.bincount goes up to 255; keep the first num_classes", ZEROS, "np.zeros(256", SLICE, ""),
+    ("those are per cent, expected fractions", OVER, f"100 * {OVER}"),
+    ("an absent class has the share 0, not nan", OVER, f"np.where(pixels, {OVER}, np.nan)"),
+    ("an absent class is 0: np.unique leaves it out", "return pixels", "return pixels[pixels > 0]"),
+    ("np.bincount goes up to 255; keep the first num_classes", ZEROS, "np.zeros(256", BINS, ""),
 )
 _add(
     ("shares", "Class shares that respect void", "implement", 3),
@@ -455,8 +401,8 @@ _add(
         [(TRUTHS, 4)],
         shares,
         WRONG_SHARES,
-        "the shares of the labelled pixels sum to 1",
-        "pixels of the class / pixels of all classes",
+        praise="the shares of the labelled pixels sum to 1",
+        otherwise="pixels of the class / pixels of all classes",
     ),
     shares,
     "Add up the pixels of all masks, then divide once.",
@@ -467,19 +413,17 @@ _add(
 WRONG_ROAD = [
     (0.298, "that is road's own IoU, and the accuracy; the mean is over all 11 classes"),
     (0.0298, "that is road's IoU divided by ten; the mean is over eleven classes"),
-    (0.149, "that is road's IoU shared by two; there are 11 classes, not road and the rest"),
+    (0.149, "that is road's IoU divided by two; there are 11 classes, not road and the rest"),
     (0, "road is right wherever the truth is road, so its own IoU is not 0"),
     (1 / 11, "that would need an IoU of 1 for road; its union is every pixel of the picture"),
 ]
 _add(
     ("road", "The mIoU of road everywhere", "predict", 4),
-    kit.numbers(
+    _fractions(
         0.026,
         {None: WRONG_ROAD},
         "Streets val: 0.0259, road's IoU 0.284 divided by 11",
         what=lambda _: "the mIoU",
-        low=0,
-        high=1,
         tolerance=0.08,  # of the value: the shares of train and val differ by 5 per cent
         distance=lambda found, value: abs(found - value) / max(value, 1e-9),
         otherwise="work out road's IoU (its pixels / all pixels), then the mean over 11 classes",
@@ -496,13 +440,11 @@ GAINS = (
 )
 _add(
     ("poles", "What would all poles bring?", "predict", 4),
-    kit.numbers(
+    _fractions(
         POLES,
         {1: [(0.012, "mIoU counts classes: what does one of eleven IoUs bring the mean?")]},
         "accuracy rises by 0.012, the poles' share; mIoU by 0.092, about 1/11",
         what=("the gain of accuracy", "the gain of mIoU").__getitem__,
-        low=0,
-        high=1,
         tolerance=0.003,
         otherwise=lambda place, _: GAINS[place],
         wholes=[(POLES[::-1], "you have swapped the two: which counts pixels, which classes?")],

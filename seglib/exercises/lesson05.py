@@ -17,8 +17,6 @@ from torch import nn
 from seglib.exercises.kit import Lesson, NotYet, call, function, letters, number, numbers, show
 from seglib.models.deeplab import DeepLabV3Plus, valid_taps
 
-__all__ = ["LESSON", "choose", "field", "freeze", "rates", "replace_head", "summary", "taps"]
-
 LESSON = Lesson(
     "05",
     outcomes=(
@@ -30,9 +28,6 @@ LESSON = Lesson(
     ),
 )
 summary = LESSON.summary
-
-
-# ---------------------------------------------------------------- field
 
 FIELD = {"rates 1, 1, 1": 7, "rates 1, 2, 4": 15, "stride 2, then rates 1, 2": 15}
 _FIELDS: dict[str, dict[int, str]] = {
@@ -76,19 +71,13 @@ field = LESSON.add(
     variable="guess",
     answer=dict(FIELD),
     hints=(
-        "One pixel of the output sees the three taps of the last layer, along one side. What do "
-        "the outer two of them see of the layer before?",
-        "A 3×3 convolution of rate r widens the field by r steps at both sides: 1 + 2·1 for the "
-        "first of them.",
+        "One pixel sees three taps of the last layer: what do the outer two see of the one before?",
+        "A 3×3 convolution of rate r widens the field by r steps at both sides.",
         "A step is one pixel of the image, until a stride: behind a stride of 2 it is two.",
     ),
 )
 
-
-# ---------------------------------------------------------------- taps
-
 MAPS = (6, 8, 1), (6, 8, 2), (23, 30, 6), (9, 5, 3), (7, 7, 7), (4, 12, 6), (3, 3, 5)
-Mistakes = dict[str, Callable[[int, int, int], Any]]  # of each: height, width, rate (or stride)
 
 
 def _on(size: int, steps: int) -> float:
@@ -96,9 +85,9 @@ def _on(size: int, steps: int) -> float:
     return max(0, size - steps) / size
 
 
-def _in(size: int, rate: int) -> float:
-    """Of the three rows of taps, how many lie inside a map of `size` rows, on average."""
-    return 1 + 2 * _on(size, rate)
+def _in(size: int, rate: int, too: int = 0) -> float:
+    """Of the three rows of taps, how many are inside a map of `size` (+ `too`) rows, on average."""
+    return 1 + _on(size, rate) + _on(size, rate - too)
 
 
 def _counts(height: int, width: int, rate: int) -> Any:
@@ -107,17 +96,15 @@ def _counts(height: int, width: int, rate: int) -> Any:
     return torch.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]
 
 
-_TAPS: Mistakes = {
+_TAPS: dict[str, Any] = {
     "that counts the zeros of the padding, too. A tap on them adds nothing": lambda h, w, r: 9.0,
     "that is the fraction; give the number out of 9": lambda h, w, r: valid_taps(h, w, r) / 9,
     "that is the total; give the mean": lambda h, w, r: valid_taps(h, w, r) * h * w,
-    "that is the number at rate 1. At rate r an outer tap is missing from r rows or columns at its "
-    "side, not from one": lambda h, w, r: valid_taps(h, w, 1),
+    "that is the number at rate 1, whatever the rate": lambda h, w, r: valid_taps(h, w, 1),
     "that is the number at the centre of the map": lambda h, w, r: _counts(h, w, r)[h // 2, w // 2],
     "that is the number at the worst position": lambda h, w, r: _counts(h, w, r).min(),
     "that is the number in the corner, not the mean": lambda h, w, r: _counts(h, w, r)[0, 0],
-    "where the rate is larger than the map, 0 of the outer taps are inside, and not fewer. "
-    "max(0, …)": lambda h, w, r: (1 + 2 * (h - r) / h) * (1 + 2 * (w - r) / w),
+    "0 are inside, and not fewer. max(0, …)": lambda h, w, r: (3 - 2 * r / h) * (3 - 2 * r / w),
     "that counts rows alone, out of 3: multiply by the columns": lambda h, w, r: _in(h, r),
     "that counts columns alone, out of 3: multiply by the rows": lambda h, w, r: _in(w, r),
     "that loses taps above and below only, not at the sides": lambda h, w, r: 3 * _in(h, r),
@@ -133,18 +120,11 @@ _TAPS: Mistakes = {
     "that counts positions with all nine inside": lambda h, w, r: 9 * _on(h, 2 * r) * _on(w, 2 * r),
     "an outer tap leaves at one side, not at both": lambda h, w, r: _in(h, 2 * r) * _in(w, 2 * r),
     "that counts one outer row and column": lambda h, w, r: (1 + _on(h, r)) * (1 + _on(w, r)),
-    "that counts row `height` and column `width`, which are outside already: 0 <= row < "
-    "height": lambda h, w, r: (_in(h, r) + (r <= h) / h) * (_in(w, r) + (r <= w) / w),
+    "row `height`, column `width` are outside already": lambda h, w, r: _in(h, r, 1) * _in(w, r, 1),
     "that is rounded to a whole number": lambda h, w, r: round(valid_taps(h, w, r)),
     "that is cut to a whole number": lambda h, w, r: int(valid_taps(h, w, r)),
     "that is rounded to one decimal; give two": lambda h, w, r: round(valid_taps(h, w, r), 1),
 }
-
-
-def _one_number(found: Any, given: str) -> float:
-    if getattr(found, "ndim", 0):
-        raise NotYet(f"on {given}, found {show(found)}, expected one number: the mean over it")
-    return number(found, f"the mean number of taps on {given}", low=0)
 
 
 def taps(height, width, rate):
@@ -165,24 +145,18 @@ taps = LESSON.add(  # type: ignore[assignment]
         mistakes=list(_TAPS.items()),
         given=lambda height, width, rate: f"a map of {height}×{width} at rate {rate}",
         praise="right on 7 maps, one of them 3×3 at rate 5, where the middle tap alone is left",
-        read=_one_number,
+        read=lambda found, given: number(found, f"the mean number of taps on {given}", low=0),
         agree=lambda found, value: abs(found - value) < 0.006,  # two decimals are fine
         shown=lambda value: f"{value:.2f}",
         otherwise="begin with the tap above the middle one: at how many positions is it inside?",
     ),
     answer=taps,
     hints=(
-        "Think of rows first. The middle row of taps is inside at every position. The row above "
-        "reads from `rate` rows higher up: at how many of the height positions is that inside?",
-        "At height − rate of them, or at none if the rate is larger: on average 1 + 2 · max(0, "
-        "height − rate) / height of the three rows are inside.",
-        "A tap is inside if its row and its column are, and these do not depend on each other: the "
-        "means multiply.",
+        "The middle row of taps is always inside. At how many rows of the map is the one above?",
+        "At max(0, height − rate) of them, and as many for the row below: divide by height.",
+        "A tap is inside if its row and its column are: the means of rows and columns multiply.",
     ),
 )
-
-
-# ---------------------------------------------------------------- rates
 
 IMAGES = (96, 128, 16), (96, 128, 8), (180, 240, 8), (360, 480, 16), (512, 512, 16), (101, 75, 8)
 
@@ -193,13 +167,11 @@ def _up_to(height: int, width: int, stride: int, least: int = 3, more: int = 0) 
     return 1, 2, more + max(r for r in range(1, max(h, w)) if valid_taps(h, w, r) >= least)
 
 
-_RATES: Mistakes = {
+_RATES: dict[str, Any] = {
     "these are the paper's rates, for images of 513×513": lambda h, w, s: (6, 12, 18),
-    "these are the paper's rates, with twice of them at stride 8, for images of "
-    "513×513": lambda h, w, s: (6, 12, 18) if s == 16 else (12, 24, 36),
+    "the paper's rates, with twice of them at stride 8": lambda h, w, s: (1, 2, 18 * 16 // s),
     "that is the largest rate on the image, not the map": lambda h, w, s: _up_to(h, w, 1),
-    "that is right for a map that is rounded down. A stride rounds up: its last row covers what is "
-    "left over": lambda h, w, s: _up_to(h - h % s, w - w % s, s),
+    "your map is rounded down; a stride rounds up": lambda h, w, s: _up_to(h - h % s, w - w % s, s),
     "that is right at output stride 16: use output_stride": lambda h, w, s: _up_to(h, w, 16),
     "that is right at output stride 8: use output_stride": lambda h, w, s: _up_to(h, w, 8),
     "that keeps two taps, where the library warns": lambda h, w, s: _up_to(h, w, s, least=2),
@@ -256,35 +228,22 @@ rates = LESSON.add(  # type: ignore[assignment]
     ),
     answer=rates,
     hints=(
-        "How large is the map on which ASPP stands? 101 rows at output stride 8 are 13: a stride "
-        "rounds up, -(-height // output_stride).",
+        "How large is the map? A stride rounds up: 101 rows at output stride 8 become 13.",
         "taps(h, w, rate) falls as the rate grows. The largest rate is the last with 3 or more.",
         "The two others lie between 1 and the largest; a third and two thirds of it will do.",
     ),
 )
 
-
-# ---------------------------------------------------------------- replace_head
-
-HEADS = (3, 16), (5, 24), (14, 16)  # classes, channels of the decoder
 CLASSES = 11  # before
 
 
-def small_deeplab(channels: int, seed: int) -> DeepLabV3Plus:
-    """A small DeepLabv3+ whose BatchNorms have seen something, too."""
-    torch.manual_seed(seed)
-    sizes: dict[str, Any] = {"atrous_rates": (1, 2), "channels": channels, "low_channels": 8}
-    model = DeepLabV3Plus(CLASSES, "mobilenet_v3_small", **sizes)
-    for name, buffer in model.named_buffers():
-        if "running" in name:
-            buffer.uniform_(0.5, 1.5)
-    return model
-
-
 def _judge_head(answer: Any) -> str:
-    praise = "a new last layer for 3, 5 and 14 classes, and every other weight is where it was"
-    for seed, (classes, channels) in enumerate(HEADS):
-        model = small_deeplab(channels, seed)
+    for seed, (classes, channels) in enumerate(((3, 16), (5, 24), (14, 16))):
+        torch.manual_seed(seed)
+        model = DeepLabV3Plus(CLASSES, "mobilenet_v3_small", 16, (1, 2), channels, 8)
+        for name, buffer in model.named_buffers():
+            if "running" in name:  # as if it had been trained
+                buffer.uniform_(0.5, 1.5)
         before = copy.deepcopy(model)
         given = f"a DeepLabv3+ of {CLASSES} classes with {channels} channels, num_classes={classes}"
         found = call(answer, model, classes, given=given)
@@ -292,20 +251,18 @@ def _judge_head(answer: Any) -> str:
             raise NotYet(f"on {given}, {fault}")
         if found is not model:
             raise NotYet(f"on {given}, a copy has the right layer: change the network that you get")
-    if found.num_classes == classes:
-        return praise
-    return f"{praise}. (model.num_classes still says {CLASSES}: seglib notes it in a checkpoint)"
+    note = f" (model.num_classes still says {CLASSES}: seglib notes it in a checkpoint)"
+    praise = "a new last layer for 3, 5 and 14 classes, and every other weight is where it was"
+    return praise + note * (found.num_classes != classes)
 
 
 def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
     """What is wrong with a network that came back, the most telling first."""
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
-    if isinstance(model, (nn.Conv2d, nn.Linear)):
-        yield "replace_head returns the new layer, expected the network that holds it"
     if not isinstance(model, DeepLabV3Plus):
         if any(isinstance(part, DeepLabV3Plus) for part in parts):
             yield "you return a new module around the network: exchange model.decoder[-1] itself"
-        yield f"replace_head returns {show(model)}, expected the whole network"
+        yield f"replace_head returns {show(model)}, expected the network"
     if any(isinstance(part, nn.modules.lazy.LazyModuleMixin) for part in parts):
         yield "a lazy layer has no weights yet, and the cells below compare them: make an nn.Conv2d"
     was, now = original.state_dict(), model.state_dict()
@@ -332,16 +289,15 @@ def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
     if inputs != channels:
         yield f"{head} takes {inputs} channels, not {channels}: read in_channels from the old one"
     if outputs != classes:
-        note = ": model.num_classes is a note, and no layer follows it"
         noted = outputs == CLASSES and model.num_classes == classes
-        yield f"{head} has {outputs} outputs, expected as many as classes{note if noted else ''}"
+        note = ": model.num_classes is a note" * noted
+        yield f"{head} has {outputs} outputs for {classes} classes{note}"
     if kernel != [1, 1] or last.stride != (1, 1) or last.padding not in ((0, 0), "same", "valid"):
         yield f"{head} is {show(last)}, expected 1×1 without stride or padding, as in the old one"
     if last.bias is None:
         yield f"{head} has no bias; the old one has, and no norm follows that would add one"
-    fixed = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if fixed:
-        yield f"{len(fixed)} parameters no longer require gradients, but all are to learn on"
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        yield "parameters no longer require gradients, but all are to learn on"
 
 
 def replace_head(model, num_classes):
@@ -366,32 +322,21 @@ replace_head = LESSON.add(  # type: ignore[assignment]
     ),
 )
 
-
-# ---------------------------------------------------------------- freeze
-
 _FREEZE = {  # what is found: what it comes from
-    "lost": "a checkpoint would not fit, and without running statistics BatchNorm uses the batch's",
-    "values": "none has a gradient, so freeze itself has changed it: leave the values alone",
-    "inner": "all that moves is in the block inside the block: children() goes down one level, "
-    "modules() and parameters() go down all the way",
-    "weights": "what has a gradient moves. module.requires_grad_(False) leaves them without one",
+    "values": "none has a gradient: freeze itself must leave the values alone",
+    "inner": "all that moves lies deeper: children() goes down one level, modules() all the way",
+    "weights": "module.requires_grad_(False) leaves them without a gradient",
     "outer": "the block's own BatchNorm is awake, the one further inside rests",
     "undone": "eval() was undone: model.train() calls train() of every module inside",
-    "awake": "running statistics are buffers, no parameters: each forward pass in training mode "
-    "moves them, gradient or not. Only eval mode stops that",
-    "dropout": "its dropout is still on. All modules inside must rest, not the BatchNorms alone",
+    "awake": "running statistics are buffers, which move in training mode, gradient or not",
     "momentum": "momentum 0 keeps the running mean, but in training mode the batch's is used",
-    "batch": "BatchNorm in training mode normalises by the batch, whatever track_running_stats is",
+    "batch": "BatchNorm in training mode uses the batch's, whatever track_running_stats is",
     "computes": "freeze has changed what it computes",
-    "counter": "buffers are to stay, too",
-    "stem": "gradients must flow on through the block; torch.no_grad() and detach() cut them off",
-    "head": "touch nothing outside the module that you get",
-    "mode": "only what is inside the module must ignore it",
 }
 _CLUES = {  # of errors in training
     "argument": "model.train() hands its mode to the train of each module: train(mode=True)",
     "recursion": "eval() is train(False), so that a train that calls eval() never ends",
-    "require grad": "gradients are off everywhere now. Only the module's own must be",
+    "require grad": "gradients are off everywhere now; only the module's own must be",
 }
 
 
@@ -430,91 +375,79 @@ def _judge_freeze(answer: Any) -> str:
         with torch.enable_grad(), _classes_as_they_are() as changed:
             for _ in range(1 + bool(again)):
                 (found,) = call(run, block, given=f"the block of a small net{again}")
-            if isinstance(found, nn.Module) and not (found is block or _frozen(block)):
+            learns = any(parameter.requires_grad for parameter in block.parameters())
+            if isinstance(found, nn.Module) and found is not block and learns:
                 raise NotYet("the net's block is as it was: change it, and return no other module")
             for name in sorted(kind.__name__ for kind, _ in changed()):
-                name = f"{name}, and with it each {name} of any network"
-                raise NotYet(f"freeze has changed the class {name}. Change the modules one by one")
-            rested = not _awake(block)
+                raise NotYet(f"freeze has changed the class {name}: change each module itself")
+            rested = not any(m.training for m in block.modules() if isinstance(m, nn.BatchNorm2d))
             call(training, net, given="a net whose block is frozen", clues=_CLUES)
-            for fault, key in _freeze_faults(net, original, rested):
-                raise NotYet(f"{fault}: {_FREEZE[key]}")
+            for fault in _freeze_faults(net, original, rested):
+                raise NotYet(fault)
     praise = "three steps after model.train(), the block rests to the last bit; stem and head learn"
-    if isinstance(block.train(True), nn.Module):
-        return praise
-    return f"{praise}. (Its train() returns no module now; let it, as in block.eval()(x))"
+    note = ". (Its train() returns no module now; let it, as in block.eval()(x))"
+    return praise + note * (not isinstance(block.train(True), nn.Module))
 
 
-def _frozen(module: nn.Module) -> bool:
-    return not any(parameter.requires_grad for parameter in module.parameters())
-
-
-def _awake(module: nn.Module) -> list[Any]:
-    """The BatchNorms inside that are in training mode."""
-    return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
-
-
-def _freeze_faults(net: Any, original: Any, rested: bool) -> Iterator[tuple[str, str]]:
+def _freeze_faults(net: Any, original: Any, rested: bool) -> Iterator[str]:
     """What moved and should not, or the other way round, after three steps of training."""
     stem, block, head = net.train()
-    awake = _awake(block)
+    awake = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
     was, now = original[1].state_dict(), block.state_dict()
     for name in (name for name in was if name not in now):
-        yield f"after freeze, the block has no {name} any more", "lost"
+        yield f"after freeze, the block has no {name} any more: a checkpoint would not fit"
     moved = [name for name in was if not torch.equal(was[name], now[name])]
     weights = [name for name in moved if name.endswith(("weight", "bias"))]
     if weights:
         inner = all(name.startswith("4.") for name in weights)
-        said = f"after three steps {len(weights)} of the block's 8 parameters have moved"
-        key = "values" if _frozen(block) else "inner" if inner else "weights"
-        yield f"{said}, {weights[0]} for one", key
+        learns = any(parameter.requires_grad for parameter in block.parameters())
+        why = _FREEZE["values" if not learns else "inner" if inner else "weights"]
+        yield f"{len(weights)} of the block's 8 parameters have moved, {weights[0]} for one: {why}"
     running = [name for name in moved if "running" in name]
     if running:
         where = "".join({name[0] for name in running})  # 1: the block's own, 4: further inside
-        key = "undone" if rested and awake else "awake"
-        said = "after model.train() and three steps, no parameter of the block has moved"
-        yield f"{said}, but {running[0]} has", {"1": "outer", "4": "inner"}.get(where, key)
+        key = {"1": "outer", "4": "inner"}.get(where, "undone" if rested and awake else "awake")
+        yield f"no parameter of the block has moved, but {running[0]} has: {_FREEZE[key]}"
     features = torch.randn(4, 4, 6, 8, generator=torch.Generator().manual_seed(7)) + 1
     with torch.no_grad():
         expected, first, second = (part(features) for part in (original[1], block, block))
     said = "no weight and no running mean moves, but after model.train() the block's output is not"
     if getattr(first, "shape", None) != expected.shape:
-        yield f"{said} {show(expected)}, but {show(first)}", "computes"
+        yield f"{said} {show(expected)}, but {show(first)}: {_FREEZE['computes']}"
     if not torch.allclose(first, expected, atol=1e-5):
         if not awake and not torch.equal(first, second):
-            yield f"{said} the same twice", "dropout"
+            yield f"{said} the same twice: its dropout is still on; all modules inside must rest"
         zero = any(norm.momentum == 0 for norm in awake)
-        why = "momentum" if zero else "batch" if awake else "computes"
-        yield f"{said} that of eval mode", why
+        why = _FREEZE["momentum" if zero else "batch" if awake else "computes"]
+        yield f"{said} that of eval mode: {why}"
     for name in moved:
-        yield f"the block rests, but {name} has moved", "counter"
+        yield f"the block rests, but {name} has moved: buffers are to stay, too"
     if stem.weight.grad is None or not stem.weight.grad.any():
-        yield "the block rests, but the convolution before it got no gradient", "stem"
+        yield "the convolution before the block got no gradient: no_grad() and detach() cut it off"
     if torch.equal(original[2][3].weight, head[3].weight):
-        yield "the block rests, and the head behind it does not learn, either", "head"
+        yield "the head behind the block does not learn, either: change the block alone"
     for mode, name in ((False, "model.eval()"), (True, "model.train()")):
         net.train(mode)
         if any(part.training != mode for part in (net, *head.modules())):
-            yield f"the block rests, but {name} no longer reaches the head", "mode"
+            yield f"{name} no longer reaches the head: only what is inside the block must ignore it"
 
 
 @contextlib.contextmanager
 def _classes_as_they_are() -> Iterator[Callable[[], list[tuple[type, str]]]]:
     """Undo what an answer does to the classes themselves: other cells use them, too."""
-    kinds = {base for part in small_net().modules() for base in type(part).__mro__[:-1]}
-    before = {kind: dict(vars(kind)) for kind in kinds}
+    parts = small_net().modules()
+    before = {kind: dict(vars(kind)) for part in parts for kind in type(part).__mro__[:-1]}
 
     def changed() -> list[tuple[type, str]]:
-        names = [(kind, name) for kind in kinds for name in {**before[kind], **vars(kind)}]
+        names = [(kind, name) for kind in before for name in {**before[kind], **vars(kind)}]
         return [(k, name) for k, name in names if vars(k).get(name) is not before[k].get(name)]
 
     try:
         yield changed
     finally:
         for kind, name in changed():
-            if name in before[kind]:
-                setattr(kind, name, before[kind][name])
-            else:
+            setattr(kind, name, before[kind].get(name))
+            if name not in before[kind]:
                 delattr(kind, name)
 
 
@@ -534,40 +467,31 @@ freeze = LESSON.add(  # type: ignore[assignment]
     judge=_judge_freeze,
     answer=freeze,
     hints=(
-        "model.train() calls train() of every child, and so on downwards. Which call undoes your "
-        "eval()?",
-        "An attribute of an object hides its class's method: after part.train = f, model.train() "
-        "calls f.",
-        "Let the train of each part in module.modules() do nothing and return the part: "
-        "part.train = lambda mode=True, part=part: part.",
-        "Parameters need requires_grad=False besides; torch.no_grad() would cut off what lies "
-        "before the module as well.",
+        "model.train() calls train() of every child, and so on down: what undoes your eval()?",
+        "Let the train of each part in module.modules() do nothing but return the part.",
+        "Parameters need requires_grad=False; torch.no_grad() would cut off the stem as well.",
     ),
 )
 
-
-# ---------------------------------------------------------------- choose
-
 CHOICE = {"by night": "a", "by night and by day": "h", "slices": "a"}
-_NEVER = "zero-shot has never seen a night"
-_FEW = "800 images are few for weights that start at random"
-_FIVE = "five times the images make up for a part of the checkpoint only"
+_BY = "another arm is better by"
+_LITTLE = "little, but beyond the noise of seeds"
 _LEVEL = "another arm is level with it within noise, and trains fewer weights"
 _WHY = {
     "by night": {
-        "z": f"{_NEVER}: another arm is better by 0.162 [0.154, 0.170]",
-        "s": f"{_FEW}: another arm is better by 0.184 [0.155, 0.213]",
-        "f": f"{_FIVE}: another arm is better by 0.089 [0.070, 0.108]",
-        "h": "another arm is better by 0.014 [0.007, 0.021]: little, but beyond the noise of seeds",
-        "b": "another arm is better by 0.009 [0.006, 0.012]: little, but beyond the noise of seeds",
-        "n": "another arm is better by 0.014 [0.010, 0.017]: little, but beyond the noise of seeds",
+        "z": f"zero-shot has never seen a night: {_BY} 0.162 [0.154, 0.170]",
+        "s": f"800 images are few for weights that start at random: {_BY} 0.184 [0.155, 0.213]",
+        "f": f"five times the images make up for a part only: {_BY} 0.089 [0.070, 0.108]",
+        "h": f"{_BY} 0.014 [0.007, 0.021]: {_LITTLE}",
+        "b": f"{_BY} 0.009 [0.006, 0.012]: {_LITTLE}",
+        "n": f"{_BY} 0.014 [0.010, 0.017]: {_LITTLE}",
     },
     "by night and by day": {
-        "z": f"{_NEVER}: it has 0.487, and another arm 0.521",
-        "s": f"{_FEW}: it has 0.231, and another arm 0.521",
-        "f": f"{_FIVE}: it has 0.293, and another arm 0.521",
+        "z": "zero-shot has 0.487, and another arm 0.521: it has never seen a night",
+        "s": "it has 0.231, and another arm 0.521: 800 images are few for random weights",
+        "f": "it has 0.293, and another arm 0.521: the images make up for a part only",
         "a": f"it has 0.517; {_LEVEL}",
-        "b": "by day this arm has lost most of the four that start from the checkpoint",
+        "b": "all weights, backbone slower, has lost most by day of the four from the checkpoint",
         "n": f"it has 0.512; {_LEVEL}",
     },
     "slices": {
@@ -584,16 +508,13 @@ choose = LESSON.add(
     judge=letters(
         CHOICE,
         _WHY,
-        praise="by night all weights lead beyond noise; with the day the head alone is level or "
-        "better, for fewer weights; on slices the checkpoint leads by 0.060 [0.025, 0.094]",
+        "by night all weights lead; with the day the head alone will do; slices gain by 0.060",
     ),
     variable="choice",
     answer=dict(CHOICE),
     hints=(
-        "By night: the column of 24 scenes in the first table. Overlapping intervals do not "
-        "decide: look at the differences seed by seed.",
-        "By night and by day: for each arm the mean of its score by night and of what it keeps by "
-        "day, from the table on forgetting. Zero-shot forgets nothing.",
+        "By night: the column of 24 scenes in the first table, and the differences seed by seed.",
+        "With the day: the mean of the score by night and of what is kept by day, for each arm.",
         "Slices: does the interval of the difference at 800 images contain zero?",
     ),
 )

@@ -16,10 +16,8 @@ def six_pairs() -> list[Pair]:
 
     def cut(pair: Pair, top: int, left: int, apart: int = 0, mirror: bool = False) -> Pair:
         image, mask = (x[:, ::-1].copy() for x in pair) if mirror else pair
-        return (
-            cut_window(image, (top, left, 120, 160), 0),
-            cut_window(mask, (top, left + apart, 120, 160), VOID),
-        )
+        image = cut_window(image, (top, left, 120, 160), 0)
+        return image, cut_window(mask, (top, left + apart, 120, 160), VOID)
 
     streets = Streets("val")
     a, b, c, d, e, f = (streets.read(i) for i in (1, 4, 10, 3, 17, 8))

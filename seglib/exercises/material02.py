@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-SHOWN = "3"  # of Streets test
 PANELS = {
     "A": "U-Net, 15 images, flips",
     "B": "U-Net without skips, 240 images, flips",
@@ -24,11 +23,11 @@ def error_panels() -> Figure:
     from seglib.transforms import resize_image, resize_mask
 
     record, streets = read_record("02_unet"), Streets("test")
-    image, mask = streets.read(int(SHOWN))
+    image, mask = streets.read(3)
     truth = resize_mask(mask, 72, 96)
     panels = {"photo": resize_image(image, 72, 96), "truth": colorize(truth, streets.palette)}
     for letter, arm in PANELS.items():
-        labels = label_map(values(record, "arms", arm, lambda run: run.get("maps"))[0][SHOWN])
+        labels = label_map(values(record, "arms", arm, lambda run: run.get("maps"))[0]["3"])
         if letter == "D":
             labels = np.pad(labels, ((3, 0), (3, 0)), mode="edge")[:72, :96]
         errors, share = error_map(truth, labels)

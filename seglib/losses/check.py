@@ -1,7 +1,5 @@
 """What every loss asks of its logits, labels and class weights before it computes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

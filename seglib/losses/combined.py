@@ -1,7 +1,5 @@
 """Sums of losses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ All of them take softmax probabilities in float32, leave void pixels out of ever
 over the classes that the truth has. `seglib.losses` is where they are imported from.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

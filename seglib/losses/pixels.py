@@ -1,7 +1,5 @@
 """Losses that score pixels one by one: cross-entropy and its focal form."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Class weights for a loss from the counts of a data set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Segmentation networks behind one interface: `model(images) -> logits` at the input's size."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import partial

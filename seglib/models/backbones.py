@@ -5,8 +5,6 @@ a convolution loses its stride, and every one behind it is dilated, so that each
 same pixels as before ("à trous", Chen et al., 2017, arXiv:1706.05587, section 3).
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """What several models share: normalisation, convolutions, enlarging."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """DeepLabv3 and DeepLabv3+: keep the features large, and look at them with several rates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Networks of other libraries behind our interface: torchvision's own, and those of smp."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

@@ -6,8 +6,6 @@ learns what to add. On ResNets and MobileNets in the place of VGG, and with fixe
 enlargement, which is what the paper's transposed convolutions start as.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone

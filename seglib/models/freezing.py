@@ -4,8 +4,6 @@
 undone by the next `model.train()`; `freeze` does both, and stays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """LR-ASPP (Howard et al., 2019, arXiv:1905.02244, section 6.4): a very cheap head."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from seglib.models.backbones import Backbone

@@ -5,8 +5,6 @@ otherwise) and fetched only if they are not there. They are read with `weights_o
 from a stranger cannot run code.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Mapping
 from http.client import HTTPException

@@ -4,8 +4,6 @@ The decoder enlarges without a skip's features: each value returns to the place 
 pooling took it, zeros fill the rest, and convolutions make the map dense again.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """How much of a dilated convolution is left on a small feature map."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

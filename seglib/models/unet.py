@@ -4,8 +4,6 @@ Two things differ from the paper, as in nearly every implementation of today: 3Ã
 are padded, so that the output has the input's size, and each is followed by a normalisation.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

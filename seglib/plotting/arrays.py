@@ -1,7 +1,5 @@
 """From labels to colours, and the checks that every picture begins with. NumPy only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training curves and class shares. Every title states what the figure shows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Legends, and a grid of photos, masks, predictions and errors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

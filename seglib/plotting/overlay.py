@@ -1,7 +1,5 @@
 """A mask laid over its photo, with the class's name written on its region."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

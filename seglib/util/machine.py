@@ -1,7 +1,5 @@
 """What this machine has: hardware, threads, versions, free memory."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

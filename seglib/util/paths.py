@@ -1,7 +1,5 @@
 """Where data sets and weights are found, and how to write a file that a kill cannot harm."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The one wrapper around tqdm: every progress bar of the course comes from here."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from typing import Any

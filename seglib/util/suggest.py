@@ -1,7 +1,5 @@
 """Words that error messages share."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 
