@@ -27,7 +27,7 @@ from seglib.util.progress import progress
 LOOP = (
     "make_scheduler train_epoch epoch_randomness loss_denominator last_denominator batch_weights "
     "grouped make_optimizer optimizer_step SampleKey EpochSampler make_loader resize_image "
-    "resize_mask _centres normalise cut_window EvalTransform TrainTransform train_transform"
+    "resize_mask _centres normalise cut_window EvalTransform TrainTransform"
 )
 OVERLAP = (
     "TverskyLoss DiceLoss LovaszSoftmaxLoss LinearPiece largest_first jaccard_steps soft_counts "

@@ -3,8 +3,7 @@
 A run is a function of its settings and its seed. The order of the images and their augmentation
 depend on (seed, epoch, index), and all other random numbers of an epoch are drawn from a
 generator seeded by (seed, epoch); so a run that is killed and resumed ends with the same weights,
-bit for bit on a CPU, as one that was not. SIGTERM and Ctrl-C lose no step of it: the run is saved
-where it stands, and resumed there.
+bit for bit on a CPU, as one that was not.
 """
 
 import math
@@ -86,8 +85,8 @@ def fit(
         accumulate: batches to a step of the optimiser (see `seglib.engine.accumulation`).
         ema: 0.999, say: `w̄ ← 0.999 w̄ + 0.001 w` after each step; these averaged weights are
             evaluated and saved, and `model` ends with them.
-        channels_last: images and weights in memory with the channels last: faster on most machines,
-            and the same numbers to rounding, but that dropout draws others.
+        channels_last: the memory layout of images and weights: faster on most machines, and the
+            same numbers to rounding, but that dropout draws others.
         compile: `torch.compile` for the training steps: half a minute first.
         on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
             evaluated, in eval mode, and the epoch's row of the history.

@@ -5,8 +5,6 @@ settings into notebooks/full/, put a fresh copy of a lesson into workbook/. The 
 are from the standard library only, because `make lab` does not install the test tools.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -87,38 +85,38 @@ def normalise(notebook: Any) -> None:
 
 def too_big(notebook: Any) -> list[str]:
     """What is larger than a stored notebook may be: figures, or the whole."""
-    faults = []
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            picture = output.get("data", {}).get("image/png", "")
-            if len(picture) * 3 // 4 > MAX_FIGURE:
-                faults.append(
-                    f"cell {cell.execution_count}: a figure of {len(picture) * 3 // 4000}"
-                    f" kB (at most {MAX_FIGURE // 1000})"
-                )
-    size = len(json.dumps(notebook))
-    return faults + (
-        [f"{size // 1000} kB (at most {MAX_NOTEBOOK // 1000})"] if size > MAX_NOTEBOOK else []
-    )
+    sizes = [
+        (f"cell {cell.execution_count}: a figure of ", len(picture) * 3 // 4, MAX_FIGURE)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if (picture := output.get("data", {}).get("image/png"))
+    ]
+    sizes.append(("", len(json.dumps(notebook)), MAX_NOTEBOOK))
+    return [
+        f"{what}{size // 1000} kB (at most {most // 1000})"
+        for what, size, most in sizes
+        if size > most
+    ]
+
+
+def client(notebook: Any, **options: Any) -> Any:
+    """What runs a notebook in a fresh kernel, as if it lay in notebooks/."""
+    from nbclient import NotebookClient
+
+    where = {"metadata": {"path": str(NOTEBOOKS)}}
+    usual = {"timeout": TIMEOUT, "kernel_name": "python3", "coalesce_streams": True}
+    return NotebookClient(notebook, resources=where, **{**usual, **options})
 
 
 def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     """Run a notebook in a fresh kernel and write it, normalised, in one step."""
     import nbformat
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     notebook = nbformat.read(source, as_version=4)
     start = time.perf_counter()
-    client = NotebookClient(
-        notebook,
-        timeout=timeout,
-        kernel_name="python3",
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
-    )
     try:
-        client.execute()
+        client(notebook, timeout=timeout).execute()
     except CellExecutionError as error:
         print(error, flush=True)
         raise Trouble(
@@ -137,11 +135,8 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     part = target.with_name(f".{target.name}.part")
     nbformat.write(notebook, part)
     os.replace(part, target)
-    print(
-        f"{target.relative_to(ROOT)}: {time.perf_counter() - start:.1f} s, "
-        f"{target.stat().st_size // 1000} kB",
-        flush=True,
-    )
+    seconds, size = time.perf_counter() - start, target.stat().st_size // 1000
+    print(f"{target.relative_to(ROOT)}: {seconds:.1f} s, {size} kB", flush=True)
 
 
 def run_notebooks(args: list[str]) -> int:
@@ -178,15 +173,9 @@ def reset(args: list[str]) -> int:
 def check_command(loosely: bool) -> list[str]:
     """Every notebook against its stored outputs, one thread each (two run at a time)."""
     kernel_env.apply(threads=1)
-    return [
-        *PYTEST,
-        *BY_FILE,
-        "--nbval-lax" if loosely else "--nbval",
-        "--nbval-current-env",
-        f"--nbval-cell-timeout={TIMEOUT}",
-        "--ignore=notebooks/full",
-        "notebooks",
-    ]
+    how = ["--nbval-lax" if loosely else "--nbval", "--nbval-current-env"]
+    how += [f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full"]
+    return [*PYTEST, *BY_FILE, *how, "notebooks"]
 
 
 # ---------------------------------------------------------------- commands
@@ -195,52 +184,46 @@ def check_command(loosely: bool) -> list[str]:
 def prepare_lab() -> None:
     """Bring workbook/ up to date and let JupyterLab read the settings there."""
     workbook.fill(NOTEBOOKS, WORKBOOK)
-    before = os.environ.get("JUPYTER_CONFIG_PATH")
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-        [str(WORKBOOK / workbook.CONFIG), *([before] if before else [])]
-    )
+    folders = [str(WORKBOOK / workbook.CONFIG), os.environ.get("JUPYTER_CONFIG_PATH")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, folders))
 
 
 def lab_command(args: list[str]) -> list[str]:
     """JupyterLab over the whole course, opened at the reader's copy of the welcome page."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return [
-        sys.executable,
-        "-m",
-        "jupyterlab",
+    options = [
         f"--ServerApp.root_dir={ROOT}",
         f"--LabApp.default_url=/lab/tree/{WORKBOOK.name}/{lessons([])[0].name}",
         "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        *root,
-        *args,
     ]
+    return [sys.executable, "-m", "jupyterlab", *options, *root, *args]
 
 
 def steps(command: str, args: list[str]) -> list[list[str]]:
     """The command lines behind a command; all of them run, even if one fails."""
-    python = sys.executable
+    python = [sys.executable]
     locked = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
-    lint = [[python, "-m", "ruff", "check", "."], [python, "-m", "mypy"]] if locked else []
+    lint = [[*python, "-m", "ruff", "check", "."], [*python, "-m", "mypy"]] if locked else []
     if command == "test":
         unit = [*PYTEST, *BY_TEST, "-m", "not soak", *args]
         return [*lint, unit, check_command(loosely=not locked)]
     if command == "test-fast":
         return [*lint, [*PYTEST, *BY_TEST, "-m", "not slow and not soak", *args]]
     if command == "soak":
-        return [[python, "-m", "pytest", "-m", "soak", *args]]
-    if command == "test-everywhere":
-        return [[python, str(ROOT / "tests" / "everywhere.py"), *args]]
+        return [[*python, "-m", "pytest", "-m", "soak", *args]]
     if command == "lab":
         return [lab_command(args)]
-    if command == "bench":
-        check = [python, str(ROOT / "tests" / "parity" / "table.py"), "--check"]
-        return [
-            check,
-            *([python, str(path), *args] for path in sorted(ROOT.glob("benchmarks/[!_]*.py"))),
-        ]
-    scripts = {"experiments": "experiments/[0-9]*.py", "pretrain": "data/pretrain.py"}[command]
-    return [[python, str(path), *args] for path in sorted(ROOT.glob(scripts))]
+    patterns = {
+        "bench": "benchmarks/[!_]*.py",
+        "experiments": "experiments/[0-9]*.py",
+        "pretrain": "data/pretrain.py",
+        "test-everywhere": "tests/everywhere.py",
+    }
+    table = [str(ROOT / "tests" / "parity" / "table.py"), "--check"]
+    first = [[*python, *table]] if command == "bench" else []
+    scripts = sorted(ROOT.glob(patterns[command]))
+    return [*first, *([*python, str(path), *args] for path in scripts)]
 
 
 def main(argv: list[str]) -> int:

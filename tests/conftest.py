@@ -1,7 +1,5 @@
 """What every test relies on: a fixed world (kernel_env.py), the real data sets where they are."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

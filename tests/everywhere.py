@@ -10,8 +10,6 @@ threads, or jitter (jitter.py), which stands for the processors that nobody here
 differ in any of them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -12,8 +12,6 @@ alone, and so is float64, which tests use as the reference.
 under pytest conftest.py does. Nothing else knows of it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any

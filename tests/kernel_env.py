@@ -1,7 +1,5 @@
 """The world in which notebooks run: the same when they are written and when compared."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import MutableMapping
 

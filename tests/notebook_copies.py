@@ -11,8 +11,6 @@ Copies take as long as everything else together, so `make test` runs those of le
 changed since `make test-everywhere` last ran them in every world: VERIFIED holds a digest of each.
 """
 
-from __future__ import annotations
-
 import ast
 import copy
 import hashlib
@@ -26,7 +24,7 @@ from typing import Any
 import commands
 import kernel_env
 import nbformat
-from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, texts
+from notebook_rules import IGNORED, ExerciseCell, Page, exercise_cells, tags, texts, walk
 
 # Other versions of the packages may warn, and print other text: then only errors count
 LOCKED = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
@@ -73,34 +71,23 @@ def filled(page: Page, *attempts: Mapping[str, str]) -> Any:
     for asked in exercise_cells(page):
         cell = notebook.cells[asked.place]
         rest = cell.source[len(asked.placeholder) :].rstrip("; \n")
-        cell.source = "\n\n".join(
-            f"{answers[asked.name].rstrip()}\n\n{rest}" for answers in attempts
-        )
+        tried = [f"{answers[asked.name].rstrip()}\n\n{rest}" for answers in attempts]
+        cell.source = "\n\n".join(tried)
     return notebook
 
 
 def run(notebook: Any, kept_as: Path, **environ: str) -> list[str]:
     """Run every cell, whatever the others do; return errors and warnings, cell by cell."""
-    from nbclient import NotebookClient
-
     world = dict(os.environ)
     kernel_env.apply(world, threads=1)
-    client = NotebookClient(
-        notebook,
-        timeout=commands.TIMEOUT,
-        kernel_name="python3",
-        allow_errors=True,
-        coalesce_streams=True,
-        resources={"metadata": {"path": str(commands.NOTEBOOKS)}},
-    )
+    client = commands.client(notebook, allow_errors=True)
     try:
         client.execute(env={**world, **environ})
     finally:
         nbformat.write(notebook, kept_as)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [
-        f"[{n}] {text}"
-        for n, cell in enumerate(code, 1)
+        f"{where} {text}"
+        for where, cell, _ in Page(kept_as, notebook).code
         for kind, text in texts(cell)
         if kind == "error" or (kind == "stderr" and LOCKED)
     ]

@@ -4,8 +4,6 @@
 notebook, FRAME for lessons: those of which seglib.exercises has a module.
 """
 
-from __future__ import annotations
-
 import ast
 import copy
 import importlib
@@ -27,6 +25,7 @@ from nbval.plugin import comment_markers, metadata_tags
 ROOT = Path(__file__).resolve().parent.parent
 IGNORED = "nbval-ignore-output"
 MAX_LINES, MAX_WIDTH = 30, 100
+CODE = "\0"  # in the text of a section
 IMPORT_NAMES = {
     "opencv-python-headless": ["cv2"],
     "pillow": ["PIL"],
@@ -39,13 +38,6 @@ IMPORT_NAMES = {
 
 
 @dataclass
-class Section:
-    title: str
-    text: str
-    code: list[Any]
-
-
-@dataclass
 class Page:
     """A notebook, and the exercises of its lesson (None: it is no lesson)."""
 
@@ -53,6 +45,10 @@ class Page:
     notebook: Any
     lesson: Any = None
     root: Path = ROOT
+
+    @property
+    def number(self) -> str:
+        return self.path.name[:2]
 
     @cached_property
     def code(self) -> list[tuple[str, Any, int]]:
@@ -64,39 +60,26 @@ class Page:
     @cached_property
     def prose(self) -> list[tuple[str, Any, int]]:
         """The same of the markdown cells; where: how the text begins."""
+        cells = enumerate(self.notebook.cells)
+        found = [(cell, i) for i, cell in cells if cell.cell_type == "markdown"]
         return [
-            (f"“{cell.source.strip()[:40]}”".replace("\n", " "), cell, i)
-            for i, cell in enumerate(self.notebook.cells)
-            if cell.cell_type == "markdown"
+            ("“" + cell.source.strip()[:40].replace("\n", " ") + "”", cell, i) for cell, i in found
         ]
-
-    @property
-    def number(self) -> str:
-        return self.path.name[:2]
 
     def text(self, i: int) -> str:
         """What stands in cell i; nothing if there is no such cell, or if it is code."""
-        cells = self.notebook.cells[i : i + 1]
-        return cells[0].source.strip() if cells and cells[0].cell_type == "markdown" else ""
+        return next((cell.source.strip() for _, cell, place in self.prose if place == i), "")
 
     @cached_property
-    def sections(self) -> list[Section]:
-        """The notebook cut at its headings `## …`; what comes before the first has no title."""
-        found = [Section("", "", [])]
-        for cell in self.notebook.cells:
-            if cell.cell_type == "code":
-                found[-1].code.append(cell)
-                continue
-            for line, fenced in lines_of(cell.source):
-                if line.startswith("## ") and not fenced:
-                    found.append(Section(line[3:].strip(), "", []))
-                else:
-                    found[-1].text += line + "\n"
-            found[-1].text += "\n"
-        return found
+    def sections(self) -> list[tuple[str, str]]:
+        """(title, text) of what stands under each heading `## …`; CODE is a cell of code."""
+        cells = self.notebook.cells
+        texts = [CODE if cell.cell_type == "code" else unfenced(cell.source) for cell in cells]
+        parts = re.split(r"(?m)^## (.*)$", "\n\n".join(texts))
+        return [(parts[n].strip(), parts[n + 1]) for n in range(1, len(parts), 2)]
 
-    def section(self, start: str) -> Section | None:
-        return next((part for part in self.sections if part.title.startswith(start)), None)
+    def section(self, start: str) -> str | None:
+        return next((text for title, text in self.sections if title.startswith(start)), None)
 
 
 Rule = Callable[[Page], Iterator[str]]
@@ -114,17 +97,14 @@ def faults(page: Page) -> list[str]:
     return [f"{rule.__name__}: {fault}" for rule in rules for fault in rule(page)]
 
 
-def lines_of(markdown: str) -> Iterator[tuple[str, bool]]:
-    """Each line, and whether it stands in a fenced block of code."""
-    fenced = False
+def unfenced(markdown: str) -> str:
+    """The text without fenced blocks of code."""
+    lines, fenced = [], False
     for line in markdown.splitlines():
         fence = line.lstrip("> ").startswith("```")
-        yield line, fenced or fence
+        lines += [] if fenced or fence else [line]
         fenced ^= fence
-
-
-def unfenced(markdown: str) -> str:
-    return "\n".join(line for line, fenced in lines_of(markdown) if not fenced)
+    return "\n".join(lines)
 
 
 def plain(markdown: str) -> str:
@@ -235,26 +215,20 @@ def is_sound(page: Page) -> Iterator[str]:
         yield "not normalised; run `make notebooks`"
 
 
-def is_numbered(page: Page) -> Iterator[str]:
+def ran_through(page: Page) -> Iterator[str]:
+    """Numbered from 1, no cell empty, no error or warning; what prints or draws has done so."""
     numbers = [cell.execution_count for _, cell, _ in page.code]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"code cells are numbered {numbers}, expected 1 to {len(numbers)}"
-    yield from (f"{where} is empty" for where, cell, _ in page.code if not cell.source.strip())
-
-
-def ran_without_error(page: Page) -> Iterator[str]:
+    shows = r"(print|display|plt\.show|ex\.summary|ex\.\w+\.(check|hint|solution))\("
     for where, cell, _ in page.code:
+        if not cell.source.strip():
+            yield f"{where} is empty"
+        if not cell.outputs and any(re.match(shows, ast.unparse(s)) for s in statements(cell)):
+            yield f"{where} prints or draws, but no output is stored"
         for kind, text in texts(cell):
             if kind in ("error", "stderr"):
                 yield f"{where} stored {kind}: {text[:80]!r}"
-
-
-def has_its_outputs(page: Page) -> Iterator[str]:
-    """A cell that certainly prints or draws has put something out."""
-    shows = r"(print|display|plt\.show|ex\.summary|ex\.\w+\.(check|hint|solution))\("
-    for where, cell, _ in page.code:
-        if not cell.outputs and any(re.match(shows, ast.unparse(s)) for s in statements(cell)):
-            yield f"{where} prints or draws, but no output is stored"
 
 
 FOREIGN = (
@@ -313,9 +287,10 @@ def asserts_what_it_ignores(page: Page) -> Iterator[str]:
             yield f"{where} is not compared, and the next code cell asserts nothing"
 
 
-def is_plain_python(page: Page) -> Iterator[str]:
-    """No `!`, no magics (but %pip in a cell for Colab): nbval lets wrong ones pass."""
+def is_plain_and_short(page: Page) -> Iterator[str]:
+    """No `!`, no magics (but %pip in a cell for Colab), as nbval lets wrong ones pass; it fits."""
     for where, cell, _ in page.code:
+        lines = cell.source.strip().splitlines()
         try:
             tree(cell.source)
         except SyntaxError as error:
@@ -323,17 +298,11 @@ def is_plain_python(page: Page) -> Iterator[str]:
             yield f"{where} is no plain Python (`!` and magics are not allowed): {line}"
         if any(isinstance(node, ast.Name) and node.id == "get_ipython" for node in walk(cell)):
             yield f"{where} calls get_ipython"
-
-
-def has_short_cells(page: Page) -> Iterator[str]:
-    for where, cell, _ in page.code:
-        lines = cell.source.strip().splitlines()
         if len(lines) > MAX_LINES:
             yield f"{where} has {len(lines)} lines (at most {MAX_LINES})"
-        for line in lines:
-            if len(line) > MAX_WIDTH:
-                size = f"{len(line)} characters (at most {MAX_WIDTH})"
-                yield f"{where} has a line of {size}: {line.strip()[:40]}…"
+        for line in (line for line in lines if len(line) > MAX_WIDTH):
+            size = f"{len(line)} characters (at most {MAX_WIDTH})"
+            yield f"{where} has a line of {size}: {line.strip()[:40]}…"
 
 
 @cache
@@ -546,7 +515,7 @@ def sets_up_in_its_third_cell(page: Page) -> Iterator[str]:
 
 END = ("In this lesson you", "Mistakes to remember", "Further reading")
 SECTIONS = {  # a letter for each kind of section
-    "q": r"(\d+) · .+\?",
+    "q": r"\d+ · .+\?",
     "c": "Check yourself",
     "d": "Deep dive · .+",
     "l": rf"{END[0]}\b.*",
@@ -556,33 +525,30 @@ SECTIONS = {  # a letter for each kind of section
 
 
 def has_its_sections_in_order(page: Page) -> Iterator[str]:
-    """`## 1 · A question?` …, Check yourself, Deep dives, and the three that end a lesson."""
+    """`## 1 · A question?` …, Check yourself, Deep dives, and the three that end a lesson.
+
+    A question has code, and asks for a guess: **Predict**, or such an exercise.
+    """
     kinds, numbers = "", []
-    for part in page.sections[1:]:
-        fits = [kind for kind, shape in SECTIONS.items() if re.fullmatch(shape, part.title)]
-        kinds += fits[0] if fits else "?"
-        if fits == ["q"]:
-            numbers.append(int(part.title.split()[0]))
-        if not part.text.strip() and not part.code:
-            yield f"`## {part.title}` is empty"
+    for title, text in page.sections:
+        kind = next((kind for kind, like in SECTIONS.items() if re.fullmatch(like, title)), "?")
+        kinds += kind
+        if not text.strip():
+            yield f"`## {title}` is empty"
+        if kind == "q":
+            numbers.append(int(title.split()[0]))
+            if CODE not in text:
+                yield f"`## {title}` has no code"
+            if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", text):
+                yield f"`## {title}` asks for no guess (**Predict**)"
     if not re.fullmatch("q{1,6}cd*lmf", kinds):
-        titles = ", ".join(part.title for part in page.sections[1:])
         yield (
             "the sections are not one to six numbered questions, Check yourself, Deep dives "
-            f"(`Deep dive · …`), {', '.join(END)}, in this order, but: {titles}"
+            f"(`Deep dive · …`), {', '.join(END)}, in this order, but: "
+            + ", ".join(title for title, _ in page.sections)
         )
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"the questions are numbered {numbers}"
-
-
-def predicts_and_runs_in_each_section(page: Page) -> Iterator[str]:
-    """Each core section has code, and asks for a guess: **Predict**, or such an exercise."""
-    for part in page.sections:
-        if re.match(r"\d+ · ", part.title):
-            if not part.code:
-                yield f"`## {part.title}` has no code"
-            if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", part.text):
-                yield f"`## {part.title}` asks for no guess (**Predict**)"
 
 
 PROMPT = re.compile(r"^> \*\*Exercise (\d+) · (\w+) · outcome (\d+)\.\*\* \S", re.M)
@@ -666,7 +632,7 @@ def has_a_quiz(page: Page) -> Iterator[str]:
     quiz = page.section("Check yourself")
     if quiz is None:
         return  # (its absence is another rule's fault)
-    *asked, rest = re.split(r"(<details>.*?</details>)", quiz.text, flags=re.S)
+    *asked, rest = re.split(r"(<details>.*?</details>)", quiz, flags=re.S)
     if len(asked) // 2 not in (3, 4):
         yield f"{len(asked) // 2} questions with a fold, expected three or four"
     if rest.strip():
@@ -714,8 +680,8 @@ def ends_as_a_lesson(page: Page) -> Iterator[str]:
         yield f"ex.summary() lacks the tag {IGNORED}"
     items: list[str] = []
     for title in END:
-        part = page.section(title)
-        items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", part.text if part else "", re.M)
+        text = page.section(title) or ""
+        items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", text, re.M)
         if not items:
             yield f"`## {title}` has no list"
     for item in items:  # (of the last section)
@@ -728,15 +694,12 @@ def ends_as_a_lesson(page: Page) -> Iterator[str]:
 
 TECHNICAL: tuple[Rule, ...] = (
     is_sound,
-    is_numbered,
-    ran_without_error,
-    has_its_outputs,
+    ran_through,
     names_no_machine,
     is_small,
     has_known_tags,
     asserts_what_it_ignores,
-    is_plain_python,
-    has_short_cells,
+    is_plain_and_short,
     imports_what_is_declared,
     shows_no_real_data,
     has_captions,
@@ -748,7 +711,6 @@ FRAME: tuple[Rule, ...] = (
     states_outcomes_time_and_needs,
     sets_up_in_its_third_cell,
     has_its_sections_in_order,
-    predicts_and_runs_in_each_section,
     prompts_each_exercise,
     has_placeholders,
     tests_every_outcome,

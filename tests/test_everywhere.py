@@ -1,11 +1,8 @@
 """Another processor, simulated: what jitter.py changes and what it leaves alone; what is found."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import everywhere
 import jitter
@@ -13,15 +10,15 @@ import nbformat
 import notebook_copies
 import pytest
 import torch
-from everywhere import WORLDS, World
+from everywhere import TESTS, WORLDS
 from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 
 # ---------------------------------------------------------------- the noise
 
 
-def numbers(seed: int = 0) -> torch.Tensor:
-    return torch.randn(4, 64, 96, generator=torch.Generator().manual_seed(seed))
+def numbers():
+    return torch.randn(4, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1e-6])
@@ -58,11 +55,10 @@ def test_convolutions_and_sums_are_off_and_autograd_keeps_what_it_kept():
     torch.manual_seed(0)
     layer, x = nn.Conv2d(3, 8, 3), torch.randn(2, 3, 12, 16)
 
-    def kept() -> tuple[list[torch.Size], torch.Tensor]:
+    def kept():
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda t: sizes.append(t.shape) or t, lambda t: t
-        ):
+        note = lambda t: sizes.append(t.shape) or t  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
             found = layer(x).exp()
         return sizes, found.detach()
 
@@ -76,7 +72,7 @@ def test_convolutions_and_sums_are_off_and_autograd_keeps_what_it_kept():
 
 
 @pytest.mark.slow
-def test_gradients_are_off_at_the_optimisers_step(tmp_path):
+def test_gradients_are_off_at_the_optimisers_step():
     """(In a process of its own: the hook stays for as long as the process lives.)"""
     code = """
 import torch, jitter
@@ -87,14 +83,8 @@ optimizer = torch.optim.SGD([weight], lr=1.0)
 optimizer.step()
 print(((0.3 - weight) / torch.linspace(0.1, 1, 1000) - 1).abs().max().item())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=Path(jitter.__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert 5e-4 < float(done.stdout) < 2e-3
+    command, how = [sys.executable, "-c", code], {"cwd": TESTS, "text": True}
+    assert 5e-4 < float(subprocess.check_output(command, **how)) < 2e-3
 
 
 # ---------------------------------------------------------------- what a world finds
@@ -118,12 +108,9 @@ BREAKS = "print(f'{loss.item():.6f}')"  # what the rule forbids
 
 @pytest.mark.slow
 def test_a_world_finds_a_trained_loss_that_is_printed_to_six_digits(tmp_path):
-    from nbclient import NotebookClient
-
-    cells = [new_code_cell(source) for source in (TRAINS, KEEPS, BREAKS)]
+    notebook = new_notebook(cells=[new_code_cell(source) for source in (TRAINS, KEEPS, BREAKS)])
     path = tmp_path / "07_broken.ipynb"
-    notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, kernel_name="python3").execute()  # this processor's outputs
+    everywhere.commands.client(notebook).execute()  # this processor's outputs
     nbformat.write(notebook, path)
     assert everywhere.run(WORLDS["here"], ["notebooks"], [path], 1) == {}
     found = everywhere.run(WORLDS["jitter-1"], ["notebooks"], [path], 1)
@@ -135,8 +122,8 @@ def test_every_world_is_complete():
     assert {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES"} <= set(names)
     assert {world.threads for world in WORLDS.values()} == {1, 2}
     assert sum("gradient" in world.inside for world in WORLDS.values()) >= 3
-    for name in everywhere.PLUMBING:
-        assert (everywhere.TESTS / name).is_file(), name
+    for name in (*everywhere.PLUMBING, *everywhere.PROCESSES):
+        assert (TESTS / name.split("::")[0]).is_file(), name
 
 
 def test_kernels_get_their_start_up_file_and_others_do_not(tmp_path):
@@ -151,8 +138,7 @@ def test_kernels_get_their_start_up_file_and_others_do_not(tmp_path):
 
 
 REPORT = """<testsuites><testsuite>
-<testcase classname="notebooks.06_amp_training.ipynb" name="notebooks/06_amp_training.ipynb::Cell 6"
->
+<testcase classname="notebooks.06_amp.ipynb" name="notebooks/06_amp.ipynb::Cell 6">
 <failure message="x">- 0.1%
 + 0.2%</failure></testcase>
 <testcase classname="tests.test_losses" name="test_dice"><error message="E   boom"/></testcase>
@@ -163,12 +149,12 @@ REPORT = """<testsuites><testsuite>
 def test_a_report_is_read_and_the_table_names_what_differs_where(tmp_path):
     (tmp_path / "report.xml").write_text(REPORT, encoding="utf-8")
     found = everywhere.differences(tmp_path / "report.xml")
-    assert list(found) == ["06_amp_training [7]", "test_losses::test_dice"]
-    assert found["06_amp_training [7]"] == "- 0.1% / + 0.2%"
+    assert list(found) == ["06_amp [7]", "test_losses::test_dice"]
+    assert found["06_amp [7]"] == "- 0.1% / + 0.2%"
     assert everywhere.differences(tmp_path / "none.xml") == {"(pytest)": "wrote no report"}
     lines = everywhere.table({"here": {}, "avx2": found}).splitlines()
     assert lines[0] == "| what | here | avx2 |"
-    assert lines[2] == "| 06_amp_training [7] | · | differs |"
+    assert lines[2] == "| 06_amp [7] | · | differs |"
     assert lines[-1].startswith("- avx2, test_losses::test_dice: ")
     assert "nothing differs" in everywhere.table({"here": {}})
 
@@ -180,9 +166,7 @@ def test_copies_that_passed_in_every_world_are_remembered(tmp_path, monkeypatch)
     monkeypatch.setattr(notebook_copies, "VERIFIED", tmp_path / "verified.json")
     paths = everywhere.commands.lessons(["02", "03"])
     assert notebook_copies.changed(paths) == ["02", "03"]
-    worlds: dict[str, dict[str, str]] = {
-        world.name: {} for world in WORLDS.values() if "copies" in world.parts
-    }
+    worlds = {world.name: {} for world in WORLDS.values() if "copies" in world.parts}
     fewer = {name: {} for name in list(worlds)[1:]}
     everywhere.note_verified(fewer, paths, ["copies"])
     everywhere.note_verified(worlds, paths, ["notebooks"])
@@ -198,7 +182,7 @@ def test_a_changed_cell_output_or_exercise_makes_a_lesson_new(tmp_path, monkeypa
         (tmp_path / folder).mkdir(parents=True)
     path = tmp_path / "07_sums.ipynb"
 
-    def digest(source: str = "1 + 1", judge: str = "pass") -> str:
+    def digest(source="1 + 1", judge="pass"):
         nbformat.write(new_notebook(cells=[new_code_cell(source, id="a")]), path)
         (tmp_path / "seglib" / "exercises" / "lesson07.py").write_text(judge)
         (tmp_path / "seglib" / "exercises" / "lesson08.py").write_text(source)
@@ -210,4 +194,3 @@ def test_a_changed_cell_output_or_exercise_makes_a_lesson_new(tmp_path, monkeypa
 def test_an_unknown_world_is_named():
     with pytest.raises(everywhere.commands.Trouble, match="no world avx3; there are: here, here-2"):
         everywhere.main(["--worlds", "avx3"])
-    assert isinstance(WORLDS["here"], World)

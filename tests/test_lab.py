@@ -1,7 +1,5 @@
 """JupyterLab really starts, opens the reader's welcome page, and ends when it is told to."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -14,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import commands
 import pytest
@@ -22,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_welcome_page_is_the_default() -> None:
+def test_the_welcome_page_is_the_default():
     command = commands.lab_command(["--no-browser", "--port", "0"])
     assert "--LabApp.default_url=/lab/tree/workbook/00_welcome.ipynb" in command
     assert "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate" in command
@@ -30,21 +27,25 @@ def test_the_welcome_page_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
-def test_root_is_allowed(monkeypatch: pytest.MonkeyPatch, user: int, allowed: bool) -> None:
+def test_root_is_allowed(monkeypatch, user, allowed):
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
     assert ("--allow-root" in commands.lab_command([])) == allowed
 
 
-def fetch(url: str) -> tuple[str, bytes]:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return answer.url, answer.read()
+def fetch(url):
+    with urllib.request.urlopen(f"{url}?token=secret", timeout=5) as answer:
+        return answer.url, answer.read().decode()
 
 
-def status(base: str, deadline: float) -> dict[str, Any]:
+def fetch_json(url):
+    return json.loads(fetch(url)[1])
+
+
+def status(base, deadline):
     """The server's answer to /api/status, once there is one."""
     while True:
         try:
-            return json.loads(fetch(f"{base}/api/status?token=secret")[1])
+            return fetch_json(f"{base}/api/status")
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             if time.monotonic() > deadline:
                 raise
@@ -52,43 +53,29 @@ def status(base: str, deadline: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def course(tmp_path: Path) -> Path:
+def course(tmp_path):
     """A course of one page that has its own workbook/: the real one is the reader's."""
-    root = tmp_path / "course"
-    for name in (
-        "bootstrap.py",
-        "tests/commands.py",
-        "tests/kernel_env.py",
-        "tests/workbook.py",
-        "notebooks/00_welcome.ipynb",
-        "notebooks/pictures/01.png",
-        "data/README.md",
-    ):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, root / name)
-    return root
+    tools = [f"tests/{name}.py" for name in ("commands", "kernel_env", "workbook")]
+    pages = ["notebooks/00_welcome.ipynb", "notebooks/pictures/01.png", "data/README.md"]
+    for name in ("bootstrap.py", *tools, *pages):
+        (tmp_path / "course" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / "course" / name)
+    return tmp_path / "course"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a program without telling its children")
-def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -> None:
+def test_lab_starts_at_the_welcome_page_and_ends(course, tmp_path):
     pytest.importorskip("jupyterlab")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # the command as bootstrap.py gives it, without its set-up: this environment is the one
-    command = [
-        sys.executable,
-        "tests/commands.py",
-        "lab",
-        "--no-browser",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=secret",
-    ]
-    log = tmp_path / "log"
+    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command = [sys.executable, "tests/commands.py", "lab", *options]
+    command += ["--IdentityProvider.token=secret"]
     world = os.environ | {"JUPYTER_RUNTIME_DIR": str(tmp_path), "JUPYTER_CONFIG_DIR": str(tmp_path)}
+    log = tmp_path / "log"
     with open(log, "w") as handle:
         process = subprocess.Popen(command, cwd=course, env=world, stdout=handle, stderr=handle)
     base = f"http://127.0.0.1:{port}"
@@ -97,13 +84,13 @@ def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -
             assert "started" in status(base, time.monotonic() + 60)
         except OSError:
             pytest.fail(f"JupyterLab did not answer:\n{log.read_text()[-2000:]}")
-        url, page = fetch(f"{base}/?token=secret")
+        url, page = fetch(base)
         assert url.split("?")[0] == f"{base}/lab/tree/workbook/00_welcome.ipynb"
         for name in ("workbook/00_welcome.ipynb", "workbook/pictures/01.png", "data/README.md"):
-            assert json.loads(fetch(f"{base}/api/contents/{name}?token=secret")[1])["size"] > 0
-        no_news(base, page.decode())
+            assert fetch_json(f"{base}/api/contents/{name}")["size"] > 0
+        no_news(base, page)
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            fetch(f"{base}/api/contents/")  # nobody comes in without the token
+            urllib.request.urlopen(f"{base}/api/contents/")  # nobody comes in without the token
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -112,16 +99,16 @@ def test_lab_starts_at_the_welcome_page_and_ends(course: Path, tmp_path: Path) -
             process.kill()
             raise
     with pytest.raises(urllib.error.URLError):
-        fetch(f"{base}/api/status?token=secret")  # the server has gone with its starter
+        fetch(f"{base}/api/status")  # the server has gone with its starter
 
 
-def no_news(base: str, page: str) -> None:
+def no_news(base, page):
     """JupyterLab asks nothing ("Would you like to get notified …?") and fetches nothing."""
     # the question comes up when the setting fetchNews is "none", whatever the server's news_url
     plugin = "@jupyterlab/apputils-extension:notification"
-    settings = json.loads(fetch(f"{base}/lab/api/settings/{plugin}?token=secret")[1])
-    assert settings["schema"]["properties"]["fetchNews"]["default"] == "false"
-    assert settings["schema"]["properties"]["checkForUpdates"]["default"] is False
+    settings = fetch_json(f"{base}/lab/api/settings/{plugin}")["schema"]["properties"]
+    assert settings["fetchNews"]["default"] == "false"
+    assert settings["checkForUpdates"]["default"] is False
     config = re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert config is not None
     assert json.loads(config[1])["news"] == {"disabled": True}

@@ -1,7 +1,5 @@
 """Every lesson runs to its end for a reader who gets each exercise wrong at first, then right."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -24,7 +22,7 @@ class Copies:
     @pytest.mark.slow
     def test_with_every_exercise_wrong_and_then_right(self, tmp_path):
         page = notebook_rules.read(self.path)
-        wrong = {name: rows[0][0] for name, rows in answers.wrong_ones(page.lesson.number).items()}
+        wrong = {name: rows[0][0] for name, rows in answers.wrong_ones(page.number).items()}
         right = {name: exercise.source() for name, exercise in page.lesson.exercises.items()}
         ran = notebook_copies.filled(page, wrong, right)
         assert notebook_copies.run(ran, tmp_path / self.path.name) == []

@@ -1,7 +1,5 @@
 """Small data sets, models and runs for the tests; a module, so that spawned workers can load it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

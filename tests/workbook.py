@@ -4,8 +4,6 @@ A copy has no outputs, so no stored answer spoils a prediction. It remembers whi
 lesson it was made from, so `make lab` can offer a newer one. Only the standard library is needed.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import itertools
@@ -46,21 +44,21 @@ def fill(notebooks: Path, folder: Path) -> None:
             write(copy, as_bytes(lesson))
             made.append(copy.stem)
             continue
+        said = ""
         try:
             was = json.loads(copy.read_bytes())["metadata"].get("every_pixel")
+            if was not in (None, lesson["metadata"]["every_pixel"]):  # (None: cannot tell)
+                said = (
+                    f"{copy.stem} has a new version; yours in {folder.name}/ is unchanged. "
+                    f"{command} fetches it and keeps yours"
+                )
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            print(
+            said = (
                 f"{copy.stem} in {folder.name}/ is not a readable notebook and is left as it is. "
-                f"{command} puts a fresh copy there and keeps yours",
-                flush=True,
+                f"{command} puts a fresh copy there and keeps yours"
             )
-            continue
-        if was is not None and was != lesson["metadata"]["every_pixel"]:  # (None: cannot tell)
-            print(
-                f"{copy.stem} has a new version; yours in {folder.name}/ is unchanged. "
-                f"{command} fetches it and keeps yours",
-                flush=True,
-            )
+        if said:
+            print(said, flush=True)
     if made:
         print(f"new in {folder.name}/: {', '.join(made)}", flush=True)
     for picture in [*notebooks.glob("pictures/*"), *notebooks.glob("extra/pictures/*")]:

@@ -3,8 +3,6 @@
 Reading a file is in `reading`, pairing names in `pairing`; the sets with a name are in `sets`.
 """
 
-from __future__ import annotations
-
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +43,6 @@ class SegmentationDataset:
         self,
         files: Sequence[tuple[Path, Path]],
         classes: Sequence[str],
-        *,
         ignore_index: int = 255,
         palette: ArrayLike | None = None,
         groups: Sequence[str] | None = None,
@@ -59,10 +56,8 @@ class SegmentationDataset:
             raise ValueError(f"ignore_index is {ignore_index}, but a mask holds 0–255; pass 255")
         self.ignore_index = int(ignore_index)
         # Colours that the caller names are also the key to coloured masks; ours never are.
-        self._mask_colours = None if palette is None else check_palette(palette)
-        colours = self._mask_colours
-        if colours is None:
-            colours = default_palette(self.num_classes)
+        named = self._mask_colours = None if palette is None else check_palette(palette)
+        colours = default_palette(self.num_classes) if named is None else named
         if len(colours) < self.num_classes:
             raise ValueError(
                 f"palette has {len(colours)} colours, but there are {self.num_classes} classes; "
@@ -107,13 +102,8 @@ class SegmentationDataset:
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         """Read the mask of pair `index` alone: uint8 (H, W), labels checked."""
-        return read_mask(
-            self._pair(index)[1],
-            self.classes,
-            ignore_index=self.ignore_index,
-            palette=self._mask_colours,
-            label_map=self.label_map,
-        )
+        path, colours = self._pair(index)[1], self._mask_colours
+        return read_mask(path, self.classes, self.ignore_index, colours, self.label_map)
 
     def check(self, progress: bool = True) -> Report:
         """Read every pair, and report all problems and how often each class occurs."""
@@ -161,13 +151,5 @@ class FolderDataset(SegmentationDataset):
                 f"found in {image_dir} and {mask_dir}: {some(self.problems)}; expected pairs of "
                 "the same name up to the suffix, such as img_001.jpg and img_001.png"
             )
-        super().__init__(
-            files,
-            classes,
-            ignore_index=ignore_index,
-            palette=palette,
-            groups=None if group is None else [str(group(image.stem)) for image, _ in files],
-            label_map=label_map,
-            transform=transform,
-            cache=cache,
-        )
+        groups = None if group is None else [str(group(image.stem)) for image, _ in files]
+        super().__init__(files, classes, ignore_index, palette, groups, label_map, transform, cache)

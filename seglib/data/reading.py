@@ -1,11 +1,8 @@
 """From one file to one array: a photograph as RGB, a mask as labels.
 
-Masks are where other readers go wrong without a word: a palette PNG that is converted to grey
-gives brightnesses instead of labels, and a coloured mask gives three of them per pixel. Here a
-mask is read as labels, or it is an error that says what to do.
+Other readers go wrong without a word: a palette PNG that is converted to grey gives brightnesses
+instead of labels. Here a mask is read as labels, or it is an error that says what to do.
 """
-
-from __future__ import annotations
 
 import struct
 import zlib
@@ -30,22 +27,17 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     The orientation that cameras note in EXIF is applied. Grey becomes three equal channels, 16
     bits are scaled to 8 (not clipped), and what is transparent is laid over black.
 
-    Raises FileNotFoundError, and ValueError if the file is damaged or has no fixed range (float).
+    Raises FileNotFoundError, and ValueError if the file is damaged or holds fractions.
     """
     picture = _open(Path(path))
-    if picture.mode == "F":
-        raise ValueError(
-            f"image {path} has floating-point pixels, whose range is unknown, but 8 or 16 bits "
-            "are expected; scale it to 0–255 and save it as an 8-bit PNG"
-        )
-    if picture.mode.startswith("I"):
-        grey = np.asarray(picture).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        grey, kind = np.asarray(picture), "floating-point " if picture.mode == "F" else ""
+        if kind or grey.min() < 0 or grey.max() > 65535:
             raise ValueError(
-                f"image {path} has values from {grey.min()} to {grey.max()}, but 16 bits hold "
-                "0–65535; scale it to 0–255 and save it as an 8-bit PNG"
+                f"image {path} has {kind}values from {grey.min()} to {grey.max()}, but 8 or 16 bits "
+                "(0–65535) are expected; scale it to 0–255 and save it as an 8-bit PNG"
             )
-        grey = (grey * 255 + 32767) // 65535  # 65535 → 255, rounded
+        grey = (grey.astype(np.int64) * 255 + 32767) // 65535  # 65535 → 255, rounded
         return np.stack([grey.astype(np.uint8)] * 3, axis=-1)
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         # Dropping the alpha channel instead would show colours that were never meant to be seen.
@@ -57,7 +49,6 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 def read_mask(
     path: str | Path,
     classes: Sequence[str] | None = None,
-    *,
     ignore_index: int = 255,
     palette: ArrayLike | None = None,
     label_map: Mapping[int, int] | None = None,
@@ -109,7 +100,7 @@ def _open(path: Path) -> Image.Image:
 def _labels_in_file(
     path: Path, classes: Sequence[str] | None, palette: ArrayLike | None
 ) -> NDArray[Any]:
-    """The labels (H, W) as the file has them, of an integer type that holds them all."""
+    """The labels (H, W) as the file has them, of any integer type."""
     picture = _open(path)
     mode = picture.mode
     if picture.format == "JPEG":  # (by its content: a name may lie)
@@ -119,10 +110,8 @@ def _labels_in_file(
             f"mask {path.name} has floating-point pixels, but labels are whole numbers; if they "
             "are, save them as uint8: Image.fromarray(labels.astype('uint8'))"
         )
-    if mode == "1":
-        return np.array(picture).astype(np.uint8)
-    if mode in ("P", "L") or mode.startswith("I"):
-        return np.array(picture)
+    if mode in ("1", "P", "L") or mode.startswith("I"):
+        return np.array(picture, np.uint8 if mode == "1" else None)
     if mode in ("LA", "PA", "RGBA"):
         holes = np.count_nonzero(np.asarray(picture.getchannel("A")) != 255)
         if holes:
@@ -135,16 +124,15 @@ def _labels_in_file(
     rgb = np.asarray(picture.convert("RGB"))
     if palette is not None:
         return _labels_of_colours(path, rgb, classes, check_palette(palette))
-    remedy = (
-        ", but labels are expected: one number per pixel; pass palette=…, the (C, 3) colours of "
-        "the classes in label order"
-    )
+    remedy = "pass palette=…, the (C, 3) colours of the classes in label order"
     if (rgb == rgb[..., :1]).all():
         remedy = (
-            " with three equal channels. They may be labels or brightnesses; if they are labels, "
-            "keep one: Image.fromarray(np.asarray(Image.open(path))[..., 0])"
+            "it has three equal channels, labels or brightnesses; if they are labels, keep one: "
+            "Image.fromarray(np.asarray(Image.open(path))[..., 0])"
         )
-    raise ValueError(f"mask {path.name} is a colour picture (RGB){remedy}")
+    raise ValueError(
+        f"mask {path.name} is a colour picture, but one number per pixel is expected; {remedy}"
+    )
 
 
 def _labels_of_colours(

@@ -1,12 +1,10 @@
 """The batches of one step of the optimiser: several of a loader, and several processes' parts.
 
-A loss is a mean: over the valid pixels of its batch, or over their weights. The mean over several
-batches is not the mean of their means unless these denominators are equal, which void makes rare;
-so each batch's gradient counts by its part of the step's: Σ dᵢ·gradᵢ / Σ dᵢ. What is then equal to
-one big batch is the loss's part, exactly for losses that are means over pixels. Dice and Lovász are
-ratios of sums over a batch, which no weighting of parts gives back; a sum of losses is weighted by
-valid pixels, which is not exact either if its parts have class weights; and BatchNorm sees the
-batches one by one in any case.
+A loss is a mean over the valid pixels of its batch, or over their weights; the number of these, or
+their sum, is its denominator dᵢ. Each batch's gradient counts by its part of the step's: Σ dᵢ·gradᵢ
+/ Σ dᵢ is one big batch's, exactly for losses that are means over pixels. Dice and Lovász are ratios
+of sums over a batch, which no weighting of parts gives back; a sum of losses is weighted by valid
+pixels, not exact if its parts have class weights; and BatchNorm sees the batches one by one anyway.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,10 +41,7 @@ def last_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> floa
 def batch_weights(
     loss: nn.Module, targets: Sequence[Tensor], ignore_index: int, processes: int
 ) -> list[float]:
-    """By how much the loss of each batch counts in the step: Σ = 1 over all processes.
-
-    (Times their number, since DistributedDataParallel takes the mean over them.)
-    """
+    """By how much each batch's loss counts: Σ = `processes`, over which gradients are averaged."""
     if processes == len(targets) == 1:
         return [1.0]
     each = [loss_denominator(loss, target, ignore_index) for target in targets]

@@ -22,8 +22,6 @@ from seglib.util.machine import describe_machine
 from seglib.util.paths import atomic_write, free_bytes
 
 FORMAT = "seglib-1"
-
-
 KEYS = {
     *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
     *("state", "training"),
@@ -32,14 +30,11 @@ KEYS = {
 
 @dataclass(frozen=True)
 class DataSpec:
-    """How the data looked that a model was trained on; a checkpoint carries it.
-
-    `classes` and `palette` ((C, 3), 0…255) may be empty, `size` is (height, width) or None.
-    """
+    """How the data looked that a model was trained on; a checkpoint carries it."""
 
     classes: tuple[str, ...] = ()
-    palette: tuple[tuple[int, int, int], ...] = ()
-    size: tuple[int, int] | None = None
+    palette: tuple[tuple[int, int, int], ...] = ()  # 0…255
+    size: tuple[int, int] | None = None  # height, width
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -49,13 +44,11 @@ class DataSpec:
         while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
             dataset = dataset.dataset
         transform: Any = getattr(dataset, "transform", None)
-        size = None
-        if hasattr(transform, "height") and hasattr(transform, "width"):
-            size = (int(transform.height), int(transform.width))
+        sized = hasattr(transform, "height") and hasattr(transform, "width")
         return cls(
             classes=tuple(getattr(dataset, "classes", ())),
             palette=_rows(getattr(dataset, "palette", ())),
-            size=size,
+            size=(int(transform.height), int(transform.width)) if sized else None,
             mean=tuple(getattr(transform, "mean", IMAGENET_MEAN)),
             std=tuple(getattr(transform, "std", IMAGENET_STD)),
         )
@@ -112,8 +105,7 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint and rebuild its model (or fill `model`, needed if it is not one of ours).
 
-    Raises FileNotFoundError if there is no such file, ValueError if it is damaged, not a
-    checkpoint of this library, or does not fit `model`.
+    Raises FileNotFoundError, or ValueError if it is damaged, of another library, or does not fit.
     """
     content = read_content(path, device)
     if model is None:
@@ -132,13 +124,9 @@ def load_checkpoint(
             f"{content['options']}) do not fit the model given: {' '.join(first[1:2]).strip()}; "
             "build the model with the checkpoint's options, or leave model out"
         ) from None
-    data = DataSpec(
-        classes=tuple(content["classes"]),
-        palette=_rows(content["palette"]),
-        size=tuple(content["size"]) if content["size"] else None,
-        mean=tuple(content["mean"]),
-        std=tuple(content["std"]),
-    )
+    size = tuple(content["size"]) if content["size"] else None
+    classes, mean, std = (tuple(content[key]) for key in ("classes", "mean", "std"))
+    data = DataSpec(classes, _rows(content["palette"]), size, mean, std)
     return Checkpoint(model.to(device).eval(), data, content["training"])
 
 

@@ -7,9 +7,7 @@ same augmentation as in one. Gradients are weighted by the valid pixels of all p
 the weights are those of one process, to rounding, where the network sees images one by one (norm
 "group") and the loss is a mean over pixels. BatchNorm normalises each process's part by itself
 (`synchronise_batchnorm` does it together, on GPUs); batch-wise Dice and Lovász are those of the
-parts. Scores are added up in `seglib.metrics.ConfusionMatrix.all_reduce`.
-
-Everything here is of no effect in a single process.
+parts. Scores: `ConfusionMatrix.all_reduce`. In a single process nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -106,10 +104,7 @@ def process_group(device: str) -> Iterator[str]:
     elif device in ("auto", "cpu"):
         device, backend = "cpu", "gloo"
     else:
-        raise ValueError(
-            f"found device {device!r} for several processes, expected auto, cpu or "
-            "cuda: each takes the one of its number"
-        )
+        raise ValueError(f"found device {device!r}; several processes take auto, cpu or cuda")
     dist.init_process_group(backend)
     try:
         yield device
@@ -137,8 +132,7 @@ def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
 def wrapped(model: nn.Module, device: torch.device, partly_frozen: bool = False) -> nn.Module:
     """The model for the training steps: in several processes its gradients are averaged.
 
-    With `partly_frozen` some parameters have no gradient for a while: a backbone, say. Auxiliary
-    heads never have one.
+    With `partly_frozen` some parameters (of a backbone, say) have no gradient for a while.
     """
     if world() == 1:
         return model
@@ -147,9 +141,6 @@ def wrapped(model: nn.Module, device: torch.device, partly_frozen: bool = False)
     return nn.parallel.DistributedDataParallel(
         model, device_ids=devices, find_unused_parameters=unused
     )
-
-
-# ---------------------------------------------------------------- who gets which images
 
 
 def own_part(items: Any) -> Any:

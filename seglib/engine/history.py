@@ -15,18 +15,9 @@ from seglib.util.paths import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-COLUMNS = {  # what the table and the file show, and with which format
-    "epoch": "d",
-    "lr": ".2e",
-    "train_loss": ".4f",
-    "val_loss": ".4f",
-    "val_miou": ".4f",
-    "skipped_steps": ".0f",
-    "peak_gb": ".2f",
-    "images_per_second": ".1f",
-    "seconds": ".1f",
-}
+# What the table and the file show, and with which format.
+COLUMNS = {"epoch": "d", "lr": ".2e", "train_loss": ".4f", "val_loss": ".4f", "val_miou": ".4f"}
+COLUMNS |= {"skipped_steps": ".0f", "peak_gb": ".2f", "images_per_second": ".1f", "seconds": ".1f"}
 
 
 @dataclass
@@ -75,14 +66,11 @@ class History:
     def table(self) -> str:
         """A text table, a line per epoch."""
         names = self._columns()
-        lines = ["  ".join(f"{name:>{max(len(name), 5)}}" for name in names)]
+        lines = ["  ".join(name.rjust(5) for name in names)]
         for i, row in enumerate(self.rows):
-            cells = [
-                f"{format(row[name], COLUMNS[name]) if name in row else '–':>{max(len(name), 5)}}"
-                for name in names
-            ]
-            best = "  best" if i == self._best_index() else ""
-            lines.append("  ".join(cells) + best)
+            cells = [format(row[key], COLUMNS[key]) if key in row else "–" for key in names]
+            wide = [cell.rjust(max(len(key), 5)) for key, cell in zip(names, cells, strict=True)]
+            lines.append("  ".join(wide) + ("  best" if i == self._best_index() else ""))
         return "\n".join(lines)
 
     def figure(self) -> Figure:
@@ -94,8 +82,7 @@ class History:
     def save(self, folder: str | os.PathLike[str], figure: bool = True) -> None:
         """Write history.csv, and history.png if asked for, each whole or not at all.
 
-        They repeat what last.pt holds, so a file that is locked (open in a spreadsheet on Windows)
-        is worth a warning, not the run.
+        They repeat what last.pt holds: one that a spreadsheet locks is worth a warning only.
         """
         try:
             with (

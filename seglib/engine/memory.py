@@ -14,8 +14,7 @@ def explain_out_of_memory(
 ) -> None:
     """Raise a MemoryError that helps if `error` is one of torch's many errors of memory.
 
-    `images` is the batch (N, 3, H, W) that was computed on, in training one of `accumulate` a step
-    and of one of so many processes; None where there was none yet.
+    `images` is the batch (N, 3, H, W) that was computed on, None where there was none yet.
     """
     if images is not None and is_out_of_memory(error):
         reason = str(error).splitlines()[0][:160]

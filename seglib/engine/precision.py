@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from seglib.util.suggest import did_you_mean
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 SMALLEST_SCALE = 2.0**-20  # (it begins at 2¹⁶; gradients beyond 2³⁶ are no gradients)
 
 

@@ -5,8 +5,6 @@ from typing import Any
 from torch.optim import Optimizer, lr_scheduler
 
 SCHEDULES = ("onecycle", "poly", "plateau", "constant")
-
-
 PER_STEP = ("onecycle", "poly")  # moved after every step, the others after every epoch
 
 

@@ -17,10 +17,8 @@ class Interrupted(KeyboardInterrupt):
     """SIGTERM or SIGINT came; the run is saved at the end of a step, `resume=True` goes on."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(
-            f"{signal.Signals(number).name}: saved at the end of a step; go on with "
-            "resume=True (--resume)"
-        )
+        name = signal.Signals(number).name
+        super().__init__(f"{name}: saved at the end of a step; go on with resume=True (--resume)")
         self.number = number
 
 

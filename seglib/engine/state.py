@@ -94,9 +94,7 @@ class Run:
     ) -> None:
         """Optimiser, schedule and the rest for `settings`, those of `fit`."""
         if not len(loader):
-            raise ValueError(
-                "the training loader has no batch; use a smaller batch size or more data"
-            )
+            raise ValueError("the training loader has no batch; use a smaller batch or more data")
         self.model = model.to(memory_format=compute.memory_format)
         self.compute, self.settings, self.data = compute, settings, DataSpec.of(loader.dataset)
         self.out = None if out is None else Path(out)

@@ -40,6 +40,7 @@ def describe(model: nn.Module, loader: Any) -> dict[str, Any]:
     sampler: Any = getattr(loader, "sampler", None)
     dataset = getattr(loader, "dataset", None)
     data, transform = DataSpec.of(dataset), getattr(dataset, "transform", None)
+    settings = getattr(transform, "__dict__", {}).items()
     plain = (bool, int, float, str, tuple)
     return {
         "model": getattr(model, "name", type(model).__name__),
@@ -51,11 +52,7 @@ def describe(model: nn.Module, loader: Any) -> dict[str, Any]:
         "size": data.size,
         "mean": data.mean,
         "std": data.std,
-        "augmentation": {
-            key: value
-            for key, value in getattr(transform, "__dict__", {}).items()
-            if isinstance(value, plain)
-        },
+        "augmentation": {key: value for key, value in settings if isinstance(value, plain)},
         "pipeline": re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(transform, "pipeline", None))),
     }
 
@@ -69,7 +66,7 @@ def check_ignore_index(ignore_index: int, dataset: Any, loss: nn.Module | None) 
         if found != ignore_index:
             raise ValueError(
                 f"{what} has ignore_index {found}, but here it is {ignore_index}: void pixels "
-                f"would count as a class; pass the same ignore_index to all"
+                "would count as a class; pass the same ignore_index to all"
             )
 
 

@@ -121,9 +121,12 @@ class Lesson:
     outcomes: tuple[str, ...]
     exercises: dict[str, Exercise] = field(default_factory=dict)
 
-    def add(self, **settings: Any) -> Exercise:
-        """Make an exercise of this lesson; see `Exercise`. ValueError for settings that clash."""
-        exercise = Exercise(**settings)
+    def add(self, about: Sequence[Any] = (), **settings: Any) -> Exercise:
+        """Make an exercise of this lesson; see `Exercise`. ValueError for settings that clash.
+
+        `about` may hold the first ones in order: name, title, kind and outcome.
+        """
+        exercise = Exercise(*about, **settings)
         if exercise.name in self.exercises or exercise.kind not in KINDS:
             raise ValueError(
                 f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "
@@ -136,6 +139,11 @@ class Lesson:
             )
         self.exercises[exercise.name] = exercise
         return exercise
+
+    def ask(self, about: Any, judge: Any, answer: Any, *hints: str, **more: str) -> Exercise:
+        """`add` in few lines; `about` is the name, title, kind and outcome."""
+        named = dict(zip(("name", "title", "kind", "outcome"), about, strict=True))
+        return self.add(**named, judge=judge, answer=answer, hints=hints, **more)
 
     def summary(self) -> None:
         """Print where the reader stands, exercise by exercise."""
@@ -304,8 +312,9 @@ class function:
         mistakes: (hint, wrong function), the more particular first; the reader hears the hint of
             the first that agrees with theirs on every case.
         given: the words for a case, as in "a map of 6×8 at rate 2".
-        praise: what a right answer hears: a text, or a function of the results.
+        praise: what a right answer hears; or a judge that gets it next, and says so.
         read: gets the reader's result and `given`; returns what is compared, or raises `NotYet`.
+            By default the result must be a number, or with `run` it is taken as it is.
         agree: whether two results are equal.
         shown: a result in a message.
         otherwise: the hint where no mistake agrees; better none than a wrong cause.
@@ -317,15 +326,17 @@ class function:
     right: Callable[..., Any]
     mistakes: Mistakes
     given: Callable[..., str]
-    praise: str = ""
-    read: Callable[[Any, str], Any] = lambda found, given: number(found, f"the result on {given}")
+    praise: str | Callable[[Any], str] = ""
+    read: Callable[[Any, str], Any] | None = None
     agree: Callable[[Any, Any], bool] = NEARLY
     shown: Callable[[Any], str] = lambda value: f"{value:.4g}"
     otherwise: str | Callable[[Any, Any], str] = ""  # a function gets what was found and expected
     run: Callable[..., Any] = lambda answer, given, *case: call(answer, *case, given=given)
 
     def __call__(self, answer: Any) -> str:
-        results = [self.read(self.result(answer, *case), self.given(*case)) for case in self.cases]
+        as_it_is = self.run is not type(self).run
+        read = self.read or (lambda x, on: x if as_it_is else number(x, f"the result on {on}"))
+        results = [read(self.result(answer, *case), self.given(*case)) for case in self.cases]
         for case, found in zip(self.cases, results, strict=True):
             value = self.result(self.right, *case)
             if not self.agree(found, value):
@@ -335,7 +346,7 @@ class function:
                     other = self.otherwise
                     hint = other(found, value) if callable(other) else other
                 self.refuse(self.given(*case), found, value, hint)
-        return self.praise
+        return self.praise(answer) if callable(self.praise) else self.praise
 
     def result(self, answer: Any, *case: Any) -> Any:
         """What an answer makes of a copy of the case."""

@@ -2,14 +2,11 @@
 
 # mypy: allow-untyped-defs
 
-from __future__ import annotations
-
-import contextlib
-import copy
-import inspect
-import itertools
 import math
-from functools import cache
+from contextlib import suppress
+from copy import deepcopy
+from functools import cache, wraps
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from seglib.exercises import kit, material06
+from seglib.exercises import kit
 from seglib.exercises.kit import NotYet, show
 from seglib.losses import CrossEntropyLoss, FocalLoss
 
@@ -35,73 +32,61 @@ summary = LESSON.summary
 
 
 def _any_number(answer: Any, what: str) -> float:
-    """The answer as a float; infinity and NaN are some, too."""
-    with contextlib.suppress(Exception):
-        if not math.isfinite(value := float(answer)):
-            return value
+    with suppress(Exception):
+        return float(answer)  # infinity and NaN, too
     return kit.number(answer, what)
+
+
+def _by_key(keys: Any, *rows: tuple[int, Any, str]) -> kit.Readings:
+    """Rows of (place of the key, wrong value, hint) as readings."""
+    return {key: [row[1:] for row in rows if row[0] == n] for n, key in enumerate(keys)}
 
 
 # ---------------------------------------------------------------- six numbers in half precision
 
-_RANGE = "bfloat16 has float32's eight bits of exponent, and so its range"
-_TIE = "lies as far above as {0} below. On a tie the last bit of the result is even, as in {0}"
+_ASKED: dict[str, float] = {"float16(70000)": 70000, "float16(2049)": 2049, "bfloat16(257)": 257}
+_ASKED |= {"float16(1e-8)": 1e-8, "bfloat16(1e-8)": 1e-8, "bfloat16(1 + 0.001)": 1.001}
+_INFINITY = type("float", (float,), {"__repr__": lambda self: 'float("inf")'})("inf")
+_RANGE = "bfloat16 has float32's exponent, and so its range"
 _DIGITS = "What runs out here is the number of significant bits"
-_NOT_ROUNDED = "that is not rounded: {} significant bits count every integer up to {} only"
-_ALONE = "0.001 alone would be stored well; here it is added to 1"
-_STORED: kit.Readings = {
-    "float16(70000)": (
-        (70000, "that is not rounded at all: float16 ends at 65504"),
-        (65504, "that is the largest finite number. A cast does not stop there: inf lies beyond"),
-        (65535, "that is the largest unsigned integer of 16 bits; some bits are the exponent's"),
-        (65536, "2^16 is the first power that five bits of exponent no longer reach"),
-        (70016, "the step would fit, but there is no finite number above 65504"),
-        (4464, "integers wrap round at 2^16; floating-point numbers do not"),
-    ),
-    "float16(2049)": (
-        (2049, _NOT_ROUNDED.format(11, 2048)),
-        (2050, f"2050 {_TIE.format(2048)}"),
-        (math.inf, f"the range ends at 65504. {_DIGITS}"),
-        (2000, "the 11 significant bits are binary, no digits of the decimal system"),
-    ),
-    "bfloat16(257)": (
-        (257, _NOT_ROUNDED.format(8, 256)),
-        (258, f"258 {_TIE.format(256)}"),
-        (math.inf, f"{_RANGE}. {_DIGITS}"),
-        (255, "that is where integers of 8 bits end; 256, a power of two, takes one bit"),
-        (260, "above 256 the step is 2, not 4"),
-    ),
-    "float16(1e-8)": (
-        (1e-8, "that is not rounded. The smallest number above 0, 2^-24, is six times as large"),
-        (2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
-        (2**-14, "that is the smallest normal number. Below it there are subnormal ones, to 6e-8"),
-    ),
-    "bfloat16(1e-8)": (
-        (0, f"{_RANGE}: it begins at about 1e-38"),
-        (2**-24, f"that is the smallest number of float16. {_RANGE}"),
-        (2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
-    ),
-    "bfloat16(1 + 0.001)": (
-        (1.001, "that is not rounded. Above 1 the step of bfloat16 is 2^-7, about 0.008"),
-        (1 + 2**-10, "that is what float16 makes of it; bfloat16 has three bits less"),
-        (1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
-        (0, _ALONE),
-        (0.001, _ALONE),
-    ),
-}
+_ROUNDED_TO = _by_key(
+    _ASKED,
+    (0, 70000, "that is not rounded at all: float16 ends at 65504"),
+    (0, 65504, "that is the largest finite number. A cast does not stop there: it gives inf"),
+    (0, 65535, "that is the largest unsigned integer of 16 bits; float16 needs some as exponent"),
+    (0, 65536, "2^16 is the first power of 2 that five bits of exponent no longer reach"),
+    (0, 70016, "the step would fit, but there is no finite number above 65504"),
+    (0, 4464, "integers wrap round at 2^16; floating-point numbers do not"),
+    (1, 2049, "not rounded: 11 significant bits count every integer up to 2048 only"),
+    (1, 2050, "2050 lies as far above as 2048 below; a tie goes to the even last bit, 2048's"),
+    (1, math.inf, f"the range ends at 65504. {_DIGITS}"),
+    (1, 2000, "the 11 significant bits are binary, no digits of the decimal system"),
+    (2, 257, "not rounded: 8 significant bits count every integer up to 256 only"),
+    (2, 258, "258 lies as far above as 256 below; a tie goes to the even last bit, 256's"),
+    (2, math.inf, f"{_RANGE}. {_DIGITS}"),
+    (2, 255, "that is where integers of 8 bits end; 256, a power of two, takes one bit"),
+    (2, 260, "above 256 the step is 2, not 4"),
+    (3, 1e-8, "not rounded: the smallest number above 0, 2^-24, is six times as large"),
+    (3, 2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
+    (3, 2**-14, "that is the smallest normal number. Below it there are subnormal ones, to 6e-8"),
+    (4, 0, f"{_RANGE}: it begins at about 1e-38"),
+    (4, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
+    (4, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
+    (5, 1.001, "not rounded: above 1 the step of bfloat16 is 2^-7, about 0.008"),
+    (5, 1 + 2**-10, "that is what float16 makes of it; bfloat16 has three bits less"),
+    (5, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
+    (5, 0.001, "0.001 alone would be stored well; here it is added to 1"),
+)
 
 
-def _stored(key: str, value: float | None = None) -> float:
-    """What a key such as "float16(2049)" comes to, or what its format keeps of another number."""
-    name, text = key[:-1].split("(")
-    value = sum(map(float, text.split("+"))) if value is None else value
-    return float(torch.tensor(value, dtype=torch.float64).to(getattr(torch, name)).item())
+def _stored(key: str, value: float) -> float:
+    """What the format of a key such as "float16(2049)" keeps of a number."""
+    return float(torch.tensor(value, dtype=torch.float64).to(getattr(torch, key.split("(")[0])))
 
 
-def _apart(found: float, value: float) -> float:
-    """How far two numbers are apart, as a share of what the second adds to a whole number."""
-    beside = abs(value - round(value)) if math.isfinite(value) else 0
-    return 0 if found == value else abs(found - value) / beside if beside else math.inf
+def _share(found: float, value: float, whole: float) -> float:
+    """How far two numbers are apart, as a share of a third."""
+    return 0 if found == value else abs(found - value) / whole if whole > 0 else math.inf
 
 
 def _other_number(key: str, found: float) -> str:
@@ -109,44 +94,28 @@ def _other_number(key: str, found: float) -> str:
         return "nan comes of 0/0 or of inf − inf; a number too large or too small is no such case"
     if math.isinf(found):
         return "infinity is what lies beyond the largest number; this one lies inside the range"
-    if _stored(key, found) != found and key != "bfloat16(1e-8)":
-        return "that number is not even in the format. Which two of its numbers lie around it?"
-    return "which two numbers of the format lie around it? The nearer one is stored"
+    strange = _stored(key, found) != found and key != "bfloat16(1e-8)"
+    what = "that number is not even in the format. " if strange else ""
+    return f"{what}Which two numbers of the format lie around it? The nearer one is stored"
 
 
-class _Infinity(float):
-    """Infinity that prints as it is typed."""
-
-    def __repr__(self) -> str:
-        return 'float("inf")'
-
-
-formats = LESSON.add(
-    name="formats",
-    title="Six numbers in half precision",
-    kind="predict",
-    outcome=0,
-    judge=kit.numbers(
-        {key: _stored(key) for key in _STORED},
-        _STORED,
-        "float16 has the finer step, bfloat16 the wider range: what overflows or vanishes in one "
-        "is coarse in the other",
+formats = LESSON.ask(
+    ("formats", "Six numbers in half precision", "predict", 0),
+    kit.numbers(
+        {key: _stored(key, value) for key, value in _ASKED.items()},
+        _ROUNDED_TO,
+        "float16 has the finer step, bfloat16 the wider range",
         read=_any_number,
-        distance=_apart,
+        distance=lambda found, value: _share(found, value, value % 1),
         tolerance=0.01,
         otherwise=_other_number,
         shown=lambda found: f"{found:.8g}",
     ),
+    dict(zip(_ASKED, (_INFINITY, 2048, 256, 0, 1e-8, 1), strict=True)),
+    "float16 has 5 bits of exponent and 11 significant bits, bfloat16 8 and 8. Which run out?",
+    "From 2048 on, float16's neighbours are 2 apart; a tie goes to the one whose last bit is 0.",
+    "float16: from 2^-24 ≈ 6e-8 to 65504. bfloat16: from about 1e-38 to 3e38.",
     variable="guess",
-    answer=dict(zip(_STORED, (_Infinity("inf"), 2048, 256, 0, 1e-8, 1), strict=True)),
-    hints=(
-        "float16 has 5 bits of exponent and 11 significant bits, bfloat16 has 8 and 8. Which of "
-        "the two kinds of bits runs out in each of the six?",
-        "With 11 significant bits, neighbours are 1 apart from 1024 to 2048 and 2 apart from 2048 "
-        "to 4096. The nearer neighbour is stored; between two, the one whose last bit is 0.",
-        "float16 ends at 65504, and beside 0 its first number is 2^-24 ≈ 6e-8. bfloat16 goes from "
-        "about 1e-38 to 3e38.",
-    ),
 )
 
 # ---------------------------------------------------------------- which gradients are lost?
@@ -166,8 +135,7 @@ def _names(answer: Any, what: str) -> set[str]:
     if not isinstance(answer, kinds) or not all(isinstance(name, str) for name in answer):
         raise NotYet(f"expected a set of names for {what} (set() for none), found {show(answer)}")
     if strange := sorted(set(answer) - set(GRADIENTS)):
-        known = ", ".join(GRADIENTS)
-        raise NotYet(f"{what}: there is no gradient named {strange[0]!r}; the names are {known}")
+        raise NotYet(f"{what}: there is no gradient named {strange[0]!r}, but {list(GRADIENTS)}")
     return set(answer)
 
 
@@ -180,58 +148,42 @@ def _first_wrong_name(key: str, found: set[str]) -> str:
 
 _NONE = "nothing, you say: so it is in bfloat16. float16 ends at 2^-24 = 5.96e-8"
 _NORMAL = "that takes 6.1e-5 as the limit, the smallest normal number; subnormal ones go to 2^-24"
-_SMALLEST = (
-    "that takes 2^-24 = 5.96e-8 as the limit, the smallest number above 0. But a cast rounds to "
-    "the nearer: what lies above its half becomes 2^-24, not 0"
-)
-_SETS = {
-    "unscaled": {
-        "": _NONE,
-        "head up norm bridge block stem": "that is all of them: float16 goes down to 5.96e-8",
-        "head up norm": "that is what survives; which become 0?",
-        "up norm bridge block stem": _NORMAL,
-        "norm bridge block stem": _SMALLEST,
-        "block stem": "the limit is not 1e-8: half of 2^-24 is 2.98e-8, and below it 0 is nearer",
-    },
-    "scaled by 1024": {
-        "": _NONE,
-        "bridge block stem": "those are the same as without scaling. Multiply first, then cast",
-        "up norm bridge block stem": "that divides by the scale; scaling multiplies",
-        "norm bridge block stem": _NORMAL,
-        "block stem": _SMALLEST,
-    },
-    "overflow at 2**24": {
-        "": "but one does overflow: 2^24 is 1.7e7, and times the largest that is above 65504",
-        "head up norm bridge block stem": "that all overflow: 2^24 alone would, but the product is "
-        "taken in float32 and cast then",
-        "up norm bridge block stem": "that is what does not overflow",
-        "head up": "those are the products above 1; float16 goes on to 65504",
-    },
-}
+_TINY = "that takes 2^-24 = 5.96e-8 as the limit. But a cast rounds to the nearer: to 0 below half"
+_ALL = list(GRADIENTS)  # from the largest to the smallest
 
-underflow = LESSON.add(
-    name="underflow",
-    title="Which gradients are lost?",
-    kind="predict",
-    outcome=1,
-    judge=kit.numbers(
+underflow = LESSON.ask(
+    ("underflow", "Which gradients are lost?", "predict", 1),
+    kit.numbers(
         VANISHES,
-        {key: [(set(names.split()), hint) for names, hint in _SETS[key].items()] for key in _SETS},
-        "unscaled, half of the six are lost; a scale of 1024 brings back all but one; 2**24 would "
-        "bring back that one, too, and lose the largest",
+        _by_key(
+            SCALES,
+            (0, [], _NONE),
+            (0, _ALL, "that is all of them: float16 goes down to 5.96e-8"),
+            (0, _ALL[:3], "that is what survives; which become 0?"),
+            (0, _ALL[1:], _NORMAL),
+            (0, _ALL[2:], _TINY),
+            (0, _ALL[4:], "the limit is not 1e-8 but 2.98e-8, half of 2^-24: below it 0 is nearer"),
+            (1, [], _NONE),
+            (1, _ALL[3:], "those are the same as without scaling. Multiply first, then cast"),
+            (1, _ALL[1:], "that divides by the scale; scaling multiplies"),
+            (1, _ALL[2:], _NORMAL),
+            (1, _ALL[4:], _TINY),
+            (2, [], "but one does overflow: the largest times 2^24, or 1.7e7, is above 65504"),
+            (2, _ALL, "that all overflow: the scale itself would, but only the product is cast"),
+            (2, _ALL[1:], "that is what does not overflow"),
+            (2, _ALL[:2], "those are the products above 1; float16 goes on to 65504"),
+        ),
+        "a scale of 1024 brings back all but one; 2**24 brings back that one and loses the largest",
         read=_names,
-        distance=lambda found, value: len(found ^ value),
+        distance=lambda found, value: len(found ^ set(value)),
         otherwise=_first_wrong_name,
         shown=lambda found: str(sorted(found)),
     ),
+    VANISHES,
+    "float16's smallest number above 0 is 2^-24 = 5.96e-8. Up to where is 0 the nearer one?",
+    "Up to its half, 2.98e-8. With a scale, multiply first and compare then.",
+    "65504 is the largest number. Divide it by 2**24: gradients above that overflow.",
     variable="vanishes",
-    answer=VANISHES,
-    hints=(
-        "The smallest number of float16 above 0 is 2^-24 = 5.96e-8. A cast rounds to the nearer of "
-        "two neighbours: up to where is 0 the nearer one?",
-        "Up to its half, 2.98e-8. With a scale, multiply first and compare then.",
-        "65504 is the largest number. Divide it by 2**24: gradients above that overflow.",
-    ),
 )
 
 # ---------------------------------------------------------------- the scaler's bookkeeping
@@ -255,39 +207,31 @@ SCRIPTS = (  # scale, growth_interval, and what each step finds: "." finite grad
 )
 
 
-def _script_given(scale: float, growth_interval: int, steps: str) -> str:
-    words = ", ".join("overflow" if sign == "x" else "good" for sign in steps)
-    return f"a run from scale {scale:g} with growth_interval {growth_interval}, after {words}"
-
-
 def _last_state(answer: Any, given: str, scale: float, growth_interval: int, steps: str) -> Any:
     """(scale, good, taken) at the end of a script, from the answer's own states."""
     good, taken = 0.0, True
     for sign in steps:
         found = kit.call(answer, scale, good, sign == "x", growth_interval, given=given)
+        said = f"on {given}: found {show(found)}, expected"
         if not isinstance(found, (tuple, list)) or len(found) != 3:
-            said = f"found {show(found)}, expected three values: (scale, good, taken)"
-            raise NotYet(f"on {given}: {said}")
-        if not isinstance(found[2], (bool, np.bool_)):
-            said = "expected True or False: is the order (scale, good, taken)?"
-            raise NotYet(f"on {given}: taken is {show(found[2])}, {said}")
+            raise NotYet(f"{said} three values: (scale, good, taken)")
+        if not isinstance(taken := found[2], (bool, np.bool_)):
+            raise NotYet(f"{said} True or False last: is the order (scale, good, taken)?")
         scale = kit.number(found[0], f"the scale ({given})")
-        good, taken = kit.number(found[1], f"the count of good steps ({given})"), bool(found[2])
-    return scale, good, taken
+        good = kit.number(found[1], f"the count of good steps ({given})")
+    return scale, good, bool(taken)
 
 
 _BREAKS = "an overflow ends the run of good steps: the count begins again at 0"
 _LATE = "that doubles one step late. Count this step first, then compare with growth_interval"
-_EARLY = "that doubles one step early: growth_interval good steps are needed, this one among them"
+_EARLY = "that doubles one step early: growth_interval good steps are needed, with this one"
 _FIRST = "that doubles at the first step of a run. Count this step first, then compare"
 _AFTER = "when the scale doubles, the run ends: the count begins again at 0"
-_NEVER = "the scale never grows: after growth_interval good steps in a row it doubles"
 _FULL, _GROWN, _FELL = "good == growth_interval", "scale * 2, 0, True", "scale / 2, 0, False"
 _STEP_MISTAKES = kit.edits(
     step,
     (_BREAKS, _FELL, "scale / 2, good, False"),
     (_BREAKS, _FELL, "scale / 2, good + 1, False"),
-    (_BREAKS, _FELL, "scale / 2, 1, False"),
     ("the count never rises: a step without overflow adds 1 to it", "good += 1", "pass"),
     (_LATE, _FULL, "good > growth_interval"),
     (_LATE, _FULL, "good > growth_interval", _GROWN, "scale * 2, 1, True"),
@@ -298,11 +242,9 @@ _STEP_MISTAKES = kit.edits(
     (_AFTER, _GROWN, "scale * 2, good, True"),
     (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good >= growth_interval"),
     (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good % growth_interval == 0"),
-    (_NEVER, _FULL, "good == 2000"),
-    (_NEVER, "scale * 2", "scale"),
+    ("the scale never grows; growth_interval good steps in a row double it", _FULL, "False"),
     ("every good step doubles the scale; only a run should", _FULL, "True"),
     ("2 is added; the scale is to be doubled", "scale * 2", "scale + 2"),
-    ("1 is added; the scale is to be doubled", "scale * 2", "scale + 1"),
     ("the scale is squared; it is to be doubled", "scale * 2", "scale ** 2"),
     ("the scale stays where the overflow was, and so will the overflows", "scale / 2", "scale"),
     ("an overflow doubles the scale; halve it", "scale / 2", "scale * 2"),
@@ -316,31 +258,26 @@ _STEP_MISTAKES = kit.edits(
     ("a step at which the scale grows is taken like any other", _GROWN, "scale * 2, 0, False"),
 )
 
-scaler = LESSON.add(
-    name="scaler",
-    title="The scaler's bookkeeping",
-    kind="implement",
-    outcome=1,
-    judge=kit.function(
+scaler = LESSON.ask(
+    ("scaler", "The scaler's bookkeeping", "implement", 1),
+    kit.function(
         [(*start, steps[: n + 1]) for *start, steps in SCRIPTS for n in range(len(steps))],
         step,
         _STEP_MISTAKES,
-        _script_given,
+        lambda scale, interval, steps: (
+            f"a run from scale {scale:g} with growth_interval {interval}, after "
+            + ", ".join("overflow" if sign == "x" else "good" for sign in steps)
+        ),
         "the same scale, count and decision as a real scaler's, step by step",
         run=_last_state,
-        read=lambda found, given: found,
         agree=lambda found, right: found == right,
         shown=lambda state: f"({state[0]:g}, {state[1]:g}, {state[2]})",
         otherwise="what becomes of each at an overflow, at a run's last good step, at any other?",
     ),
-    answer=step,
-    hints=(
-        "There are three cases: an overflow, a good step that completes the run, and any other "
-        "good step.",
-        "An overflow: half the scale, a count of 0, no step. Return from there.",
-        "Else count this step first. If the count is growth_interval now, the scale doubles and "
-        "the count starts again at 0.",
-    ),
+    step,
+    "There are three cases: an overflow, a good step that completes the run, any other one.",
+    "An overflow: half the scale, a count of 0, no step. Return from there.",
+    "Else count this step. If that makes growth_interval, double the scale; count from 0.",
 )
 
 # ---------------------------------------------------------------- a loss that breaks in half
@@ -356,9 +293,8 @@ def dice(logits, target):
 
 
 HALVES = ("float16", "bfloat16")
-# Of the smallest loss below, 1.5e-4, float32 rounds off 1 % at worst (each of 30 pixels 6e-8 of 1),
-# float16 300 % (one number 5e-4).
-# The gradient is rounded to the logits' format, in bfloat16 by 0.4 %.
+# Of the smallest loss below, 1.5e-4, float32 rounds off 1 % at worst (30 pixels, 6e-8 of 1 each),
+# float16 300 % (one number 5e-4). bfloat16 rounds the gradient by 0.4 %.
 CLOSE, CLOSE_GRADIENT = 0.02, 0.03
 SCALE = 4096.0  # as in training: gradients of a float16 map are tiny without it
 MAPS = {  # height, width, share of the foreground, how sure the logits are of it, spread, images
@@ -388,15 +324,7 @@ def _drawn(name: str) -> tuple[Tensor, Tensor]:
 
 
 class Loss(TorchFunctionMode):
-    """What a loss makes of a map, and of each operation: name, format, whether it is finite."""
-
-    value: float
-    dtype: str
-    gradient: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[tuple[str, str, bool]] = []
+    """What a loss makes of a map; its `steps`: name, format and finiteness of each operation."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -408,48 +336,46 @@ class Loss(TorchFunctionMode):
         return result
 
 
-def _loss(answer: Any, given: str, name: str, dtype: str) -> Loss:
+def _loss(answer: Any, given: str, name: str, dtype: str) -> Any:
+    loss: Any = Loss()
+    loss.steps = []
     logits, target = (part.clone() for part in _drawn(name))
     logits = logits.to(getattr(torch, dtype)).requires_grad_()
-    with torch.enable_grad(), Loss() as loss:
+    with torch.enable_grad(), loss:
         value = kit.call(answer, logits, target, given=given)
     if not torch.equal(target, _drawn(name)[1]):
         raise NotYet(f"on {given}, the target is another one afterwards. Work on a copy")
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
-        expected = "expected one number: a tensor without dimensions"
-        raise NotYet(f"on {given}, found {show(value)}, {expected}")
+        raise NotYet(f"on {given}, found {show(value)}, expected a tensor without dimensions")
     if not value.requires_grad:
         raise NotYet(f"on {given}, the loss has no gradient: .item() and detach() cut it off")
     kit.call(lambda: (value.float() * SCALE).backward() or True, given=given)
-    gradient = torch.zeros_like(logits) if logits.grad is None else logits.grad
-    loss.value, loss.dtype, loss.gradient = value.item(), str(value.dtype)[6:], gradient.double()
+    loss.value, loss.dtype = value.item(), str(value.dtype)[6:]
+    loss.gradient = torch.zeros_like(logits) if logits.grad is None else logits.grad.double()
     return loss
 
 
-def _same_value(found: Loss, right: Loss) -> bool:
-    if right.value == 1:  # nothing to find
-        return -CLOSE <= found.value <= 1 + CLOSE
-    return abs(found.value - right.value) <= CLOSE * right.value
+def _same_value(found, right):
+    nothing = right.value == 1 and -CLOSE <= found.value <= 1 + CLOSE  # any loss will do
+    return nothing or abs(found.value - right.value) <= CLOSE * right.value
 
 
-def _wrong_value(found: Loss, right: Loss) -> str:
-    """What the operations say of a wrong value."""
+def _wrong_value(found, right):
     if _same_value(found, right):
         return ""
-    broken = [(name, dtype) for name, dtype, finite in found.steps if not finite]
+    finite = math.isfinite(found.value)
+    broken = [(name, dtype) for name, dtype, whole in found.steps if not whole]
     if broken and broken[0][1] == "float16" and "div" not in broken[0][0]:
         if any(dtype not in HALVES for _, dtype in broken):
             return "you cast after the sum: beyond 65504 it is inf in float16, and inf it remains"
-        if math.isfinite(found.value):
+        if finite:
             return "a limit hides what has overflowed; the sum is gone. Cast what is added up"
         return "the loss still adds up in float16, which ends at 65504. Cast what is added up"
-    if math.isfinite(found.value):
-        return _rounded(found)
-    return "the total is 0, and 0 / 0 is NaN. An eps belongs to the divisor; 1e-8 is 0 in float16"
+    zero = "the total is 0, and 0 / 0 is NaN. An eps belongs to the divisor; 1e-8 is 0 in float16"
+    return _rounded(found) if finite else zero
 
 
-def _wrong_gradient(found: Loss, right: Loss) -> str:
-    """What is wrong beside the value."""
+def _wrong_gradient(found, right):
     if found.dtype != "float32":
         return "the value is right, but the loss is to come out in float32"
     said = "the value is right, but the gradient is"
@@ -463,80 +389,55 @@ def _wrong_gradient(found: Loss, right: Loss) -> str:
     return f"{said} {100 * error:.0f} % off: {_rounded(found)}"
 
 
-_ROUND = {name: name for name in ("softmax", "sigmoid", "exp", "sum", "mean", "a cast back")}
-_ROUND |= {"add": "+", "sub": "−", "rsub": "−", "div": "/", "rdiv": "/"}
+def _rounded(found):
+    names = ("softmax", "sigmoid", "exp", "sum", "mean", "sub", "div", "a cast back")
+    half = [f"{n} in {dtype}" for n, dtype, _ in found.steps if dtype in HALVES and n in names]
+    few = f"the range suffices, the digits do not. These round: {', '.join(dict.fromkeys(half))}"
+    cast = f"{few}. Cast to float32, before softmax, and stay there"
+    return cast if half else "in which format does each line compute?"
 
 
-def _rounded(found: Loss) -> str:
-    """Which operations round to half precision."""
-    half = [
-        f"{_ROUND[n]} in {dtype}" for n, dtype, _ in found.steps if dtype in HALVES and n in _ROUND
-    ]
-    if not half:
-        return "in which format does each line compute?"
-    names = ", ".join(dict.fromkeys(half))
-    few = f"the range suffices, the digits do not. These round: {names}"
-    return f"{few}. Cast to float32, before softmax, and stay there"
-
-
-_RETURN, _SUMS = "1 - 2 * inside / (whole + 1e-8)", "(p * g).sum(), p.sum() + g.sum()"
-_EPS = "an eps of 1 is large against the sum of few pixels. It only has to prevent 0 / 0"
+_RETURN = "1 - 2 * inside / (whole + 1e-8)"
 _EACH = "that is the mean of each image's loss. The sums run over the batch, as in half_dice"
-_ROWS = "(p * g).sum((1, 2)), (p + g).sum((1, 2))"
 _DICE_MISTAKES = kit.edits(
     dice,
     ("that is the Dice index; the loss is 1 minus it", "1 - 2", "2"),
     ("void pixels count in it as background", "p * valid", "p"),
-    ("only the first image of the batch counts in it", _SUMS, _SUMS.replace(".sum", "[0].sum")),
-    (_EPS, "1e-8", "1"),
-    (_EACH, _SUMS, _ROWS, _RETURN, f"({_RETURN}).mean()"),
+    ("only the first image of the batch counts in it", ".sum", "[0].sum"),
+    ("an eps of 1 is large against a sum of few pixels; it is only against 0 / 0", "1e-8", "1"),
+    (_EACH, ".sum()", ".sum((1, 2))", _RETURN, f"({_RETURN}).mean()"),
 )
 
 
 def _in_half(answer: Any) -> str:
     """In both formats, first all values, then formats and gradients."""
     cases = {f"{name}, in {dtype}": (name, dtype) for dtype in HALVES for name in MAPS}
-    found = {given: _loss(answer, given, *case) for given, case in cases.items()}
-    right = {given: _loss(dice, given, *case) for given, case in cases.items()}
+    losses = {g: (_loss(answer, g, *case), _loss(dice, g, *case)) for g, case in cases.items()}
     for wrong in (_wrong_value, _wrong_gradient):
-        for given, loss in found.items():
-            if hint := wrong(loss, right[given]):
-                said = f"found {loss.value:.4g} in {loss.dtype}, expected {right[given].value:.4g}"
+        for given, (found, right) in losses.items():
+            if hint := wrong(found, right):
+                said = f"found {found.value:.4g} in {found.dtype}, expected {right.value:.4g}"
                 raise NotYet(f"on {given}: {said}: {hint}")
-    return (
-        "within 2 % of float64 in float16 and bfloat16, value and gradient, on maps whose sums "
-        "exceed 65504, too"
-    )
+    return "within 2 % of float64 in float16 and bfloat16, even where sums exceed 65504"
 
 
-half_loss = LESSON.add(
-    name="half_loss",
-    title="A loss that breaks in half",
-    kind="debug",
-    outcome=2,
-    judge=kit.in_turn(
-        [
-            kit.function(
-                [(name, "float32") for name in list(MAPS)[-3:]],
-                dice,
-                _DICE_MISTAKES,
-                lambda name, dtype: f"{name}, in {dtype}",
-                run=_loss,
-                read=lambda found, given: found,
-                agree=_same_value,
-                otherwise="the fix has changed the loss itself",
-                shown=lambda loss: f"{loss.value:.4g}",
-            ),
-            _in_half,
-        ]
+half_loss = LESSON.ask(
+    ("half_loss", "A loss that breaks in half", "debug", 2),
+    kit.function(
+        [(name, "float32") for name in list(MAPS)[-3:]],
+        dice,
+        _DICE_MISTAKES,
+        lambda name, dtype: f"{name}, in {dtype}",
+        _in_half,
+        run=_loss,
+        agree=_same_value,
+        otherwise="the fix has changed the loss itself",
+        shown=lambda loss: f"{loss.value:.4g}",
     ),
-    answer=dice,
-    hints=(
-        "Print p.sum() and torch.tensor(1e-8, dtype=p.dtype) for a map of 360×480 in float16.",
-        "A sum of more than 65504 is inf in float16, and 1e-8 is 0. A cast after that mends "
-        "neither.",
-        "Let all arithmetic be in float32: which is the first line that computes something?",
-    ),
+    dice,
+    "Print p.sum() and torch.tensor(1e-8, dtype=p.dtype) for a map of 360×480 in float16.",
+    "A sum above 65504 is inf in float16, and 1e-8 is 0. A later cast mends neither.",
+    "Let all arithmetic be in float32: which is the first line that computes something?",
 )
 
 # ---------------------------------------------------------------- five AMP loops
@@ -559,17 +460,41 @@ SYMPTOMS = {
     "D": "its weights are the same whatever the first three of each four batches hold",
     "E": "no overflow lowers the scale: it can only grow. Once all overflow, no weight moves",
 }
-NOT_SO = {
+NOT_SO = {  # of a cause, or of a loop and a cause
     "scale": "backward runs on what scaler.scale(value) returns, as it should",
     "clip": "nothing is clipped in it",
     "B clip": "its gradients are clipped where unscale_ has taken the scale out",
     "step": "scaler.step(optimizer) is there, and skips what has overflowed",
     "zero": "each batch has its own step, so zero_grad belongs at the top",
-    "skip": "no batch is passed over: each one's overflow reaches the scaler",
-    "D skip": "no batch is passed over by an if; look at what zero_grad wipes",
+    "skip": "no batch is passed over: each one goes through backward",
     "new": "the scaler comes from outside, one for all batches",
     "inside": "only the forward pass and the loss stand inside autocast",
     "schedule": "there is no schedule in it",
+}
+
+_TOP = """\
+def loop_x(model, loss, batches, optimizer, scaler, device):
+    for images, target in batches:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.float16):
+            value = loss(model(images), target)
+        scaler.scale(value).backward()
+"""
+_STEP = "        scaler.step(optimizer)\n        scaler.update()"
+_UNSCALE = "        scaler.unscale_(optimizer)\n"
+_CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
+_FOUR = '''"""One step for the mean of four batches, which have as many valid pixels each."""
+    for number, (images, target) in enumerate(batches, start=1)'''
+_MEAN_OF_FOUR = _TOP.replace("for images, target in batches", _FOUR).replace("et)\n", "et) / 4\n")
+_DROP = """        if not all(p.grad.isfinite().all() for p in model.parameters()):
+            continue  # an overflow: drop this batch
+"""
+LOOPS = {
+    "A": _TOP + _CLIP + _UNSCALE + _STEP,
+    "B": _TOP + _UNSCALE + _CLIP + _STEP.replace("scaler.step(optimizer", "optimizer.step("),
+    "C": _TOP.replace(".backward()", "\n        value.backward()") + _STEP,
+    "D": _MEAN_OF_FOUR + "        if number % 4 == 0:\n" + _STEP.replace(" " * 8, " " * 12),
+    "E": _TOP + _DROP + _STEP,
 }
 
 
@@ -577,55 +502,39 @@ def loop(letter: str) -> None:
     """Print one of the five loops, "A" to "E". ValueError for another letter."""
     if letter not in FAULTS:
         raise ValueError(f"found {letter!r}, expected one of {', '.join(FAULTS)}")
-    print(inspect.getsource(getattr(material06, f"loop_{letter.lower()}")).rstrip())
+    print(LOOPS[letter].replace("loop_x", f"loop_{letter.lower()}"))
 
 
 def causes() -> None:
     """Print the eight causes to choose from."""
-    for name, text in CAUSES.items():
-        print(f"{name:<8}  {text}")
+    print("\n".join(f"{name:<8}  {text}" for name, text in CAUSES.items()))
 
 
-def _refused(loop: str, cause: str) -> str:
+def _refused(loop, cause):
     reason = NOT_SO.get(f"{loop} {cause}", NOT_SO[cause])
     return f"{reason}. What happens in {loop}: {SYMPTOMS[loop]}"
 
 
-loops = LESSON.add(
-    name="loops",
-    title="Five AMP loops",
-    kind="debug",
-    outcome=3,
-    judge=kit.letters(
+loops = LESSON.ask(
+    ("loops", "Five AMP loops", "debug", 3),
+    kit.letters(
         FAULTS,
         {x: {y: _refused(x, y) for y in CAUSES if y != FAULTS[x]} for x in FAULTS},
-        "B ends in NaN at its first overflow. The others end without a sign: with SGD A and C "
-        "hardly move, D learns from every fourth batch, and E stands still once every batch "
-        "overflows",
+        "B ends in NaN at its first overflow. The others end without a sign",
     ),
+    FAULTS,
+    "Go line by line beside the sound loop. What is missing, what stands elsewhere?",
+    "unscale_ divides the gradients by the scale, once; step does so if nobody has.",
+    "Which two loops handle an overflow differently? What do D's gradients hold at its step?",
     variable="faults",
-    answer=FAULTS,
-    hints=(
-        "Put the sound loop beside each and go line by line: scale, backward, unscale_, clip, "
-        "step, update. What is missing, what stands elsewhere?",
-        "scaler.scale(value) returns the scaled loss; it does not change value. unscale_ divides "
-        "the gradients by the scale once, and step does so if nobody has.",
-        "Which loops do something else than the sound one when a gradient overflows? Two of them.",
-        "In D, ask what the gradients hold when the fourth batch's step comes.",
-    ),
 )
 
 # ---------------------------------------------------------------- what a remedy gains
 
 PARTS = {"data": 60, "forward": 20, "backward": 36, "optimiser": 4}  # ms, made up
-REMEDIES = {  # what a part takes then
-    "sixteen bits": {"forward": 10, "backward": 18},
-    "cached images": {"data": 12},
-    "fused optimiser": {"optimiser": 0},
-    "the first two": {"forward": 10, "backward": 18, "data": 12},
-}
-FACTORS = {name: 120 / sum({**PARTS, **parts}.values()) for name, parts in REMEDIES.items()}
-TWO = FACTORS["sixteen bits"], FACTORS["cached images"]
+LEFT = {"sixteen bits": 60 + 10 + 18 + 4, "cached images": 12 + 20 + 36 + 4}  # ms of a step
+LEFT |= {"fused optimiser": 60 + 20 + 36, "the first two": 12 + 10 + 18 + 4}
+FACTORS = {name: 120 / left for name, left in LEFT.items()}
 
 
 def step_parts() -> dict[str, int]:
@@ -635,62 +544,46 @@ def step_parts() -> dict[str, int]:
 
 _TWO = "Factors of a whole step do not {}: add up the milliseconds that are left of each part"
 _SAVED = "12 ms are what is left of the data's 60 ms, not what is saved of them"
-_NO_TIME = "no part makes the step infinitely fast: 116 of 120 ms are left"
 _PART = "that is what the part gains for itself. The rest takes as long as before"
-_PARTICULAR = {
-    "sixteen bits": [(56 / 28, _PART)],
-    "cached images": [(120 / 108, _SAVED), (60 / 12, _PART)],
-    "fused optimiser": [(1, "4 ms are little, but not nothing"), (math.inf, _NO_TIME)],
-    "the first two": [
-        (120 / (120 - 28 - 12), _SAVED),
-        (116 / 40, _PART),
-        (TWO[0] * TWO[1], _TWO.format("multiply")),
-        (sum(TWO), _TWO.format("add up")),
-    ],
-}
+_ANY_FACTOR = (  # what a reader makes of the milliseconds that are left
+    ("those are the milliseconds that are left; give the factor", lambda ms: ms),
+    ("those are the milliseconds that are saved; give the factor", lambda ms: 120 - ms),
+    ("that is the share of the time that is left; the factor is its inverse", lambda ms: ms / 120),
+    ("that is the share of the time that is saved; give old / new", lambda ms: 1 - ms / 120),
+    ("that is the time saved in per cent; give old time / new", lambda ms: 100 - ms / 1.2),
+    ("that is the gain in per cent; give the factor, 1 for none", lambda ms: 12000 / ms - 100),
+    ("that is the gain; give the factor, 1 for none", lambda ms: 120 / ms - 1),
+)
+_FACTOR_READINGS = _by_key(
+    FACTORS,
+    (0, 56 / 28, _PART),
+    (1, 60 / 12, _PART),
+    (1, 120 / 108, _SAVED),
+    (2, 1, "4 ms are little, but not nothing"),
+    (2, math.inf, "no part makes the step infinitely fast: 116 of 120 ms are left"),
+    (3, 116 / 40, _PART),
+    (3, 120 / 80, _SAVED),
+    (3, 120 / 92 * 120 / 72, _TWO.format("multiply")),
+    (3, 120 / 92 + 120 / 72, _TWO.format("add up")),
+    *((n, f(left), hint) for n, left in enumerate(LEFT.values()) for hint, f in _ANY_FACTOR),
+)
 
-
-def _factor_readings(name: str) -> list[tuple[float, str]]:
-    right = FACTORS[name]
-    return [
-        *_PARTICULAR[name],
-        (120 / right, "those are the milliseconds that are left; give the factor"),
-        (120 - 120 / right, "those are the milliseconds that are saved; give the factor"),
-        (1 / right, "that is the share of the time that is left; the factor is its inverse"),
-        (1 - 1 / right, "that is the share of the time that is saved; give old time / new time"),
-        (100 - 100 / right, "that is the time saved in per cent; give old time / new time"),
-        (100 * right - 100, "that is the gain in per cent; give the factor, 1 for no gain"),
-        (right - 1, "that is the gain; give the factor, 1 for no gain"),
-    ]
-
-
-speedup = LESSON.add(
-    name="speedup",
-    title="What a remedy gains",
-    kind="predict",
-    outcome=4,
-    judge=kit.numbers(
+speedup = LESSON.ask(
+    ("speedup", "What a remedy gains", "predict", 4),
+    kit.numbers(
         FACTORS,
-        {name: _factor_readings(name) for name in FACTORS},
-        "here the input is half of the step, so caching it gains more than sixteen bits do; and "
-        "with it done, sixteen bits gain more than they did before",
+        _FACTOR_READINGS,
+        "half of this step is input: caching gains most, and sixteen bits gain more after it",
         read=_any_number,
-        distance=lambda found, value: (
-            0 if found == value else abs(found - value) / max(0.2, value - 1)
-        ),
+        distance=lambda found, value: _share(found, value, max(0.2, value - 1)),
         tolerance=0.025,  # of the gain, or two decimals
-        otherwise=lambda name, found: (
-            f"that is too {'much' if found > FACTORS[name] else 'little'}; how many ms are left?"
-        ),
+        otherwise=lambda k, x: f"too {'much' if x > FACTORS[k] else 'little'}; what time is left?",
     ),
+    {name: round(value, 2) for name, value in FACTORS.items()},
+    "The factor is old time / new time, of the whole step. How long is it with the remedy?",
+    "Sixteen bits: 60 + 10 + 18 + 4 = 92 ms are left of 120.",
+    "For two remedies at once, change both parts and add up again.",
     variable="factors",
-    answer={name: round(value, 2) for name, value in FACTORS.items()},
-    hints=(
-        "The factor is old time / new time, of the whole step. How long does it take with the "
-        "remedy?",
-        "Sixteen bits: 60 + 10 + 18 + 4 = 92 ms are left of 120.",
-        "For two remedies at once, change both parts and add up again.",
-    ),
 )
 
 # ---------------------------------------------------------------- one big batch in parts
@@ -705,10 +598,7 @@ def accumulate(model, loss, batches):
         (mean * count / total).backward()  # its graph is freed here
 
 
-Batches = list[tuple[Tensor, Tensor]]
-
-
-def _batches(*images_and_void: tuple[int, float]) -> Batches:
+def _batches(*images_and_void):
     """Batches of so many images, with such a share of void."""
     generator, found = torch.Generator().manual_seed(6), []
     for count, share in images_and_void:
@@ -725,28 +615,6 @@ CASES = (
     (_batches((2, 0.3), (2, 1), (2, 0.7)), CrossEntropyLoss),
     (_batches((2, 1), (2, 0.6), (2, 0)), CrossEntropyLoss),
 )
-
-
-def _batches_given(batches: Batches, loss: type) -> str:
-    counts = [f"{int((target != 255).sum())} of {target.numel()}" for _, target in batches]
-    return f"{len(batches)} batches ({', '.join(counts)} pixels are valid), {loss.__name__}"
-
-
-class Watched(nn.Sequential):
-    """A small net that notes the size of each batch that goes forward, and 0 for each backward."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 1))
-        self.log: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = super().forward(images)
-        if logits.requires_grad:
-            self.log.append(len(images))
-            logits.register_hook(lambda gradient: self.log.append(0))
-        return logits
-
-
 _CLUES = {
     "division by zero": "of a batch of void alone the share is 0, without a division",
     "second time": "backward frees a batch's graph, so forward comes anew each time",
@@ -754,39 +622,43 @@ _CLUES = {
 }
 
 
-def _watched(answer: Any, given: str, batches: Batches, loss: type) -> Watched:
-    """The net after the reader's function; its weights and the batches must be as they were."""
+def _batches_given(batches, loss):
+    counts = [f"{int((target != 255).sum())} of {target.numel()}" for _, target in batches]
+    return f"{len(batches)} batches ({', '.join(counts)} pixels are valid), {loss.__name__}"
+
+
+def _accumulated(answer, given, batches, loss):
+    """The gradient that is left, and a log: a batch's size as it goes forward, 0 for a backward."""
     torch.manual_seed(6)
-    model, mine = Watched(), copy.deepcopy(batches)
-    before = copy.deepcopy(model.state_dict())
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 1))
+    before, mine, log = deepcopy(model.state_dict()), deepcopy(batches), []
 
-    def accumulate() -> bool:
-        answer(model, loss(), mine)
-        return True
+    def note(model, inputs, logits):
+        if logits.requires_grad:
+            log.append(len(logits))
+            logits.register_hook(lambda gradient: log.append(0))
 
+    model.register_forward_hook(note)
     with torch.enable_grad():
-        kit.call(accumulate if callable(answer) else answer, given=given, clues=_CLUES)
+        run = wraps(answer)(lambda: [answer(model, loss(), mine)]) if callable(answer) else answer
+        kit.call(run, given=given, clues=_CLUES)
     if any(not torch.equal(value, before[name]) for name, value in model.state_dict().items()):
         raise NotYet(f"on {given}, the weights have moved: the step is for the caller")
     pairs = zip(sum(mine, ()), sum(batches, ()), strict=False)
     if len(mine) != len(batches) or not all(torch.equal(a, b) for a, b in pairs):
         raise NotYet(f"on {given}, the batches are not what they were. Work on copies")
-    return model
+    rows = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.cat([row.flatten() for row in rows]), log
 
 
-def _gradient(*case: Any) -> Tensor:
-    rows = [torch.zeros_like(p) if p.grad is None else p.grad for p in _watched(*case).parameters()]
-    return torch.cat([row.flatten() for row in rows])
-
-
-def _alike(found: Tensor, right: Tensor) -> bool:
+def _alike(found, right):
     """Within 0.1 %: float32 sums of some hundred pixels are 0.001 % off, mistakes some per cent."""
     if not right.isfinite().all():
         return not found.isfinite().all()
-    return bool((found - right).norm() <= 1e-3 * right.norm())
+    return (found - right).norm() <= 1e-3 * right.norm()
 
 
-def _other_gradient(found: Tensor, right: Tensor) -> str:
+def _other_gradient(found, right):
     if not found.isfinite().all():
         return "the gradient is not finite: by what do you divide? A batch may have 0 valid pixels"
     factor = float((found @ right) / (right @ right))
@@ -797,18 +669,13 @@ def _other_gradient(found: Tensor, right: Tensor) -> str:
 
 def _one_at_a_time(answer: Any) -> str:
     for case in CASES[:2]:  # none of their batches is void alone, whose backward may be left out
-        log = _watched(answer, given := _batches_given(*case), *case).log
-        said = f"on {given}, the gradients are right, but"
-        if max(log) > max(len(target) for _, target in case[0]):
-            big = "that is the big batch, which may not fit into memory"
-            raise NotYet(f"{said} the model saw {max(log)} images at once: {big}")
-        if any(first and second for first, second in itertools.pairwise(log)):
-            big = "their graphs take as much memory as the big batch's"
-            raise NotYet(f"{said} batches went forward before a backward freed the first: {big}")
-    return (
-        "the gradients of one big batch, on 4 sets of batches, two of them with a batch of void "
-        "alone, and one graph at a time"
-    )
+        _, log = _accumulated(answer, given := _batches_given(*case), *case)
+        said, most = f"on {given}, the gradients are right, but", max(log, default=0)
+        if most > max(len(target) for _, target in case[0]):
+            raise NotYet(f"{said} the model saw {most} images at once; memory may not hold them")
+        if any(first and second for first, second in pairwise(log)):
+            raise NotYet(f"{said} batches went forward before a backward freed the first's graph")
+    return "the gradients of one big batch, even with one of void alone, and one graph at a time"
 
 
 _MEAN = "that is the mean of the means: a batch with few valid pixels weighs as much as a full one"
@@ -818,12 +685,8 @@ _TWICE = "the loop divides the gradients, and divides again what earlier batches
 _LAST = "only the last batch is left. Does something set the gradients to zero between them?"
 _TERM, _TOTAL, _COUNT = "mean * count / total", "max(1, sum(counts))", "(target != 255).sum()"
 _SEEN = (_TOTAL, "0", "mean =", "total += count; mean =")
-
-
-def _divide(by: str) -> str:
-    return f".backward(); [p.grad.div_({by}) for p in model.parameters()]"
-
-
+_ZERO = ("mean =", "model.zero_grad(); mean =")
+_BACK, _DIVIDE = ".backward()", ".backward(); [p.grad.div_({}) for p in model.parameters()]"
 _GRADIENT_MISTAKES = kit.edits(
     accumulate,
     ("that adds up the means and divides by nothing", _TERM, "mean"),
@@ -837,48 +700,33 @@ _GRADIENT_MISTAKES = kit.edits(
     (_SHARE, _COUNT, "(target != 255).float().mean()", _TOTAL, "1"),
     (_SHARE, _COUNT, "(target != 255).float().mean()", _TOTAL, "sum(counts)"),
     ("you divide once more, by the number of batches", _TERM, f"{_TERM} / len(batches)"),
-    (_TWICE, *_SEEN, _TERM, "mean * count", ".backward()", _divide("max(1, total)")),
-    (_TWICE, *_SEEN, _TERM, "mean * count", ".backward()", _divide("total")),
-    (_TWICE, _TERM, "mean * count", ".backward()", _divide("total")),
-    (_TWICE, _TERM, "mean", ".backward()", _divide("len(batches)")),
-    (_TWICE, ".backward()", _divide("len(batches)")),
+    (_TWICE, *_SEEN, _TERM, "mean * count", _BACK, _DIVIDE.format("max(1, total)")),
+    (_TWICE, *_SEEN, _TERM, "mean * count", _BACK, _DIVIDE.format("total")),
+    (_TWICE, _TERM, "mean * count", _BACK, _DIVIDE.format("total")),
     ("loss is a mean already: multiply by the valid pixels", _TERM, "mean / max(1, count)"),
     ("a mean divided by all valid pixels: first make it a sum again", _TERM, "mean / total"),
-    (_LAST, "mean =", "model.zero_grad(); mean ="),
-    (_LAST, "mean =", "model.zero_grad(); mean =", _TERM, "mean"),
-    (_LAST, "mean =", "model.zero_grad(); mean =", _TERM, "mean / len(batches)"),
+    (_LAST, *_ZERO),
+    (_LAST, *_ZERO, _TERM, "mean / len(batches)"),
     ("only the first batch is left: what ends the loop?", ".backward()", ".backward(); break"),
     ("it is that of cross-entropy: call the loss you are given", "loss(", "CrossEntropyLoss()("),
     ("no parameter has a gradient: call backward for each batch", ".backward()", ""),
 )
 
-accumulate = LESSON.add(  # type: ignore[assignment]
-    name="accumulate",
-    title="One big batch in parts",
-    kind="implement",
-    outcome=4,
-    judge=kit.in_turn(
-        [
-            kit.function(
-                CASES,
-                accumulate,
-                _GRADIENT_MISTAKES,
-                _batches_given,
-                run=_gradient,
-                read=lambda found, given: found,
-                agree=_alike,
-                shown=lambda found: f"a gradient of length {found.norm():.3g}",
-                otherwise=_other_gradient,
-            ),
-            _one_at_a_time,
-        ]
+accumulate = LESSON.ask(  # type: ignore[assignment]
+    ("accumulate", "One big batch in parts", "implement", 4),
+    kit.function(
+        CASES,
+        accumulate,
+        _GRADIENT_MISTAKES,
+        _batches_given,
+        _one_at_a_time,
+        run=lambda *case: _accumulated(*case)[0],
+        agree=_alike,
+        shown=lambda found: f"a gradient of length {found.norm():.3g}",
+        otherwise=_other_gradient,
     ),
-    answer=accumulate,
-    hints=(
-        "The big batch's loss is a sum over all valid pixels, divided by their number. Which part "
-        "of that sum is one batch's mean?",
-        "loss(…) · (valid pixels of the batch) is the batch's sum. Divide it by the valid pixels "
-        "of all batches, which you can count before the loop.",
-        "Call backward in the loop: gradients add up by themselves, and the graph is freed.",
-    ),
+    accumulate,
+    "Its loss is a sum over all valid pixels / their number. Which part is one batch's mean?",
+    "loss(…) · (valid pixels of the batch) is its sum. Divide by all valid pixels, counted before.",
+    "Call backward in the loop: gradients add up by themselves, and the graph is freed.",
 )

@@ -24,27 +24,25 @@ class Frame:
 
 def driving_log() -> list[Frame]:
     """120 frames of five drives, every four seconds one."""
-    lengths = {"A": 34, "B": 22, "C": 12, "D": 30, "E": 22}
-    return _log(lengths, {"B": (8, 15), "D": (19, 26)}, seed=4)
+    return _log({"A": 34, "B": 22, "C": 12, "D": 30, "E": 22}, {"B": (8, 15), "D": (19, 26)}, 4)
 
 
 def hidden_log() -> list[Frame]:
     lengths = {"south": 40, "bridge": 24, "park": 16, "tunnel": 18, "harbour": 26}
-    return _log(lengths, {"bridge": (3, 9), "park": (4, 8), "harbour": (15, 22)}, seed=6)
+    return _log(lengths, {"bridge": (3, 9), "park": (4, 8), "harbour": (15, 22)}, 6)
 
 
 def _log(lengths: dict[str, int], rare: dict[str, tuple[int, int]], seed: int) -> list[Frame]:
     """Frames in order; `rare` says where bicyclists ride, from one frame of a drive to another."""
     rng = np.random.default_rng(seed)
     always = ["Building", "Car", "Pavement", "Road", "Sky", "Tree"]
-    often = ["Fence", "Pedestrian", "Pole", "SignSymbol"]
-    frames = []
+    often, frames = ["Fence", "Pedestrian", "Pole", "SignSymbol"], []
     for drive, length in lengths.items():
         low, high = rare.get(drive, (0, 0))
         for i in range(length):
             seen = always + [name for name in often if rng.random() < 0.6]
-            classes = frozenset(seen + ["Bicyclist"] * (low <= i < high))
-            frames.append(Frame(drive, 4.0 * i, classes))
+            seen += ["Bicyclist"] * (low <= i < high)
+            frames.append(Frame(drive, 4.0 * i, frozenset(seen)))
     return frames
 
 
@@ -69,5 +67,4 @@ def _blob(shape: tuple[int, int], spacing: Spacing, area: float, seed: int) -> n
         rng.uniform(0.05, 0.3) / k * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5)
     )
     distance = np.hypot(down, across) / radius
-    pixels = round(area / (spacing[0] * spacing[1]))
-    return distance <= np.sort(distance, axis=None)[pixels - 1]
+    return distance <= np.sort(distance, axis=None)[round(area / (spacing[0] * spacing[1])) - 1]

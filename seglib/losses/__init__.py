@@ -10,13 +10,5 @@ from seglib.losses.overlap import DiceLoss, LovaszSoftmaxLoss, TverskyLoss
 from seglib.losses.pixels import CrossEntropyLoss, FocalLoss
 from seglib.losses.weights import class_weights
 
-__all__ = [
-    "CombinedLoss",
-    "CrossEntropyLoss",
-    "DiceLoss",
-    "FocalLoss",
-    "LovaszSoftmaxLoss",
-    "TverskyLoss",
-    "check_labels",
-    "class_weights",
-]
+__all__ = ["CombinedLoss", "CrossEntropyLoss", "DiceLoss", "FocalLoss", "LovaszSoftmaxLoss"]
+__all__ += ["TverskyLoss", "check_labels", "class_weights"]

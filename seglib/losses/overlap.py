@@ -1,7 +1,7 @@
 """Losses of overlap: Dice, Tversky and Lovász-softmax, which score classes instead of pixels.
 
 All of them take softmax probabilities in float32, leave void pixels out of every sum, and average
-over the classes that the truth has. `seglib.losses` is where they are imported from.
+over the classes that the truth has.
 """
 
 from typing import Any, Literal
@@ -30,8 +30,6 @@ class TverskyLoss(nn.Module):
         over: "batch" adds the pixels of all images up first, "image" takes the mean of each
             image's loss over the images that have a valid pixel.
         smooth: added to numerator and denominator.
-
-    A perfect prediction has loss 0, a batch without a valid pixel 0 with a gradient path.
     """
 
     weight: Tensor | None
@@ -101,8 +99,7 @@ class LovaszSoftmaxLoss(nn.Module):
 
     For each class present in the truth, the pixels' errors |g − p| are sorted, the largest first,
     and each is weighted by how much the Jaccard loss grows when its pixel joins those that are
-    wrong (Berman et al., 2018, arXiv:1705.08790). With `over="image"` this is done image by
-    image. Arguments as in `TverskyLoss`.
+    wrong (Berman et al., 2018, arXiv:1705.08790). Arguments as in `TverskyLoss`.
     """
 
     weight: Tensor | None

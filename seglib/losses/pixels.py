@@ -12,11 +12,8 @@ from seglib.losses.check import as_weight, check_labels, checked, weight_repr
 class CrossEntropyLoss(nn.Module):
     """Cross-entropy per pixel, averaged over the valid pixels of the batch.
 
-    Unweighted: sum of l over valid pixels / their number. Weighted: Σ w·l / Σ w, as PyTorch.
-    Half precision is computed in float32.
-
     Args:
-        weight: one factor a class, (C,), or None.
+        weight: one factor a class, (C,): Σ w·l / Σ w, as PyTorch; or None.
         ignore_index: the label of pixels that do not count.
         label_smoothing: share of the target that is spread over all classes (Szegedy et al.,
             2016, arXiv:1512.00567).
@@ -59,10 +56,7 @@ class CrossEntropyLoss(nn.Module):
         )
 
     def denominator(self, target: Tensor) -> Tensor:
-        """What the total is divided by: the number of valid pixels, or Σ w over them.
-
-        Means of several batches make the mean of all of them when weighted by it.
-        """
+        """What the total is divided by: the number of valid pixels, or Σ w over them."""
         valid = target != self.ignore_index  # (N, H, W)
         if self.weight is None:
             return valid.sum()
@@ -80,13 +74,9 @@ class CrossEntropyLoss(nn.Module):
 class FocalLoss(CrossEntropyLoss):
     """Cross-entropy in which easy pixels count less: −w·(1 − p)^γ·log p, p that of the truth.
 
-    The softmax form of Lin et al. (2017, arXiv:1708.02002), whose own has a sigmoid for each
-    class. Averaged as `CrossEntropyLoss`: over valid pixels, or Σ w·l / Σ w; with γ = 0 it *is*
-    that loss. (Dividing by Σ (1 − p)^γ instead would undo the focus.)
-
-    Args:
-        gamma: γ ≥ 0, how much less; 2 in the paper.
-        weight, ignore_index: as in `CrossEntropyLoss`.
+    The softmax form of Lin et al. (2017, arXiv:1708.02002; γ = 2), whose own has a sigmoid for
+    each class. Averaged as `CrossEntropyLoss`, with γ = 0 it *is* that loss. (Dividing by
+    Σ (1 − p)^γ instead would undo the focus.) `weight` and `ignore_index` as there.
 
     >>> loss = FocalLoss(gamma=2.0)
     >>> round(loss(torch.zeros(1, 2, 1, 1), torch.tensor([[[0]]])).item(), 4)   # 0.5² · ln 2
@@ -107,9 +97,8 @@ class FocalLoss(CrossEntropyLoss):
     def total(self, logits: Tensor, target: Tensor) -> Tensor:
         """Σ w·(1 − p)^γ·l over the valid pixels, a scalar."""
         logits = checked(logits, target, self.weight)
-        surprise = self._cross_entropy(
-            logits, target, reduction="none"
-        )  # (N, H, W): −log p, void 0
+        # (N, H, W): −log p, void 0
+        surprise = self._cross_entropy(logits, target, reduction="none")
         # 1 − p without cancellation; never quite 0, where the slope of a power below 1 is infinite
         missing = (-torch.expm1(-surprise)).clamp(min=1e-12)
         loss = missing**self.gamma * surprise

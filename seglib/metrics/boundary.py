@@ -63,9 +63,8 @@ class BoundaryCounts:
                     f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, expected 0 to "
                     f"{self.num_classes - 1}"
                 )
-        if targets.ndim == 2:
-            predictions, targets = predictions[None], targets[None]
-        for labels, truth in zip(predictions, targets, strict=True):
+        pairs = zip(predictions, targets, strict=True)
+        for labels, truth in pairs if targets.ndim == 3 else [(predictions, targets)]:
             void = truth == self.ignore_index
             for k in np.union1d(labels[~void], truth[~void]):
                 self.counts[k] += self._compare(labels == k, truth == k, void)
@@ -104,12 +103,12 @@ class BoundaryScores:
 
     @property
     def miou(self) -> float:
-        """Mean boundary IoU over the classes that are not absent."""
+        """Mean over the classes that are not absent."""
         return mean_of(self.iou)
 
     @property
     def mean_f1(self) -> float:
-        """Mean boundary F1 over the classes that are not absent."""
+        """Mean over the classes that are not absent."""
         return mean_of(self.f1)
 
 

@@ -23,16 +23,12 @@ class CalibrationCounts:
         if bins < 1:
             raise ValueError(f"found bins={bins}, expected 1 or more")
         self.bins, self.ignore_index = bins, ignore_index
-        self.pixels = np.zeros(bins, np.int64)
-        self.right = np.zeros(bins, np.int64)
+        self.pixels, self.right = np.zeros((2, bins), np.int64)
         self.confidence = np.zeros(bins, np.float64)  # summed up
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add float logits (N, C, H, W) and integer labels (N, H, W) on one device.
-
-        Raises ValueError for other shapes.
-        """
+        """Add float logits (N, C, H, W) and integer labels (N, H, W) on one device."""
         if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError(
                 f"found logits {tuple(logits.shape)} and target {tuple(target.shape)}, expected "

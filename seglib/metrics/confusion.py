@@ -17,10 +17,9 @@ class ConfusionMatrix:
     """Counts, over any number of batches, how many pixels of class i were predicted as class j.
 
     Pixels labelled `ignore_index` in the truth are dropped, whichever label was predicted there.
-    `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Matrices of other
-    batches, loaders or processes are added with `+`. With `per_image=True` the matrix of every
-    image is kept as well, in the list `images`, in the order of the updates: `Scores.interval`
-    needs them.
+    `matrix` is int64 (num_classes, num_classes), rows truth, columns prediction. Matrices add up:
+    `+`. With `per_image=True` the matrix of every image is kept as well, in the list `images`, in
+    the order of the updates: `Scores.interval` needs them.
 
     >>> cm = ConfusionMatrix(num_classes=2)
     >>> cm.update(torch.tensor([[0, 1, 1, 1]]), torch.tensor([[0, 0, 1, 255]]))
@@ -40,9 +39,8 @@ class ConfusionMatrix:
         """Add a batch.
 
         `prediction` is labels of any integer type, shaped as `target`, or float logits (or
-        probabilities) with a class axis: (N, C, H, W) for a target (N, H, W), or (C, H, W)
-        for (H, W). Raises ValueError for other shapes, float labels, and labels out of range in
-        the target's or prediction's valid pixels.
+        probabilities) with a class axis: (N, C, H, W) for a target (N, H, W), or (C, H, W) for
+        (H, W). Raises ValueError for other shapes, float labels, and labels out of range where valid.
         """
         prediction, target = torch.as_tensor(prediction), torch.as_tensor(target)
         labels = self._labels(prediction.detach(), target.shape)
@@ -124,10 +122,9 @@ class ConfusionMatrix:
         return total
 
     def all_reduce(self) -> ConfusionMatrix:
-        """A new matrix that has seen the pixels of all processes; without any, an equal one.
+        """A new matrix that has seen the pixels of all processes, images process by process.
 
-        Exact, if each image went to one process only; `DistributedSampler` pads and hands some
-        out twice. Images come process by process.
+        Exact if each image went to one process only; `DistributedSampler` hands some out twice.
         """
         total = ConfusionMatrix(self.num_classes, self.ignore_index, self.per_image)
         total.matrix, total.images = self.matrix.clone(), list(self.images)

@@ -26,10 +26,9 @@ class Interval(NamedTuple):
 class Scores:
     """Segmentation scores, fractions 0…1, from a confusion matrix (rows truth, columns prediction).
 
-    `images`, int64 (M, C, C), holds the matrix of each image if they were kept apart.
-    Per-class arrays are float64 (C,). A class that is neither in the truth nor predicted is
-    *absent*: NaN, and left out of every mean. A class that is predicted but not in the truth
-    has IoU 0, counted. Without one valid pixel every mean is NaN.
+    `images`, int64 (M, C, C), holds the matrix of each image if they were kept apart. Per-class
+    arrays are float64 (C,). A class neither in the truth nor predicted is *absent*: NaN, and left
+    out of every mean; one predicted but not in the truth has IoU 0. A mean of nothing is NaN.
     """
 
     matrix: np.ndarray
@@ -110,12 +109,11 @@ class Scores:
         """The scores of each group of images (drive, patient), in the order they first occur.
 
         `groups` has the group of each image, in the order of the updates (`dataset.groups`).
-        Raises ValueError if the images were not kept apart, or are of another number.
         """
         each = self.per_image()
         if len(groups) != len(each):
             raise ValueError(
-                f"found {len(groups)} groups for {len(each)} images; pass one group an image"
+                f"found {len(groups)} groups for {len(each)} images; pass one an image"
             )
         sums = {name: np.zeros_like(self.matrix) for name in groups}
         for name, scores in zip(groups, each, strict=True):
@@ -131,17 +129,12 @@ class Scores:
     ) -> Interval:
         """A score and its 95 % bootstrap interval over groups of images (drives, patients).
 
-        Groups are drawn with replacement, as many as there are, their matrices added up and
-        scored; the interval holds the middle 95 % of the draws (Efron & Tibshirani, 1993,
-        percentile method). Without `groups` every image is one, which takes neighbouring
-        frames for independent and makes the interval too narrow. So do few groups: of intervals
-        from ten or so somewhat less than 95 % hold the truth, of those from two half.
-
-        Args:
-            score: the name of a score that is one number: "miou", "pixel_accuracy", …
-            groups: the group of each image, in the order of the updates (`dataset.groups`).
-
-        Raises ValueError without images, for groups of another number, and for fewer than two.
+        Groups, given as in `by_group`, are drawn with replacement, as many as there are, their
+        matrices added up and scored; the interval holds the middle 95 % of the draws (Efron &
+        Tibshirani, 1993, percentile method). Without `groups` every image is one, which takes
+        neighbouring frames for independent and makes the interval too narrow. So do few groups: of
+        intervals from ten or so somewhat less than 95 % hold the truth, of those from two half.
+        `score` names a score that is one number: "miou", "pixel_accuracy", …
         """
         images = self.per_image()
         parts = self.by_group(range(len(images)) if groups is None else groups).values()
@@ -164,7 +157,7 @@ class Scores:
         mean    0.775  0.873      0.900   0.875       8
         pixel accuracy 0.875 · frequency-weighted IoU 0.775
         """
-        names = self.classes or tuple(str(i) for i in range(len(self.matrix)))
+        names = self.classes or tuple(map(str, range(len(self.matrix))))
         columns = (self.iou, self.dice, self.precision, self.recall)
         rows = [(name, [c[i] for c in columns], self.support[i]) for i, name in enumerate(names)]
         rows.append(("mean", [mean_of(c) for c in columns], self.matrix.sum()))

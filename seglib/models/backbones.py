@@ -13,12 +13,8 @@ from seglib.models.blocks import to_group_norm
 from seglib.util.suggest import did_you_mean
 
 BACKBONES = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
+    *("resnet18", "resnet34", "resnet50", "resnet101"),
+    *("mobilenet_v3_small", "mobilenet_v3_large"),
 )
 
 
@@ -31,8 +27,7 @@ class Backbone(nn.ModuleDict):
 
     BatchNorm's momentum is PyTorch's 0.1 in all of them: with the 0.01 of torchvision's MobileNets
     a run of seventy steps would be evaluated with statistics that are still half those of before.
-    `norm="group"` has GroupNorm in its place. The weights are random (ImageNet's come with
-    `create_model(pretrained="backbone")`).
+    `norm="group"` has GroupNorm in its place. The weights are random (see `create_model`).
     """
 
     def __init__(self, name: str, output_stride: int = 32, norm: str = "batch") -> None:

@@ -9,12 +9,8 @@ from seglib.models.deeplab import PooledBatchNorm, outputs, warn_of_few_taps
 from seglib.util.suggest import did_you_mean
 
 ARCHITECTURES = (
-    "deeplabv3_mobilenet_v3_large",
-    "deeplabv3_resnet50",
-    "deeplabv3_resnet101",
-    "fcn_resnet50",
-    "fcn_resnet101",
-    "lraspp_mobilenet_v3_large",
+    *("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3_resnet101"),
+    *("fcn_resnet50", "fcn_resnet101", "lraspp_mobilenet_v3_large"),
 )
 
 
@@ -65,8 +61,8 @@ class TorchvisionModel(nn.Module):
 class SMPModel(nn.Module):
     """An smp network, `which` = "decoder/encoder": images (N, 3, H, W) -> logits (N, C, H, W).
 
-    Images of any size: smp wants multiples of 32, so they are padded by their border and the
-    logits are cut. The weights are random until `load_backbone`.
+    smp wants multiples of 32, so images are padded by their border and the logits cut. The weights
+    are random until `load_backbone`.
     """
 
     def __init__(self, which: str, num_classes: int) -> None:
@@ -84,9 +80,8 @@ class SMPModel(nn.Module):
         if encoder not in encoders and not encoder.startswith("tu-"):
             hint = did_you_mean(encoder, encoders).split(" (known")[0]
             raise ValueError(f"smp has no encoder {encoder!r}{hint} (it knows {len(encoders)})")
-        self.name, self.num_classes = f"smp:{which}", num_classes
+        self.name, self.num_classes, self.encoder_name = f"smp:{which}", num_classes, encoder
         self.options: dict[str, Any] = {}
-        self.encoder_name = encoder
         self.network = smp.create_model(
             decoder, encoder_name=encoder, encoder_weights=None, classes=num_classes
         )

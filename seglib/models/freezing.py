@@ -15,8 +15,8 @@ from torch import nn
 def freeze(module: nn.Module) -> None:
     """Stop `module` from changing: no gradients, eval mode, also after `model.train()`.
 
-    BatchNorm inside normalises with its running statistics and leaves them as they are; dropout
-    inside is off. A part can be woken again: `unfreeze(module.part)`.
+    BatchNorm inside uses its running statistics and leaves them as they are; dropout is off. A
+    part can be woken again: `unfreeze(module.part)`.
     """
     module.requires_grad_(False)
     for part in module.modules():

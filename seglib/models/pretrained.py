@@ -1,8 +1,7 @@
 """Pretrained weights: ImageNet for a backbone, COCO for a whole network, the course's own.
 
-Files are looked for in torch.hub's folder (~/.cache/torch/hub/checkpoints unless TORCH_HOME says
-otherwise) and fetched only if they are not there. They are read with `weights_only=True`: a file
-from a stranger cannot run code.
+Files are fetched only if torch.hub's folder (~/.cache/torch/hub/checkpoints unless TORCH_HOME says
+otherwise) lacks them. They are read with `weights_only=True`: a stranger's cannot run code.
 """
 
 import pickle
@@ -21,13 +20,10 @@ KINDS = ("backbone", "coco", "streets")
 
 
 def load_pretrained(model: Any, kind: str) -> None:
-    """Fill `model` with torchvision's weights of `kind`.
+    """Fill `model` with torchvision's weights of `kind`; errors as in `create_model`.
 
     "backbone": for ImageNet (V1, on which torchvision built its segmentation networks). "coco":
     for COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
-
-    ValueError if there are none for this model, OSError, naming the file and where to put it, if
-    they cannot be fetched.
     """
     if model.options.get("norm", "batch") != "batch":
         raise ValueError(
@@ -105,8 +101,7 @@ def weights_url(name: str, version: str) -> str:
 
 def read_weights(url: str) -> Mapping[str, Tensor]:
     """The state dict published at `url`, from torch.hub's folder or else from the network."""
-    name = url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not path.is_file():
         try:
             torch.hub.load_state_dict_from_url(
@@ -114,8 +109,8 @@ def read_weights(url: str) -> Mapping[str, Tensor]:
             )
         except (OSError, HTTPException, RuntimeError) as error:  # (the last: another content)
             raise OSError(
-                f"{name} could not be fetched ({error}); download {url} where there is a network "
-                f"and put it into {path.parent}, or leave pretrained out"
+                f"{path.name} could not be fetched ({error}); download {url} where there is a "
+                f"network and put it into {path.parent}, or leave pretrained out"
             ) from error
     return read_file(path)
 
@@ -140,8 +135,7 @@ def fill(
 ) -> None:
     """Copy `state` into `module`; every tensor must have its counterpart, of the same shape.
 
-    With `replaced_classes`, tensors with so many rows may differ in just that number: these are
-    the head's, which keeps its random weights.
+    Tensors of `replaced_classes` rows may differ in that number: the head keeps its random weights.
     """
     own = module.state_dict()
     differ = [k for k in state if k in own and own[k].shape != state[k].shape]

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 
 def valid_taps(height: int, width: int, rate: int) -> float:
-    """Of the 9 taps of a 3×3 convolution of that rate, how many meet the map and not its padding.
+    """How many of a 3×3 convolution's 9 taps meet a height × width map, not its padding: the mean.
 
-    The mean over all positions of a height × width map: 9 on an endless one, 1 where the rate is
-    as large as the map, and the convolution no more than a 1×1.
+    9 on an endless map, 1 where the rate is as large as the map, and the convolution only a 1×1.
 
     >>> [round(valid_taps(6, 8, rate), 2) for rate in (1, 6, 12)]
     [7.33, 1.5, 1.0]

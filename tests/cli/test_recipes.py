@@ -1,7 +1,5 @@
 """Every recipe can be read and run: two steps on small pictures, with a small network."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -9,39 +7,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from toys import CLASSES, write_folder
+from toys import CLASSES, words, write_folder
 
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
 from seglib.data import DATASETS
-from seglib.engine import artifacts as runlog
+from seglib.engine import artifacts
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.toml"))
+assert len(RECIPES) >= 3
 # What would take long here, or is not here: the data, the size, pretrained weights, workers
-TINY = {
-    "data": "folder",
-    "classes": ",".join(CLASSES),
-    "train_split": "train",
-    "val_split": "val",
-    "height": 32,
-    "width": 48,
-    "epochs": 1,
-    "batch_size": 2,
-    "workers": 0,
-    "device": "cpu",
-    "pretrained": "none",
-    "class_weights": "none",
-    "amp": "none",
-}
+DATA = {"data": "folder", "classes": ",".join(CLASSES), "train_split": "train", "val_split": "val"}
+SMALL = {"height": 32, "width": 48, "epochs": 1, "batch_size": 2, "workers": 0, "device": "cpu"}
+TINY = {**DATA, **SMALL, **dict.fromkeys(("pretrained", "class_weights", "amp"), "none")}
 NETS = {
     "unet": {"base_channels": 4, "depth": 2},
     "deeplabv3plus": {"backbone": "mobilenet_v3_small", "channels": 16},
 }
-
-
-def test_the_full_runs_are_there():
-    names = {path.stem for path in RECIPES}
-    assert {"camvid_unet", "camvid_deeplabv3plus", "ultrasound_unet"} <= names
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -60,15 +42,11 @@ def test_a_recipe_names_what_there_is_and_says_what_to_expect(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
     folder = write_folder(tmp_path / "pairs", (("train", 4), ("val", 2)))
-    settings = {**TINY, **NETS[read_settings(path, {}).model], "root": folder}
-    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    given = words(**{**TINY, **NETS[read_settings(path, {}).model], "root": folder})
     out = tmp_path / "run"
-    assert main(["train", str(path), *words, "--out", str(out)]) == 0, capsys.readouterr().err
+    assert main(["train", str(path), *given, "--out", str(out)]) == 0, capsys.readouterr().err
     content = torch.load(out / "last.pt", weights_only=True)["training"]
     assert int(next(iter(content["optimizer"]["state"].values()))["step"]) == 2
-    assert {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples"} == {
-        found.name for found in out.iterdir()
-    }
     said = json.loads((out / "run.json").read_text())
     assert said["settings"]["batch_size"] == 2 and said["settings"]["lr"] > 0
     assert said["machine"]["versions"]["torch"] and said["revision"]
@@ -79,6 +57,6 @@ def test_a_recipe_runs_two_steps(path, tmp_path, capsys):
 
 
 def test_the_revision_is_known_with_and_without_a_checkout(monkeypatch):
-    assert runlog.revision()
-    monkeypatch.setattr(runlog, "checkout", lambda: None)
-    assert runlog.revision().startswith("version 0")
+    assert artifacts.revision()
+    monkeypatch.setattr(artifacts, "checkout", lambda: None)
+    assert artifacts.revision().startswith("version 0")

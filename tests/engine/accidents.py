@@ -1,7 +1,5 @@
 """What may happen to a run: a kill, a signal, an end in the midst; and processes to try it on."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """Several batches to a step equal one big batch, however unequal their void is."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from accidents import training_of

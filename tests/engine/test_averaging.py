@@ -1,7 +1,5 @@
 """The moving average of the weights: its formula, and that it is what is evaluated and kept."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from accidents import same_weights

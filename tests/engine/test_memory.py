@@ -1,7 +1,5 @@
 """Running out of memory, with the real allocator's error, and what is free."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

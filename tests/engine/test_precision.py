@@ -1,7 +1,5 @@
 """Half precision: what is computed in it and what is not, skipped steps; memory layouts."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from accidents import same_weights, terminated, training_of

@@ -1,7 +1,5 @@
 """A signal during training loses no step; a killed run leaves no process behind."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -16,7 +14,7 @@ from toys import Toy, flags, tiny_model, tiny_run, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader
-from seglib.engine.checkpoints import load_checkpoint, read_content
+from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.signals import Interrupted
 from seglib.losses import CrossEntropyLoss
 from seglib.training import fit
@@ -67,6 +65,14 @@ def test_a_run_may_be_stopped_again_and_again(tmp_path):
     model, history = tiny_run(tmp_path, loss=terminated(3), resume=True)
     assert same_weights(whole.state_dict(), model.state_dict())
     assert rows_of(history) == rows_of(expected)
+
+
+def test_stopped_with_workers_and_resumed_it_is_the_same_run(tmp_path):
+    whole, _ = tiny_run(None, loss=terminated())
+    with pytest.raises(Interrupted):
+        tiny_run(tmp_path, loss=terminated(7), workers=2)
+    resumed, _ = tiny_run(tmp_path, loss=terminated(), workers=2, resume=True)
+    assert same_weights(whole.state_dict(), resumed.state_dict())
 
 
 class Twice(Hit):
@@ -151,26 +157,19 @@ class Marked(Toy):
         return super().read(index)
 
 
-def marked_run(folder: str, epochs: int, resume: bool, method: str) -> None:
-    """The body of a process: a run with two workers, in a group of its own."""
+def marked_run(folder: str, method: str) -> None:
+    """The body of a process: a long run with two workers, in a group of its own."""
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     multiprocessing.set_start_method(method, force=True)
     data = Marked(6, train_transform(16, 24))
     data.marks = Path(folder) / "marks"
-    data.marks.mkdir(parents=True, exist_ok=True)
+    data.marks.mkdir()
     loader, out = make_loader(data, 2, shuffle=True, seed=3, workers=2), Path(folder) / "run"
     try:
-        fit(tiny_model(), loader, epochs=epochs, lr=0.01, seed=3, out=out, resume=resume)
+        fit(tiny_model(), loader, epochs=100_000, lr=0.01, seed=3, out=out)
     except Interrupted as error:
         sys.exit(128 + error.number)
-
-
-def started(folder, *args):
-    """`marked_run` in a process of its own."""
-    process = forkserver().Process(target=marked_run, args=(str(folder), *args))
-    process.start()
-    return process
 
 
 def lives(number: int) -> bool:
@@ -187,12 +186,13 @@ def readers(folder):
 
 @pytest.fixture
 def run_that_is_on(tmp_path):
-    """Starts a long run in tmp_path and waits for its second epoch."""
+    """Starts `marked_run` in tmp_path and waits for its second epoch."""
     processes = []
 
     def begin(method):
-        process = started(tmp_path, 100_000, False, method)
+        process = forkserver().Process(target=marked_run, args=(str(tmp_path), method))
         processes.append(process)
+        process.start()
         last = tmp_path / "run" / "last.pt"
         wait_for(lambda: last.exists() or not process.is_alive(), 120)
         assert process.is_alive() and len(readers(tmp_path)) == 2
@@ -206,45 +206,17 @@ def run_that_is_on(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.slow
-class TestProcesses:
-    # (a fork server imports everything anew for the workers of each epoch)
-    @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
-    def test_the_end_leaves_no_worker_behind(self, run_that_is_on, tmp_path, method, number):
-        """SIGTERM goes to the workers as well, as clusters send it: they last until the step is
-        done. (A fork server's are not in the group.) SIGKILL goes to the first process only."""
-        process = run_that_is_on(method)
-        assert all(map(lives, readers(tmp_path)))
-        for each in (
-            [*readers(tmp_path), process.pid] if number == signal.SIGTERM else [process.pid]
-        ):
-            os.kill(each, number)
-        process.join(30)
-        assert process.exitcode == (143 if number == signal.SIGTERM else -number)
-        if number == signal.SIGTERM:
-            assert training_of(tmp_path / "run")["partial"]["step"] in (1, 2, 3)
-        wait_for(lambda: not any(map(lives, readers(tmp_path))), 8)
-
-    def test_stopped_with_workers_and_resumed_it_is_the_same_run(self, tmp_path):
-        whole, part = tmp_path / "whole", tmp_path / "part"
-        process, stops = started(whole, 6, False, "fork"), 0
-        process.join(120)
-        assert process.exitcode == 0
-        last, done = part / "run" / "last.pt", part / "run" / "history.png"
-        while not done.exists():
-            before = last.stat().st_mtime_ns if last.exists() else 0
-            process = started(part, 6, True, "fork")
-
-            def moved(before=before, process=process):
-                saved = last.exists() and last.stat().st_mtime_ns != before
-                return saved or done.exists() or not process.is_alive()
-
-            wait_for(moved, 120)
-            if process.is_alive() and stops < 2:
-                os.kill(process.pid, signal.SIGTERM)
-            process.join(60)
-            stops += process.exitcode == 143
-            assert process.exitcode in (0, 143)
-        assert stops
-        states = [read_content(folder / "run" / "last.pt")["state"] for folder in (whole, part)]
-        assert same_weights(*states)
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_the_end_leaves_no_worker_behind(run_that_is_on, tmp_path, method, number):
+    """SIGTERM goes to the workers as well, as clusters send it: they last until the step is
+    done. (A fork server's are not in the group.) SIGKILL goes to the first process only."""
+    process = run_that_is_on(method)
+    assert all(map(lives, readers(tmp_path)))
+    for each in [*readers(tmp_path), process.pid] if number == signal.SIGTERM else [process.pid]:
+        os.kill(each, number)
+    process.join(30)
+    assert process.exitcode == (143 if number == signal.SIGTERM else -number)
+    if number == signal.SIGTERM:
+        assert training_of(tmp_path / "run")["partial"]["step"] in (1, 2, 3)
+    wait_for(lambda: not any(map(lives, readers(tmp_path))), 8)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from seglib.data import read_mask
 from seglib.exercises.kit import CORRECT
 from seglib.exercises.lesson01 import LESSON
 
@@ -34,10 +35,8 @@ def by_majority(image, mask, height, width, flip):
 
 
 def iou_by_torch(predictions, truths, num_classes):
-    truth, found = (
-        torch.cat([torch.from_numpy(x).flatten() for x in y]).long() for y in (truths, predictions)
-    )
-    codes = (truth * num_classes + found)[truth != 255]
+    truth, found = (np.concatenate([x.ravel() for x in y]) for y in (truths, predictions))
+    codes = torch.from_numpy((np.int64(truth) * num_classes + found)[truth != 255])
     matrix = torch.bincount(codes, minlength=num_classes**2).reshape(num_classes, -1)
     hits = matrix.diag()
     return hits / (matrix.sum(0) + matrix.sum(1) - hits)
@@ -49,10 +48,7 @@ def shares_of_classes(masks, num_classes):
 
 
 def read_by_bytes(path):
-    if not path.read_bytes().startswith(b"\x89PNG") or Image.open(path).getbands() not in (
-        ("P",),
-        ("L",),
-    ):
+    if path.read_bytes()[1:4] != b"PNG" or Image.open(path).mode not in "PL":
         raise ValueError("no labels")
     return np.asarray(Image.open(path), dtype=np.uint8)
 
@@ -63,7 +59,7 @@ def read_by_bytes(path):
         *(("resize_pair", answer) for answer in (by_pil, by_torch, by_majority)),
         ("iou", iou_by_torch),
         ("shares", shares_of_classes),
-        ("read_labels", read_by_bytes),
+        *(("read_labels", answer) for answer in (read_by_bytes, read_mask)),
         ("misaligned", ["d", "Crop "]),
         ("by_hand", {"road": 0.67, "car": 0.5, "sky": 0.83}),
         *(("road", answer) for answer in (0.298 / 11, 0.284 / 11, 0.025, 0.027)),
@@ -73,10 +69,3 @@ def read_by_bytes(path):
 def test_another_right_answer(name, answer):
     found = LESSON.exercises[name].judged(answer)
     assert found.state == CORRECT, str(found)
-
-
-def test_the_librarys_own_reader_is_right():
-    from seglib.data import read_mask
-
-    outcome = LESSON.exercises["read_labels"].judged(read_mask)
-    assert outcome.state == CORRECT, outcome

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from types import SimpleNamespace
 
@@ -18,7 +17,6 @@ from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.losses import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss
 
 LETTERS = "abcde"
-LOSSES = {letter: getattr(material03, f"loss_{letter}") for letter in LETTERS}
 
 
 def notebook_cell(words):
@@ -75,10 +73,8 @@ def test_what_the_record_supports():
         assert f"{arm} minus {base} is {gap} on" in lesson03.REASONS[key]
         assert lesson03.SUPPORTED[key] == (gap.low > 0) and gap.high > 0
     dev = {run["arm"]: run["dev"]["miou"] for run in record["parts"]["tuning_streets"]["runs"]}
-    rows = [
-        [dev[f"{arm}, lr {lr}"] for lr in (0.002, 0.005, 0.0125)]
-        for arm in (f"{base} + Lovász", "focal")
-    ]
+    arms = f"{base} + Lovász", "focal"
+    rows = [[dev[f"{arm}, lr {lr}"] for lr in (0.002, 0.005, 0.0125)] for arm in arms]
     (best, low), (best_focal, low_focal) = ((max(row), row[0]) for row in rows)
     assert best > best_focal and low < low_focal
     figures = [f"{x:.3f}" for x in (best, best_focal, 0.002, low, low_focal)]
@@ -107,9 +103,7 @@ def test_what_the_record_supports():
     ],
 )
 def test_a_trained_loss_hears_its_scores_and_what_its_balance_says(monkeypatch, runs, fragment):
-    scores = iter(
-        [SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c]) for a, b, c in runs]
-    )
+    scores = (SimpleNamespace(iou=[1, a], recall=[1, b], precision=[1, c]) for a, b, c in runs)
     monkeypatch.setattr(lesson03, "scores_after_training", lambda build, seed: next(scores))
     found = lesson03.own_loss.judged(lesson03.build_loss)
     assert found.state == (CORRECT if runs[0][0] > 0.7 else NOT_YET)
@@ -126,14 +120,6 @@ def test_plain_functions_can_be_losses_and_slices_cannot_be_spoilt():
     assert 0.005 < (mask == lesson03.LESION).mean() < 0.015
     mask[:] = 7
     assert train.read(1)[1].max() < 7 and np.array_equal(image, train.read(1)[0])
-
-
-def test_an_error_in_training_is_told():
-    def stumbles(logits, target):
-        return logits.mean() if logits.shape[2] == 8 else logits[:, 9].mean()
-
-    found = lesson03.own_loss.judged(lambda data: (stumbles, 1e-3))
-    assert found.state == NOT_YET and "training with your loss raised IndexError" in found.message
 
 
 # ---------------------------------------------------------------- five losses, five faults
@@ -176,7 +162,8 @@ def faults_of(found, changed):
 
 @pytest.mark.parametrize("letter", LETTERS)
 def test_each_loss_has_its_fault_alone_and_the_hints_quote_what_ask_prints(asked, letter):
-    found, changed = asked(LOSSES[letter])
+    exec(notebook_cell("def loss_a"), space := {"torch": torch, "F": F})
+    found, changed = asked(space[f"loss_{letter}"])
     assert faults_of(found, changed) == [lesson03.FAULTY[letter]]
     quoted = {fault: row[LETTERS.index(letter)] for fault, row in lesson03.FOUND.items()}
     assert quoted.pop(4) == ("changed" if changed else "unchanged")
@@ -196,8 +183,6 @@ def test_sound_losses_have_none_and_the_unused_faults_would_show(asked):
     assert 8 in faults_of(*asked(lambda x, y: x.softmax(1).sum() / y.numel()))
 
 
-def test_the_copy_is_the_notebooks():
-    source = "\n\n".join(inspect.getsource(LOSSES[x]).rstrip() for x in LETTERS)
-    assert notebook_cell("def loss_a") == source
+def test_the_notebook_lists_these_faults():
     prose = "\n".join(cell.source for _, cell, _ in answers.page("03").prose)
     assert all(f"{fault}. {text}" in prose for fault, text in lesson03.FAULTS.items())

@@ -30,8 +30,7 @@ def test_rates_may_come_as_an_array(kind):
     assert found.state == CORRECT, str(found)
 
 
-def test_the_frozen_block_is_alive():
-    """Else its output would be the same, and its gradient nothing, whatever an answer does."""
+def test_the_frozen_block_is_alive():  # else nothing that an answer does would show
     block, features = ex.small_net()[1].eval(), torch.randn(4, 4, 6, 8)
     out = block(features)
     assert (out > 0).float().mean() > 0.2
@@ -39,8 +38,7 @@ def test_the_frozen_block_is_alive():
 
 
 def only_the_module(module):
-    module.requires_grad_(False).eval()
-    module.train = lambda mode=True: module
+    module.requires_grad_(False).eval().train = lambda mode=True: module
 
 
 def before_each_pass(module):
@@ -66,8 +64,7 @@ def test_what_an_answer_does_to_classes_and_gradients_is_undone():
         torch.set_grad_enabled(False)
         nn.BatchNorm2d.train = nn.Module.train = lambda self, mode=True: self
 
-    train = nn.Module.train
-    found = ex.freeze.judged(patches)
+    train, found = nn.Module.train, ex.freeze.judged(patches)
     assert found.state == NOT_YET and "has changed the class" in found.message
     assert nn.Module.train is train and "train" not in vars(nn.BatchNorm2d)
     assert torch.is_grad_enabled()

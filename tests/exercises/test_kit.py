@@ -1,9 +1,8 @@
-"""What every exercise shares: placeholders, verdicts, errors in answers, randomness, hints."""
+"""What every exercise shares: placeholders, verdicts, errors in answers, randomness, hints, judges
+that are tables."""
 
-from __future__ import annotations
-
-import functools
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from seglib import exercises
+from seglib.exercises import kit
 from seglib.exercises.kit import (
     CORRECT,
     KINDS,
@@ -38,17 +38,9 @@ def is_three(answer):
 
 
 def add(lesson, **changes):
-    settings = {
-        "name": "total",
-        "title": "Total",
-        "kind": "predict",
-        "outcome": 0,
-        "answer": 3,
-        "judge": is_three,
-        "variable": "total",
-        "hints": ("count", "count again"),
-    }
-    return lesson.add(**{**settings, **changes})
+    settings = {"name": "total", "title": "Total", "kind": "predict", "outcome": 0, "answer": 3}
+    more = {"judge": is_three, "variable": "total", "hints": ("count", "count again")}
+    return lesson.add(**{**settings, **more, **changes})
 
 
 def said(capsys):
@@ -56,36 +48,6 @@ def said(capsys):
 
 
 # ---------------------------------------------------------------- placeholders
-
-
-def only_dots(): ...
-
-
-def with_docstring(number):
-    """Double it."""
-    ...  # noqa: PIE790
-
-
-def with_pass(number):
-    """Double it."""
-    pass  # noqa: PIE790
-
-
-def returning_dots(number):
-    return ...
-
-
-def with_annotations(number: int, factor: int = 2, *more: int, key: str = "a") -> int:
-    """Double it."""
-    ...  # noqa: PIE790
-
-
-def empty():
-    """Nothing but this."""
-
-
-def returning_none():
-    return None
 
 
 class Half(nn.Module):
@@ -98,34 +60,6 @@ class Half(nn.Module):
     def forward(self, x): ...
 
 
-class Value:
-    size = ...
-
-
-PLACEHOLDERS = {
-    "dots": ...,
-    "tuple": (1, ...),
-    "tuple of dots": (..., ...),
-    "list": [..., 2],
-    "dict": {"a": 1, "b": ...},
-    "function": only_dots,
-    "docstring": with_docstring,
-    "pass": with_pass,
-    "return dots": returning_dots,
-    "annotations": with_annotations,
-    "empty": empty,
-    "return None": returning_none,
-    "lambda": lambda x: ...,
-    "class": Half,
-    "class with a value": Value,
-}
-
-
-@pytest.mark.parametrize("name", PLACEHOLDERS)
-def test_placeholders_of_every_form(name):
-    assert is_placeholder(PLACEHOLDERS[name])
-
-
 class Whole(nn.Module):
     """Everything is written."""
 
@@ -135,71 +69,52 @@ class Whole(nn.Module):
         return x
 
 
-def printing():
-    print("hello")
+def defined(source):
+    """What a source calls f."""
+    names = {}
+    exec(source, names)
+    return names["f"]
 
 
-def zero():
-    return 0
+OPEN = [..., (1, ...), (..., ...), [..., 2], {"a": 1, "b": ...}, Half]
+OPEN_SOURCES = [
+    "def f(): ...",
+    "def f(number: int, factor: int = 2, *more: int, key: str = 'a') -> int: ...",
+    'def f(number):\n    """Double it."""\n    ...',
+    'def f(number):\n    """Double it."""\n    pass',
+    'def f():\n    """Nothing but this."""',
+    "def f(number):\n    return ...",
+    "def f():\n    return None",
+    "f = lambda x: ...",
+    "class f:\n    size = ...",
+]
+FILLED = [0, None, "", [], (), {}, np.zeros(3), torch.zeros(2), [np.zeros(3), np.zeros(3)], Whole]
+FILLED_SOURCES = [
+    "def f():\n    print('hello')",
+    "def f():\n    return 0",
+    "def f():\n    while True:\n        pass",
+    "def f():\n    raise NotImplementedError",
+    "f = (lambda x: lambda: x)(3)",
+]
 
 
-def looping():
-    while True:
-        pass
+@pytest.mark.parametrize("answer", [*OPEN, *map(defined, OPEN_SOURCES)])
+def test_placeholders_of_every_form(answer):
+    assert is_placeholder(answer)
 
 
-def raising():
-    raise NotImplementedError
-
-
-def closing(x=3):
-    def inner():
-        return x
-
-    return inner
-
-
-ANSWERS = {
-    "zero": 0,
-    "none": None,
-    "empty text": "",
-    "empty list": [],
-    "empty tuple": (),
-    "dict": {},
-    "array": np.zeros(3),
-    "tensor": torch.zeros(2),
-    "prints": printing,
-    "returns 0": zero,
-    "loops": looping,
-    "raises": raising,
-    "closure": closing(),
-    "lambda": lambda x: x,
-    "class": Whole,
-    "builtin": len,
-    "partial": functools.partial(zero),
-    "module": nn.Identity(),
-    "instance of an open class": Half(),
-    "list of arrays": [np.zeros(3), np.zeros(3)],
-}
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_answers_are_no_placeholders(name):
-    assert not is_placeholder(ANSWERS[name])
+@pytest.mark.parametrize(
+    "answer", [*FILLED, nn.Identity(), Half(), len, partial(int), *map(defined, FILLED_SOURCES)]
+)
+def test_answers_are_no_placeholders(answer):
+    assert not is_placeholder(answer)
 
 
 def test_what_is_filled_in_partly_is_told_what_is_left(lesson):
-    exercise = add(lesson)
+    exercise = add(lesson, judge=lambda answer: 1 / 0)  # (no fault, whatever the judge does)
     for answer in ({"a": 1, "b": ..., "c": ...}, [..., 3, ...]):
         assert exercise.judged(answer).message.startswith("2 of 3 still open; hint: ")
     assert exercise.judged((..., ...)).message == "hint: ex.total.hint()"
-
-
-def test_a_placeholder_is_no_fault_whatever_the_judge_does(lesson, capsys):
-    exercise = add(lesson, judge=lambda answer: 1 / 0)
-    exercise.check(...)
-    assert said(capsys) == "not attempted yet · hint: ex.total.hint()\n"
-    assert exercise.state == NOT_ATTEMPTED
 
 
 # ---------------------------------------------------------------- verdicts
@@ -213,36 +128,10 @@ def test_the_three_verdicts(lesson, capsys):
         (3, "correct · 1 + 2"),
     ):
         exercise.check(answer)
-        assert said(capsys) == text + "\n"
-        assert exercise.state == text.split(" · ")[0]
-    assert str(Outcome(CORRECT)) == "correct"
-
-
-def test_a_judge_may_have_nothing_to_say(lesson, capsys):
-    add(lesson, judge=lambda answer: None).check(1)
-    assert said(capsys) == "correct\n"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [None, "3", np.zeros((2, 2)), [1], object(), float("nan")],
-    ids=lambda answer: type(answer).__name__,
-)
-def test_a_judge_that_stumbles_is_no_error(lesson, answer):
-    found = add(lesson, judge=lambda answer: answer.no_such_thing).judged(answer)
-    assert found.state == NOT_YET
-    assert found.message.startswith("the check stumbled over ") and "AttributeError" in str(found)
-
-
-def test_judging_alone_leaves_the_state(lesson):
-    exercise = add(lesson)
-    exercise.check(3)
+        assert said(capsys) == text + "\n" and exercise.state == text.split(" · ")[0]
     assert exercise.judged(4).state == NOT_YET and exercise.state == CORRECT
-
-
-class Unprintable:
-    def __repr__(self):
-        raise RuntimeError("no repr")
+    assert add(lesson, name="a", judge=lambda answer: None).judged(1) == Outcome(CORRECT)
+    assert str(Outcome(CORRECT)) == "correct"
 
 
 class Unfinished(nn.Module):
@@ -252,102 +141,70 @@ class Unfinished(nn.Module):
         self.size = 3
 
 
+def ends(*_):
+    raise SystemExit(1)
+
+
 @pytest.mark.parametrize(
-    "make", [Unprintable, Unfinished, lambda: np, lambda: np.ndarray, lambda: torch.Tensor]
+    "answer",
+    [None, "3", np.ones(2), [1], float("nan"), np, torch.Tensor, ends, Unfinished()],
+    ids=type,
 )
-def test_an_answer_that_cannot_be_shown_is_no_error(lesson, make):
-    assert show(make())
-    found = add(lesson, judge=lambda answer: answer.no_such_thing).judged(make())
+def test_a_judge_that_stumbles_is_no_error(lesson, answer):
+    assert show(answer)
+    found = add(lesson, judge=lambda answer: answer.no_such_thing()).judged(answer)
     assert found.state == NOT_YET
-
-
-def test_an_answer_that_ends_the_program_is_no_error(lesson):
-    def ends(*_):
-        raise SystemExit(1)
-
-    found = add(lesson, judge=lambda f: call(f, given="nothing")).judged(ends)
-    assert found.state == NOT_YET
-
-
-# ---------------------------------------------------------------- use
+    assert found.message.startswith("the check stumbled over ") and "AttributeError" in str(found)
 
 
 def test_use_hands_on_the_answer_once_it_is_correct(lesson, capsys):
     mine, theirs = object(), object()
-    exercise = add(lesson, answer=theirs, judge=lambda a: is_three(3 if a is mine else 4))
+    judged = []
+
+    def judge(answer):
+        judged.append(answer)
+        return is_three(3 if answer is mine else 4)
+
+    exercise = add(lesson, answer=theirs, judge=judge)
     assert exercise.use(...) is theirs and exercise.use(mine) is mine  # before any check
+    assert exercise.state == NOT_ATTEMPTED and said(capsys) == ""
     exercise.check(mine)
-    assert exercise.use(mine) is mine
-    assert exercise.use(4) is theirs  # another one
+    judged.clear()
+    assert exercise.use(mine) is mine and not judged  # (as it was just now)
+    assert exercise.use(4) is theirs
     exercise.check(4)
     assert exercise.use(4) is theirs and exercise.use(mine) is mine
-    exercise.check(...)
-    assert exercise.use(...) is theirs
-    said(capsys)
-
-
-def test_use_after_check_does_not_judge_again(lesson, capsys):
-    judged = []
-    exercise = add(lesson, judge=judged.append)
-    exercise.check(3)
-    exercise.use(3)
-    assert judged == [3]
-    exercise.use(4)
-    assert judged == [3, 4] and said(capsys) == "correct\n"  # use prints nothing
-
-
-def test_use_before_check_leaves_the_summary_alone(lesson):
-    exercise = add(lesson)
-    assert exercise.use(3) == 3 and exercise.state == NOT_ATTEMPTED
 
 
 # ---------------------------------------------------------------- errors in the reader's code
 
 
-def test_call_turns_errors_into_verdicts():
-    assert call(lambda a, b: a + b, 1, 2, given="1 and 2") == 3
-    with pytest.raises(NotYet, match=r"^on 1, raising raised NotImplementedError: $"):
-        call(named(raising), 1, given="1")
-    with pytest.raises(NotYet, match=r"^on a mask, printing returned None; is the `return` miss"):
-        call(printing, given="a mask")
-    with pytest.raises(NotYet, match=r"^on 1, zero raised TypeError: .*takes 0 positional"):
-        call(zero, 1, given="1")
-    with pytest.raises(NotYet, match=r"^expected a function, found 3$"):
-        call(3, given="1")
-    with pytest.raises(NotYet, match=r"^expected a function, found an array of shape"):
-        call(np.zeros(2), given="1")
-    with pytest.raises(NotYet, match="Whole returned None"):
-        call(WithoutReturn(), given="x")
-    with pytest.raises(NotYet, match="RecursionError"):
-        call(endless, given="1")
+def endless(_):
+    return endless(_)
 
 
-def named(function):
-    @functools.wraps(function)
-    def wrapper(*_):
-        return function()
-
-    return wrapper
-
-
-class WithoutReturn:
-    __name__ = "Whole"
-
-    def __call__(self):
-        pass
-
-
-def endless():
-    return endless()
-
-
-def test_no_cause_hangs_on_a_verdict():
-    with pytest.raises(NotYet) as caught:
-        call(named(raising), 1, given="1")
-    assert caught.value.__suppress_context__
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            lambda x: x.shape,
+            r"^on a mask, <lambda> raised AttributeError: .* no attribute 'shape'$",
+        ),
+        (endless, "RecursionError"),
+        (ends, "SystemExit"),
+        (lambda: 0, r"^on a mask, <lambda> raised TypeError: .*takes 0 positional.*: no argument$"),
+        (lambda x: None, r"^on a mask, <lambda> returned None; is the `return` missing\?"),
+        (3, r"^expected a function, found 3$"),
+        (np.zeros(2), r"^expected a function, found an array of shape"),
+    ],
+)
+def test_call_turns_errors_into_verdicts(answer, told):
+    with pytest.raises(NotYet, match=told) as caught:
+        call(answer, 1, given="a mask", clues={"takes 0": "no argument", "other": "what else"})
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_number():
+def test_numbers():
     assert number("0.5", "x") == 0.5 and number(np.float32(2), "x") == 2
     assert number(torch.tensor(3.0), "x") == 3
     for answer in (None, "half", [1, 2], np.ones(3), object(), 1j):
@@ -366,9 +223,6 @@ def test_show_is_short():
     assert len(long) <= 60 and long.endswith("…")
 
 
-# ---------------------------------------------------------------- randomness
-
-
 def draws():
     return (random.random(), np.random.rand(), torch.rand(1).item())  # noqa: NPY002
 
@@ -379,16 +233,13 @@ def seed_all(value):
     torch.manual_seed(value)
 
 
-@pytest.mark.parametrize("what", ["draws", "seeds", "fails", "stumbles"])
-def test_a_check_leaves_the_random_generators_as_they_were(lesson, what, capsys):
+@pytest.mark.parametrize("error", [None, NotYet("no"), KeyError("x")], ids=repr)
+def test_a_check_leaves_the_random_generators_as_they_were(lesson, error):
     def judge(answer):
         draws()
-        if what == "seeds":
-            seed_all(99)
-        if what == "fails":
-            raise NotYet("no")
-        if what == "stumbles":
-            raise KeyError("x")
+        seed_all(99)
+        if error is not None:
+            raise error
 
     exercise = add(lesson, judge=judge)
     seed_all(5)
@@ -398,7 +249,6 @@ def test_a_check_leaves_the_random_generators_as_they_were(lesson, what, capsys)
     exercise.check(1)
     exercise.use(2)
     assert (first, draws()) == expected
-    said(capsys)
 
 
 # ---------------------------------------------------------------- hints, solution, summary
@@ -408,61 +258,187 @@ def test_hints_come_in_order_and_then_the_way_to_the_solution(lesson, capsys):
     exercise = add(lesson)
     for _ in range(4):
         exercise.hint()
-    assert said(capsys).splitlines() == [
-        "hint 1 of 2 · count",
-        "hint 2 of 2 · count again",
-        *["no more hints; ex.total.solution() shows one way to do it"] * 2,
-    ]
+    end = ["no more hints; ex.total.solution() shows one way to do it"] * 2
+    expected = ["hint 1 of 2 · count", "hint 2 of 2 · count again", *end]
+    assert said(capsys).splitlines() == expected
 
 
 def test_the_solution_as_it_would_stand_in_the_notebook(lesson, capsys):
     add(lesson).solution()
     add(lesson, name="pair", answer=(1, "b"), variable="n, letter").solution()
-    add(lesson, name="table", answer={"a": 0.5}, variable="table").solution()
-    assert said(capsys) == "total = 3\nn, letter = (1, 'b')\ntable = {'a': 0.5}\n"
-    function = add(lesson, name="zero", answer=zero, variable="").source()
-    assert function == "def zero():\n    return 0"
+    assert said(capsys) == "total = 3\nn, letter = (1, 'b')\n"
+    source = add(lesson, name="f", answer=draws, variable="").source()
+    assert source.startswith("def draws():\n    return (random") and not source.endswith("\n")
     assert add(lesson, name="net", answer=Whole, variable="").source().startswith("class Whole(nn")
 
 
 def test_summary(lesson, capsys):
-    first, second = add(lesson), add(lesson, name="double", title="A longer title", outcome=1)
-    lesson.summary()
-    assert said(capsys).splitlines() == [
-        "Total           not attempted yet",
-        "A longer title  not attempted yet",
-        "0 of 2 correct",
-    ]
-    first.check(3)
-    second.check(4)
-    said(capsys)
-    lesson.summary()
-    assert said(capsys).splitlines() == [
-        "Total           correct",
-        "A longer title  not yet",
-        "1 of 2 correct",
-    ]
-    first.check(5)  # spoilt again
-    said(capsys)
-    lesson.summary()
-    assert said(capsys).endswith("0 of 2 correct\n")
+    exercises = add(lesson), add(lesson, name="double", title="A longer title", outcome=1)
+    for answers, states, correct in (
+        ((), (NOT_ATTEMPTED, NOT_ATTEMPTED), 0),
+        ((3, 4), (CORRECT, NOT_YET), 1),
+        ((5,), (NOT_YET, NOT_YET), 0),  # spoilt again
+    ):
+        for exercise, answer in zip(exercises, answers, strict=False):
+            exercise.check(answer)
+        said(capsys)
+        lesson.summary()
+        lines = (
+            f"Total           {states[0]}",
+            f"A longer title  {states[1]}",
+            f"{correct} of 2 correct",
+        )
+        assert said(capsys).splitlines() == list(lines)
 
 
 def test_settings_that_clash(lesson):
     add(lesson)
-    with pytest.raises(ValueError, match="the name is taken"):
-        add(lesson)
-    with pytest.raises(ValueError, match=f"the kind is none of {', '.join(KINDS)}"):
-        add(lesson, name="other", kind="guess")
-    for outcome in (2, -1):
-        with pytest.raises(ValueError, match=f"tests outcome {outcome}, but there are 2"):
-            add(lesson, name="other", outcome=outcome)
-    assert list(lesson.exercises) == ["total"]
+    for changes, told in (
+        ({}, "the name is taken"),
+        ({"name": "other", "kind": "guess"}, f"the kind is none of {', '.join(KINDS)}"),
+        ({"name": "other", "outcome": 2}, "tests outcome 2, but there are 2"),
+        ({"name": "other", "outcome": -1}, "tests outcome -1, but there are 2"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            add(lesson, **changes)
+    assert list(lesson.exercises) == ["total"] and Lesson("08", ("x",)).exercises == {}
 
 
-def test_lessons_do_not_share_exercises(lesson):
-    add(lesson)
-    assert Lesson("08", ("x",)).exercises == {}
+# ---------------------------------------------------------------- judges that are tables
+
+
+def hears(judge, answer):
+    """What a judge says of an answer that is not right."""
+    with pytest.raises(NotYet) as caught:
+        judge(answer)
+    return str(caught.value)
+
+
+def mean(values):
+    return values.sum() / len(values)
+
+
+MISTAKES = [
+    ("the sum", lambda values: values.sum()),
+    ("never computed", lambda values: values.no_such_thing),
+    ("the middle", lambda values: np.median(values)),
+    *kit.edits(mean, ("one too many", "len(values)", "(len(values) + 1)")),
+    *kit.edits(mean, "upside down", ("values.sum() / len(values)", "len(values) / values.sum()")),
+]
+MEAN = kit.function(
+    cases=[(np.array([1.0, 2.0, 6.0]),), (np.array([2.0, 4.0]),)],
+    right=mean,
+    mistakes=MISTAKES,
+    given=lambda values: f"{len(values)} values",
+    praise="that is it",
+)
+FIELD = kit.numbers(
+    right={"a": 3.0, "b": 7.0},
+    readings={"a": [(2.0, "one less"), (9.0, "squared")]},
+    what=lambda key: f"the field of {key}",
+    low=0,
+    praise="both",
+    otherwise=lambda key, found: f"think of {key} again",
+    wholes=[({"a": 7.0, "b": 3.0}, "the wrong way round")],
+)
+PLACES = kit.numbers(right=[1, 2], readings={1: [(3, "off by one")]}, what=lambda n: f"place {n}")
+CHOICE = kit.letters(
+    right={"x": "A", "y": "B"},
+    why={"x": {"B": "b is not x"}, "y": {"A": "a is not y", "C": "c is not y"}},
+    once=True,
+)
+TRUTH = kit.letters(right=[True, False], why={0: {False: "it is"}, 1: {True: "it is not"}})
+ONE = kit.numbers(right=0.5, readings={None: [(2.0, "upside down")]})
+BOTH = kit.in_turn([FIELD, lambda answer: "second"])
+AGAIN = " (You gave this letter twice.)"
+
+
+@pytest.mark.parametrize("judge", [MEAN, FIELD, PLACES, CHOICE, ONE, TRUTH, BOTH])
+def test_a_table_accepts_what_is_right_and_every_mistake_hears_its_hint(judge):
+    assert judge(FIELD.right if judge is BOTH else judge.right) == getattr(
+        judge, "praise", "second"
+    )
+    rows = [(wrong, hint) for wrong, hint in judge.wrong_answers() if hint != "never computed"]
+    assert rows
+    for wrong, hint in rows:
+        assert hears(judge, wrong).removesuffix(AGAIN).endswith(f": {hint}"), hint
+
+
+@pytest.mark.parametrize(
+    ("judge", "answer", "told"),
+    [
+        (MEAN, lambda x: x.sum(), "on 3 values: found 9, expected 3: the sum"),
+        (MEAN, lambda x: 5 * x.sum(), "on 3 values: found 45, expected 3"),  # better no hint
+        (MEAN, lambda x: mean(x) + len(x) - 3, "on 2 values: found 2, expected 3"),
+        (MEAN, lambda x: "many", "expected a number for the result on 3 values, found 'many'"),
+        (MEAN, lambda x: None, "on 3 values, <lambda> returned None; is the `return` missing?"),
+        (FIELD, {"a": 3, "b": 8}, "the field of b: 8 is not it: think of b again"),
+        (FIELD, {"a": 2, "b": 8}, "the field of a: 2 is not it: one less"),
+        (FIELD, {"a": -1, "b": 7}, "found -1 for the field of a, expected a number from 0 to inf"),
+        (FIELD, {"a": 3}, "expected a dict with the keys ['a', 'b'], found {'a': 3}"),
+        (PLACES, [1, 4], "place 1: 4 is not it"),
+        (PLACES, [1], "expected 2 values, found [1]"),
+        (CHOICE, {"x": "b", "y": "B"}, "x: not B: b is not x" + AGAIN),
+        (CHOICE, {"x": "A", "y": "C"}, "y: not C: c is not y"),
+        (CHOICE, {"x": "D", "y": "B"}, "expected one of A, B for x, found 'D'"),
+        (TRUTH, [True, 0], "expected one of False, True for 1, found 0"),
+    ],
+)
+def test_what_a_table_says(judge, answer, told):
+    assert hears(judge, answer) == told
+
+
+def test_forms_that_a_table_takes_for_right():
+    assert CHOICE({"x": " a", "y": "b"}) == "" and TRUTH(["true", np.bool_(False)]) == ""
+    assert PLACES(np.array([1, 2])) == "" and PLACES((1, 2.0)) == ""
+
+    def spoiling(values):
+        result = mean(values)
+        values[:] = 0
+        return result
+
+    assert MEAN(spoiling) == "that is it" and MEAN.cases[0][0].sum() == 9
+
+
+def test_a_function_may_be_read_run_and_shown_otherwise():
+    judge = kit.function(
+        cases=[(2,), (3,)],
+        right=lambda: nn.Linear(2, 2),
+        mistakes=[("one short", lambda: nn.Linear(2, 1))],
+        given=lambda n: f"{n} rows",
+        run=lambda answer, given, n: answer()(torch.zeros(n, 2)).shape,
+        read=lambda found, given: tuple(found),
+        agree=lambda found, value: found == value,
+        shown=lambda shape: f"{shape[1]} columns",
+        otherwise=lambda found, value: f"{found[1] - value[1]} too many",
+    )
+    assert judge(lambda: nn.Linear(2, 2)) == ""
+    for n, hint in ((1, "one short"), (5, "3 too many")):
+        told = f"on 2 rows: found {n} columns, expected 2 columns: {hint}"
+        assert hears(judge, lambda n=n: nn.Linear(2, n)) == told
+
+
+def test_judges_in_turn():
+    seen = []
+    judge = kit.in_turn([FIELD, seen.append, CHOICE])
+    assert hears(judge, {"a": 3}).startswith("expected a dict") and not seen
+    assert judge.wrong_answers() == [*FIELD.wrong_answers(), *CHOICE.wrong_answers()]
+
+
+def test_what_is_close():
+    close = kit.close()
+    assert close(1.0, 1 + 1e-7) and not close(1.0, 1.001) and kit.close(0.01)(1.0, 1.001)
+    assert close(float("nan"), np.nan) and close([1, 2], (1, 2)) and not close(np.ones(2), 1.0)
+    assert close(torch.ones(2, requires_grad=True), np.ones(2))
+
+
+def test_the_first_mistake_that_agrees_on_every_case_gives_the_hint():
+    cases = [(1,), (2,)]
+    mistakes = [("fails", lambda x: 1 / 0), ("once", lambda x: 1), ("twice", lambda x: x * x)]
+    match = partial(kit.first_match, mistakes, cases)
+    assert match([1, 4], kit.NEARLY) == "twice" and match([1, 5], kit.NEARLY) is None
+    with pytest.raises(ValueError, match="found no 'nothing' in"):
+        kit.edits(mean, ("hint", "nothing", "something"))
 
 
 # ---------------------------------------------------------------- all lessons

@@ -17,12 +17,9 @@ def _labellings(cars, road, one):
 
 def _misread(*letters):
     values = (
-        "[0, 38, 75, 113]",
-        "[0.0, 0.0039, 0.0078, 1.0]",
-        "[0, 1, 2, 3, 254, 255]",
-        "[0, 3, 4, 5, 255]",
+        "[0, 38, 75, 113]; [0.0, 0.0039, 0.0078, 1.0]; [0, 1, 2, 3, 254, 255]; [0, 3, 4, 5, 255]"
     )
-    return f"misread = {dict(zip(values, letters, strict=True))!r}"
+    return f"misread = {dict(zip(values.split('; '), letters, strict=True))!r}"
 
 
 def _function(head, *lines):
@@ -46,15 +43,11 @@ _RIGHT = f'picture.format == "JPEG" or {_MODE}'
 
 def _resize(image, mask, end="return (image[:, ::-1], mask[:, ::-1]) if flip else (image, mask)"):
     return _function(
-        "resize_pair(image, mask, height, width, flip)",
-        "size = (width, height)",
-        f"image = {image}",
-        f"mask = {mask}",
-        end,
+        "resize_pair(image, mask, height, width, flip)", f"image = {image}", f"mask = {mask}", end
     )
 
 
-def _cv2(name, rule, size="size"):
+def _cv2(name, rule, size="(width, height)"):
     return f"cv2.resize({name}, {size}, interpolation=cv2.INTER_{rule})"
 
 
@@ -127,7 +120,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         (_resize(_AREA, _rolled("(-2, 0)")), "one direction is right"),
         (_resize(_AREA, f"np.roll({_EXACT}, 9, 1)"), "somewhere else"),
         (_resize(_AREA, _cv2("mask", "AREA")), "labels [3, 4, 5], "),
-        (_resize(_AREA, f"cv2.erode({_EXACT}, np.ones((3, 3), np.uint8))"), "label 5 has to keep"),
+        (_resize(_AREA, f"cv2.erode({_EXACT}, np.ones((3, 3), np.uint8))"), "label 5 covers"),
         (_resize(_AREA, _EXACT, "return image, mask"), "nothing is mirrored"),
         (_resize(_AREA, "mask"), "expected an array of shape (96, 128)"),
         (_resize(_AREA, _EXACT, "return image"), "expected (image, mask)"),
@@ -139,10 +132,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     ],
     "iou": [
         (_iou("both / either if t.any() else np.nan"), "a class only predicted has IoU 0"),
-        (
-            _iou(_VALUE, "truths = [np.where(t == 255, 0, t) for t in truths]"),
-            "void has become class 0",
-        ),
+        (_iou(_VALUE, "truths = [np.where(t == 255, 0, t) for t in truths]"), "become class 0"),
         (_iou("both / max(either, 1)"), "would pull the mean down"),
         (_iou("(both + 1e-6) / (either + 1e-6)"), "would be a gift"),
         (_iou(_VALUE).replace("np.array(found)", "np.nanmean(found)"), "one number for each class"),
@@ -162,25 +152,14 @@ WRONG: dict[str, list[tuple[str, str]]] = {
         ),
     ],
     "shares": [
+        (_shares(_SUM, "return np.where(pixels, pixels / pixels.sum(), np.nan)"), "0, not nan"),
         (
-            _shares(_SUM, "return np.where(pixels > 0, pixels / pixels.sum(), np.nan)"),
-            "an absent class has the share 0, not nan",
+            _shares("masks = [m % 255 for m in masks]", _SUM, "return pixels / sum(pixels)"),
+            "class 0",
         ),
         (
             _shares(
-                "masks = [np.where(m == 255, 0, m) for m in masks]",
-                _SUM,
-                "return pixels / pixels.sum()",
-            ),
-            "void has become class 0",
-        ),
-        (_shares(_SUM, "return 100 * pixels / pixels.sum()"), "per cent"),
-        (
-            _shares(
-                "pixels = np.zeros(num_classes)",
-                "for mask in masks:",
-                "    pixels += np.bincount(mask.ravel())",
-                "return pixels / pixels.sum()",
+                "n = np.zeros(num_classes)", "for m in masks:", "    n += np.bincount(m.ravel())"
             ),
             "makes 256 bins",
         ),
@@ -188,9 +167,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "road": [
         ("road = 0.03", "divided by ten"),
         ("road = 0.3", "the mean is over all 11"),
-        ("road = 2.7", "a number from 0 to 1"),
         ("road = 0.5", "work out road's IoU"),
-        ('road = "small"', "expected a number"),
     ],
     "poles": [
         ("poles = (0.09, 0.01)", "you have swapped the two"),

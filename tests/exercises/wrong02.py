@@ -122,7 +122,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
             _net(
                 "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))"
             ),
-            "sees 1 row of",
+            "output pixel sees: 1.",
         ),
     ],
 }

@@ -4,15 +4,12 @@ The list is that of parity/properties.py, by the stricter bar; the oracles are P
 finite differences and the same loss on other pixels.
 """
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
+import properties
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from properties import OURS, PRECISIONS, PROPERTIES, World, case
 
 from seglib.losses import (
     CombinedLoss,
@@ -23,44 +20,29 @@ from seglib.losses import (
     TverskyLoss,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
-
-import properties
-from properties import OURS, PRECISIONS, PROPERTIES, World
-
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 3.0])
 LOSSES = {
-    "cross-entropy": lambda: CrossEntropyLoss(),
+    "cross-entropy": CrossEntropyLoss,
     "cross-entropy, weighted": lambda: CrossEntropyLoss(WEIGHT),
     "cross-entropy, smoothed": lambda: CrossEntropyLoss(label_smoothing=0.1),
     "cross-entropy, weighted, smoothed": lambda: CrossEntropyLoss(WEIGHT, label_smoothing=0.1),
-    "focal": lambda: FocalLoss(),
+    "focal": FocalLoss,
     "focal, weighted, γ 0.5": lambda: FocalLoss(0.5, WEIGHT),
-    "Dice": lambda: DiceLoss(),
+    "Dice": DiceLoss,
     "Dice by image": lambda: DiceLoss(over="image"),
     "Dice, weighted, smooth": lambda: DiceLoss(WEIGHT, smooth=1.0),
-    "Tversky": lambda: TverskyLoss(),
+    "Tversky": TverskyLoss,
     "Tversky by image, weighted": lambda: TverskyLoss(0.7, 0.3, WEIGHT, over="image"),
-    "Lovász": lambda: LovaszSoftmaxLoss(),
+    "Lovász": LovaszSoftmaxLoss,
     "Lovász by image": lambda: LovaszSoftmaxLoss(over="image"),
     "Lovász, weighted": lambda: LovaszSoftmaxLoss(WEIGHT),
-    "combined": lambda: CombinedLoss(),
+    "combined": CombinedLoss,
     "combined of three": lambda: CombinedLoss(
         {FocalLoss(): 0.5, LovaszSoftmaxLoss(): 1.0, TverskyLoss(): 2.0}
     ),
 }
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 each_loss = pytest.mark.parametrize("name", LOSSES)
-
-
-def case(seed=0, shape=(2, 4, 5, 6), void=0.3):
-    """Logits and a target of random classes, with void."""
-    generator = torch.Generator().manual_seed(seed)
-    n, c, h, w = shape
-    logits = 2 * torch.randn(shape, generator=generator)
-    target = torch.randint(0, c, (n, h, w), generator=generator)
-    target[torch.rand((n, h, w), generator=generator) < void] = 255
-    return logits, target
 
 
 def value_and_gradient(make, logits, target):
@@ -85,9 +67,27 @@ def test_every_property_in_every_precision(name, device):
     assert len(asked) >= 6 and not failed, failed
 
 
-class Off(CrossEntropyLoss):
-    """A loss with a small fault, of the kind that other libraries are not asked for."""
+# Small faults of a loss, of the kind that other libraries are not asked for
+FAULTS = {
+    "ignored pixels count nowhere": lambda loss, x, target: (
+        loss(x, target) + 1e-5 * (x.detach().mean(1) * (target == 255)).mean()
+    ),
+    "the target is left alone": lambda loss, x, target: loss(x.data.add_(1), target) + x.sum() * 0,
+    "an all-void batch gives 0": lambda loss, x, target: loss(x, target) + 1e-8 * x.mean(),
+    "one valid pixel works": lambda loss, x, target: (
+        loss(x, target) * int((target != 255).sum() > 1)
+    ),
+    "a perfect prediction costs 0": lambda loss, x, target: loss(x, target) + 1e-5,
+    "the mean is over valid pixels": lambda loss, x, target: (
+        loss(x, target) * (1 + 1e-5 * target.numel())
+    ),
+    "half precision agrees with float32": lambda loss, x, target: (
+        loss(x, target) * (1 if x.dtype == torch.float64 else 1.001)
+    ),
+}
 
+
+class Faulty(CrossEntropyLoss):
     def __init__(self, fault):
         super().__init__()
         self.fault = fault
@@ -96,56 +96,16 @@ class Off(CrossEntropyLoss):
         return self.fault(super().forward, logits, target)
 
 
-def of_void(loss, logits, target):
-    return loss(logits, target) + 1e-5 * (logits.detach().mean(1) * (target == 255)).mean()
-
-
-def in_place(loss, logits, target):
-    logits.data[0, 0, 0, 0] += 1
-    return loss(logits, target)
-
-
-def of_any_logit(loss, logits, target):
-    return loss(logits, target) + 1e-8 * logits.mean()
-
-
-def without_a_lonely_pixel(loss, logits, target):
-    return loss(logits, target) * int((target != 255).sum() > 1)
-
-
-def a_little(loss, logits, target):
-    return loss(logits, target) + 1e-5
-
-
-def of_the_size(loss, logits, target):
-    return loss(logits, target) * (1 + 1e-5 * target.numel())
-
-
-def imprecise(loss, logits, target):
-    return loss(logits, target) * (1 if logits.dtype == torch.float64 else 1.001)
-
-
-FAULTS = {
-    of_void: "ignored pixels count nowhere",
-    in_place: "the target is left alone",
-    of_any_logit: "an all-void batch gives 0",
-    without_a_lonely_pixel: "one valid pixel works",
-    a_little: "a perfect prediction costs 0",
-    of_the_size: "the mean is over valid pixels",
-    imprecise: "half precision agrees with float32",
-}
-
-
-def test_our_bar_sees_what_the_peers_bar_lets_pass():
-    for fault, name in FAULTS.items():
-        assert properties.ask(name, Off(fault), World("float32")) == "", fault
-        assert properties.ask(name, Off(fault), World("float32", OURS)) != "", fault
-    assert list(FAULTS.values()) == list(PROPERTIES)
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_our_bar_sees_what_the_peers_bar_lets_pass(name):
+    loss = Faulty(FAULTS[name])
+    assert properties.ask(name, loss, World("float32")) == ""
+    assert properties.ask(name, loss, World("float32", OURS)) != ""
 
 
 @each_loss
 def test_gradient_matches_finite_differences(name):
-    logits, target = case(seed=3, shape=(2, 4, 3, 2), void=0.2)
+    logits, target = case(3, 0.2, (2, 4, 3, 2))
     loss = LOSSES[name]().double()
     x = logits.double().requires_grad_()
     assert loss(x, target).dtype == torch.float64
@@ -164,7 +124,7 @@ def test_gradient_matches_finite_differences(name):
 def test_any_shape_has_a_finite_loss_that_the_order_of_pixels_does_not_change(
     seed, n, h, w, void, name
 ):
-    logits, target = case(seed, (n, 4, h, w), void)
+    logits, target = case(seed, void, (n, 4, h, w))
     value, gradient = value_and_gradient(LOSSES[name], logits, target)
     assert value.isfinite() and value >= 0 and gradient.isfinite().all()
     order = torch.randperm(h * w, generator=torch.Generator().manual_seed(seed))
@@ -202,17 +162,10 @@ def test_bad_input_is_told(name):
         assert message in str(caught.value), kind
 
 
-def test_every_class_constructs_without_arguments_and_says_what_it_is():
-    for kind in (
-        CrossEntropyLoss,
-        FocalLoss,
-        DiceLoss,
-        TverskyLoss,
-        LovaszSoftmaxLoss,
-        CombinedLoss,
-    ):
-        loss = kind()
-        assert loss.ignore_index == 255 and "ignore_index=255" in repr(loss), kind
+@pytest.mark.parametrize("name", [n for n in LOSSES if isinstance(LOSSES[n], type)])
+def test_every_class_constructs_without_arguments_and_says_what_it_is(name):
+    loss = LOSSES[name]()
+    assert loss.ignore_index == 255 and "ignore_index=255" in repr(loss)
 
 
 @each_loss

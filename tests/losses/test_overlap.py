@@ -1,11 +1,9 @@
-"""Dice, Tversky, Lovász and focal losses against definitions restated, and published numbers."""
-
-from __future__ import annotations
+"""Dice, Tversky, Lovász and sums of losses: definitions restated, and published numbers."""
 
 import itertools
-import math
 
 import numpy as np
+import properties
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,11 +30,7 @@ def softmax(logits):
 
 
 def case(seed, shape=(2, 3, 4, 5), void=0.2):
-    generator = torch.Generator().manual_seed(seed)
-    n, c, h, w = shape
-    target = torch.randint(0, c, (n, h, w), generator=generator)
-    target[torch.rand((n, h, w), generator=generator) < void] = 255
-    return 2 * torch.randn(shape, generator=generator), target
+    return properties.case(seed, void, shape)
 
 
 # ---------------------------------------------------------------- Dice and Tversky
@@ -80,15 +74,6 @@ def test_tversky_is_its_definition(seed, alpha, beta, smooth, apart, void):
     assert loss.double()(logits.double(), target).item() == pytest.approx(by_hand, abs=1e-9)
 
 
-def test_dice_of_four_pixels_by_hand():
-    """p of class 1 is 0.8, 0.6, 0.2, 0.4; truth 1, 1, 0, void."""
-    chance = torch.tensor([0.8, 0.6, 0.2, 0.4])
-    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]  # (1, 2, 1, 4)
-    target = torch.tensor([[[1, 1, 0, 255]]])
-    one, zero = 2 * 1.4 / (1.6 + 2), 2 * 0.8 / (1.4 + 1)
-    assert DiceLoss()(logits, target).item() == pytest.approx(1 - (one + zero) / 2, abs=1e-6)
-
-
 def test_dice_is_tversky_with_halves_and_jaccard_with_ones():
     logits, target = case(1)
     torch.testing.assert_close(DiceLoss()(logits, target), TverskyLoss(0.5, 0.5)(logits, target))
@@ -96,16 +81,6 @@ def test_dice_is_tversky_with_halves_and_jaccard_with_ones():
     dice = DiceLoss(weight=torch.tensor([1.0, 0, 0]))(logits, target).item()
     index = 1 - dice
     assert 1 - jaccard == pytest.approx(index / (2 - index), abs=1e-6)
-
-
-def test_beta_punishes_what_is_missed():
-    """All background: β alone decides what the missed lesion costs."""
-    logits = torch.tensor([4.0, -4.0])[None, :, None, None].expand(1, 2, 8, 8)
-    target = torch.zeros(1, 8, 8, dtype=torch.int64)
-    target[0, :2, :2] = 1
-    lesion = torch.tensor([0.0, 1.0])
-    low, high = (TverskyLoss(0.5, beta, lesion)(logits, target) for beta in (0.3, 0.7))
-    assert high > low
 
 
 def test_monais_published_case_with_a_softmax():
@@ -174,24 +149,7 @@ def test_lovasz_of_hard_answers_is_one_minus_iou():
         assert LovaszSoftmaxLoss()(logits, truth).item() == pytest.approx(expected, abs=1e-6)
 
 
-# ---------------------------------------------------------------- focal, combined
-
-
-def test_focal_by_hand():
-    """p of the truth 0.9 and 0.25, γ 2: the easy pixel counts a hundredth of itself."""
-    chance = torch.tensor([0.9, 0.25])
-    logits = torch.stack([(1 - chance).log(), chance.log()])[None, :, None]
-    by_hand = -(0.1**2 * math.log(0.9) + 0.75**2 * math.log(0.25)) / 2
-    target = torch.ones(1, 1, 2, dtype=torch.int64)
-    assert FocalLoss(2)(logits, target).item() == pytest.approx(by_hand, rel=1e-5)
-
-
-@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 2.0, 1.0])])
-def test_focal_without_focus_is_cross_entropy(weight):
-    logits, target = case(4)
-    torch.testing.assert_close(
-        FocalLoss(0, weight)(logits, target), CrossEntropyLoss(weight)(logits, target)
-    )
+# ---------------------------------------------------------------- sums, and losses by name
 
 
 def test_combined_is_the_weighted_sum():
@@ -204,8 +162,9 @@ def test_combined_is_the_weighted_sum():
     )
 
 
-def test_settings_that_make_no_loss():
-    for make, message in (
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
         (lambda: FocalLoss(-1), "gamma"),
         (lambda: TverskyLoss(0, 0), "alpha"),
         (lambda: DiceLoss(over="images"), "'batch' or 'image'"),
@@ -213,37 +172,25 @@ def test_settings_that_make_no_loss():
         (lambda: DiceLoss(torch.tensor([1.0, -1])), "≥ 0 a class"),
         (lambda: CombinedLoss({}), "no loss"),
         (lambda: CombinedLoss({DiceLoss(): 1, FocalLoss(ignore_index=0): 1}), "different labels"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            make()
-    logits, target = case(0)
-    for kind in (DiceLoss, FocalLoss, LovaszSoftmaxLoss):
-        with pytest.raises(ValueError, match="2 class weights for 3"):
-            kind(weight=torch.ones(2))(logits, target)
-
-
-@pytest.mark.parametrize(
-    "name, kind",
-    [
-        ("cross-entropy", CrossEntropyLoss),
-        ("focal", FocalLoss),
-        ("dice", DiceLoss),
-        ("tversky", TverskyLoss),
-        ("lovasz", LovaszSoftmaxLoss),
+        (lambda: create_loss("cross-entropy+dise"), "no loss 'dise'.*dice"),
+        (lambda: create_loss("dice", label_smoothing=0.1), "only cross-entropy has it"),
+        (lambda: DiceLoss(torch.ones(2))(*case(0)), "2 class weights for 3"),
+        (lambda: LovaszSoftmaxLoss(torch.ones(2))(*case(0)), "2 class weights for 3"),
     ],
 )
-def test_a_loss_by_name(name, kind):
+def test_settings_that_make_no_loss(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_loss_by_name():
     weight = torch.tensor([1.0, 2.0, 3.0])
-    loss = create_loss(name, weight)
-    assert type(loss) is kind and torch.equal(loss.weight, weight)
-
-
-def test_a_sum_of_losses_by_name_and_what_has_none():
+    kinds = CrossEntropyLoss, FocalLoss, DiceLoss, TverskyLoss, LovaszSoftmaxLoss
+    names = "cross-entropy", "focal", "dice", "tversky", "lovasz"
+    for name, kind in zip(names, kinds, strict=True):
+        loss = create_loss(name, weight)
+        assert type(loss) is kind and torch.equal(loss.weight, weight)
     logits, target = case(6)
     parts = CrossEntropyLoss(label_smoothing=0.1)(logits, target) + DiceLoss()(logits, target)
     loss = create_loss("cross-entropy+dice", label_smoothing=0.1)
     torch.testing.assert_close(loss(logits, target), parts)
-    with pytest.raises(ValueError, match=r"no loss 'dise'.*dice"):
-        create_loss("cross-entropy+dise")
-    with pytest.raises(ValueError, match="only cross-entropy has it"):
-        create_loss("dice", label_smoothing=0.1)

@@ -241,11 +241,3 @@ def test_resumed_equals_uninterrupted(tmp_path, schedule, stop, monkeypatch):
     assert not moved(resumed, state(whole))
     losses = [[row["train_loss"] for row in found.rows] for found in (history, expected)]
     assert losses[0] == losses[1]
-
-
-@pytest.mark.parametrize(("key", "value"), [("freeze_epochs", 2), ("backbone_lr", 0.003)])
-def test_resuming_with_another_setting_is_named(model, tmp_path, key, value):
-    settings = {"freeze_epochs": 1, "backbone_lr": 0.002}
-    tiny_run(tmp_path, model=model, **settings)
-    with pytest.raises(ValueError, match=rf"cannot resume .*: {key} was .* now it is {value}"):
-        tiny_run(tmp_path, resume=True, model=small(), **{**settings, key: value})

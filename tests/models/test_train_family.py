@@ -65,18 +65,9 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     assert (tmp_path / "seen" / "009_labels.png").exists()
 
 
-def test_another_option_is_named_on_resume(folder, tmp_path, capsys):
-    assert main(words(folder, tmp_path / "run", epochs=1)) == 0
-    again = words(folder, tmp_path / "run", epochs=1, atrous_rates="1,3")
-    assert main([*again, "--resume"]) == 1
-    assert "atrous_rates was (1, 2), now it is (1, 3)" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"freeze_epochs": -1}, "found freeze_epochs=-1"),
-        ({"pretrained": "imagenet"}, "pretrained='imagenet', expected False"),
         ({"pretrained": "streets"}, "no weights streets_deeplabv3plus.pt"),
         ({"aux": "yes"}, "found aux = 'yes', expected true or false"),
         ({"atrous_rates": "1,x"}, "found atrous_rates = 'x', expected a whole number"),

@@ -6,9 +6,8 @@ library names no label to ignore, void is kept out of its input by what its inpu
 such a library would do to the target is then not asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ PACKAGES = {
     "scikit-learn": "scikit-learn",
     "torch": "torch",
 }
-
 VOID = {
     "torchmetrics MulticlassJaccardIndex": "ignore_index=255",
     "torchmetrics MeanIoU": "no ignore_index, and label 255 raises; both one-hot masks 0 there",
@@ -65,48 +63,23 @@ NOT_MEASURED = {
 }
 
 
-def of_seglib() -> dict[str, Metric]:
-    return {"seglib": ours}
-
-
-def of_torchmetrics() -> dict[str, Metric]:
+def metrics() -> dict[str, Metric]:
+    """Every metric that is asked, by name; imports the libraries."""
+    smp, kornia = quietly("segmentation_models_pytorch.metrics"), quietly("kornia.metrics")
+    jaccard = quietly("torchmetrics.classification").MulticlassJaccardIndex
+    mean_iou = quietly("torchmetrics.segmentation").MeanIoU
+    monai = quietly("monai.metrics").MeanIoU, quietly("monai.transforms").AsDiscrete
+    smps = ("macro", "micro", "macro-imagewise")
     return {
-        "torchmetrics MulticlassJaccardIndex": jaccard(quietly("torchmetrics.classification")),
-        "torchmetrics MeanIoU": pairs(quietly("torchmetrics.segmentation")),
+        "seglib": ours,
+        "torchmetrics MulticlassJaccardIndex": partial(pooled, jaccard),
+        "torchmetrics MeanIoU": partial(pairs, mean_iou),
+        **{f"smp {reduction}": partial(stats, smp, reduction) for reduction in smps},
+        "MONAI MeanIoU": partial(one_hot, *monai, True),
+        "MONAI MeanIoU, ignore_empty=False": partial(one_hot, *monai, False),
+        "kornia mean_iou, averaged": partial(averaged, kornia),
+        "kornia confusion_matrix, summed": partial(summed, kornia),
     }
-
-
-def of_smp() -> dict[str, Metric]:
-    smp = quietly("segmentation_models_pytorch.metrics")
-    return {
-        f"smp {reduction}": stats(smp, reduction)
-        for reduction in ("macro", "micro", "macro-imagewise")
-    }
-
-
-def of_monai() -> dict[str, Metric]:
-    return {
-        "MONAI MeanIoU": one_hot(ignore_empty=True),
-        "MONAI MeanIoU, ignore_empty=False": one_hot(ignore_empty=False),
-    }
-
-
-def of_kornia() -> dict[str, Metric]:
-    kornia = quietly("kornia.metrics")
-    return {
-        "kornia mean_iou, averaged": averaged(kornia),
-        "kornia confusion_matrix, summed": summed(kornia),
-    }
-
-
-# Library -> what gives its metrics by name
-METRICS = {
-    "seglib": of_seglib,
-    "torchmetrics": of_torchmetrics,
-    "smp": of_smp,
-    "MONAI": of_monai,
-    "kornia": of_kornia,
-}
 
 
 def ours(batches: Batches, classes: int) -> float:
@@ -127,54 +100,42 @@ def masks(labels: Tensor, classes: int) -> Tensor:
     return (planes.bool() & ~void[..., None]).movedim(-1, 1)
 
 
-def jaccard(torchmetrics: Any) -> Metric:
-    def metric(batches: Batches, classes: int) -> float:
-        score = torchmetrics.MulticlassJaccardIndex(classes, ignore_index=255)
-        for labels, truth in batches:
+def pooled(jaccard: Any, batches: Batches, classes: int) -> float:
+    score = jaccard(classes, ignore_index=255)
+    for labels, truth in batches:
+        score.update(labels, truth)
+    return float(score.compute())
+
+
+def pairs(mean_iou: Any, batches: Batches, classes: int) -> float:
+    void = has_void(batches)
+    score = mean_iou(classes, input_format="one-hot" if void else "index")
+    for labels, truth in batches:
+        if void:
+            labels = torch.where(truth == 255, 255, labels)
+            score.update(masks(labels, classes), masks(truth, classes))
+        else:
             score.update(labels, truth)
-        return float(score.compute())
-
-    return metric
+    return float(score.compute())
 
 
-def pairs(torchmetrics: Any) -> Metric:
-    def metric(batches: Batches, classes: int) -> float:
-        void = has_void(batches)
-        score = torchmetrics.MeanIoU(classes, input_format="one-hot" if void else "index")
-        for labels, truth in batches:
-            if void:
-                labels = torch.where(truth == 255, 255, labels)
-                score.update(masks(labels, classes), masks(truth, classes))
-            else:
-                score.update(labels, truth)
-        return float(score.compute())
-
-    return metric
+def stats(smp: Any, reduction: str, batches: Batches, classes: int) -> float:
+    options = {"mode": "multiclass", "ignore_index": 255, "num_classes": classes}
+    counts = [smp.get_stats(labels, truth, **options) for labels, truth in batches]
+    whole = [torch.cat(parts) for parts in zip(*counts, strict=True)]
+    return float(smp.iou_score(*whole, reduction=reduction))
 
 
-def stats(smp: Any, reduction: str) -> Metric:
-    def metric(batches: Batches, classes: int) -> float:
-        counts = [
-            smp.get_stats(labels, truth, "multiclass", ignore_index=255, num_classes=classes)
-            for labels, truth in batches
-        ]
-        whole = [torch.cat(parts) for parts in zip(*counts, strict=True)]
-        return float(smp.iou_score(*whole, reduction=reduction))
-
-    return metric
-
-
-def one_hot(ignore_empty: bool) -> Metric:
-    metrics, transforms = quietly("monai.metrics"), quietly("monai.transforms")
-
-    def metric(batches: Batches, classes: int) -> float:
-        planes = transforms.AsDiscrete(to_onehot=classes)
-        score = metrics.MeanIoU(ignore_empty=ignore_empty, ignore_index=255)
-        for labels, truth in batches:
-            score([planes(image[None]) for image in labels], list(masks(truth, classes).float()))
-        return float(score.aggregate())
-
-    return metric
+def one_hot(
+    mean_iou: Any, discrete: Any, ignore_empty: bool, batches: Batches, classes: int
+) -> float:
+    planes, score = (
+        discrete(to_onehot=classes),
+        mean_iou(ignore_empty=ignore_empty, ignore_index=255),
+    )
+    for labels, truth in batches:
+        score([planes(image[None]) for image in labels], list(masks(truth, classes).float()))
+    return float(score.aggregate())
 
 
 def apart(batches: Batches, classes: int) -> tuple[Batches, int]:
@@ -187,21 +148,15 @@ def apart(batches: Batches, classes: int) -> tuple[Batches, int]:
     ], classes + 1
 
 
-def averaged(kornia: Any) -> Metric:
-    def metric(batches: Batches, classes: int) -> float:
-        rest, total = apart(batches, classes)
-        each = [kornia.mean_iou(labels, truth, total)[:, :classes] for labels, truth in rest]
-        return float(torch.cat(each).mean())
-
-    return metric
+def averaged(kornia: Any, batches: Batches, classes: int) -> float:
+    rest, total = apart(batches, classes)
+    each = [kornia.mean_iou(labels, truth, total)[:, :classes] for labels, truth in rest]
+    return float(torch.cat(each).mean())
 
 
-def summed(kornia: Any) -> Metric:
-    def metric(batches: Batches, classes: int) -> float:
-        rest, total = apart(batches, classes)
-        each = [kornia.confusion_matrix(labels, truth, total).sum(0) for labels, truth in rest]
-        matrix = torch.stack(each).sum(0)[:classes, :classes]
-        hits = matrix.diagonal()
-        return float((hits / (matrix.sum(0) + matrix.sum(1) - hits)).nanmean())
-
-    return metric
+def summed(kornia: Any, batches: Batches, classes: int) -> float:
+    rest, total = apart(batches, classes)
+    each = [kornia.confusion_matrix(labels, truth, total).sum(0) for labels, truth in rest]
+    matrix = torch.stack(each).sum(0)[:classes, :classes]
+    hits = matrix.diagonal()
+    return float((hits / (matrix.sum(0) + matrix.sum(1) - hits)).nanmean())

@@ -3,12 +3,11 @@
 Each returns "" where the property holds, else what happened, in a few words.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
 import torch
+from properties import answer
 from sklearn.metrics import jaccard_score
 from torch import Tensor
 
@@ -145,12 +144,5 @@ PROPERTIES: dict[str, Callable[[Metric], str]] = {
 
 
 def ask(name: str, metric: Metric) -> str:
-    """What a property says of a metric; an error is an answer, too."""
-    try:
-        return PROPERTIES[name](metric)
-    except Exception as error:
-        return (
-            f"{type(error).__name__}: {str(error).splitlines()[0][:70]}"
-            if str(error)
-            else (type(error).__name__)
-        )
+    """What a property says of a metric."""
+    return answer(PROPERTIES[name], metric)

@@ -1,7 +1,5 @@
 """Losses of other libraries, each called as its documentation says for labels with void 255."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import warnings
@@ -11,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seglib.losses import pixels as ours
+from seglib import losses as ours
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 PACKAGES = {
@@ -103,19 +101,18 @@ WITHOUT_FOCUS: dict[str, Callable[[], Loss]] = {
 
 def masked_dice(monai: Any) -> Loss:
     """MONAI leaves void out by a mask, which its MaskedDiceLoss takes."""
-    loss = monai.MaskedDiceLoss(softmax=True, to_onehot_y=True, batch=True)
-    return lambda logits, target: loss(
-        logits,
-        torch.where(target == 255, 0, target)[:, None],
-        mask=(target != 255)[:, None].float(),
-    )
+    return masked(monai.MaskedDiceLoss(softmax=True, to_onehot_y=True, batch=True))
 
 
 def masked_focal(monai: Any, gamma: float = 2.0) -> Loss:
     """MONAI's focal loss knows no void; MaskedLoss multiplies both inputs by a mask."""
-    loss = monai.MaskedLoss(monai.FocalLoss, use_softmax=True, to_onehot_y=True, gamma=gamma)
-    return lambda logits, target: loss(
-        logits,
-        torch.where(target == 255, 0, target)[:, None],
-        mask=(target != 255)[:, None].float(),
-    )
+    options = {"use_softmax": True, "to_onehot_y": True, "gamma": gamma}
+    return masked(monai.MaskedLoss(monai.FocalLoss, **options))
+
+
+def masked(loss: Any) -> Loss:
+    def call(logits: Tensor, target: Tensor) -> Tensor:
+        valid = target != 255
+        return loss(logits, torch.where(valid, target, 0)[:, None], mask=valid[:, None].float())
+
+    return call

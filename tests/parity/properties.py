@@ -4,8 +4,6 @@ Each returns "" where the property holds, else what happened, in a few words. Ot
 asked by the bar PEERS, ours in test_loss_properties.py by the bar OURS, which is stricter.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import math
@@ -55,11 +53,15 @@ class World(NamedTuple):
         return PRECISIONS[self.precision][0]
 
 
-def case(seed: int = 0, void: float = 0.3) -> tuple[Tensor, Tensor]:
+def case(
+    seed: int = 0, void: float = 0.3, shape: tuple[int, ...] = (2, 4, 5, 6)
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, C, H, W) and a target of random classes, with void."""
     generator = torch.Generator().manual_seed(seed)
-    target = torch.randint(0, 4, (2, 5, 6), generator=generator)
+    n, classes, height, width = shape
+    target = torch.randint(0, classes, (n, height, width), generator=generator)
     target[torch.rand(target.shape, generator=generator) < void] = 255
-    return 2 * torch.randn(2, 4, 5, 6, generator=generator), target
+    return 2 * torch.randn(shape, generator=generator), target
 
 
 @functools.cache
@@ -200,12 +202,14 @@ PROPERTIES: dict[str, Callable[[Loss, World], str]] = {
 
 
 def ask(name: str, loss: Loss, world: World) -> str:
-    """What a property says of a loss; an error is an answer, too."""
+    """What a property says of a loss."""
+    return answer(PROPERTIES[name], loss, world)
+
+
+def answer(question: Callable[..., str], *args: Any) -> str:
+    """What a question says; an error is an answer, too."""
     try:
-        return PROPERTIES[name](loss, world)
+        return question(*args)
     except Exception as error:
-        return (
-            f"{type(error).__name__}: {str(error).splitlines()[0][:70]}"
-            if str(error)
-            else (type(error).__name__)
-        )
+        said = f": {str(error).splitlines()[0][:70]}" if str(error) else ""
+        return f"{type(error).__name__}{said}"

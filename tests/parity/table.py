@@ -4,8 +4,6 @@ python tests/parity/table.py             writes the record, parity.json, and pri
 python tests/parity/table.py --check     says what the record tells otherwise than it is now
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -87,20 +85,15 @@ def metric_answers(metric: metric_properties.Metric) -> dict[str, str]:
 
 def measure_metrics() -> dict[str, Any]:
     """The metrics: metric -> property -> "" or what happened; and metric -> value on the toy."""
-    metrics = {
-        name: metric for give in metric_peers.METRICS.values() for name, metric in give().items()
-    }
-    toy = metric_properties.toy()
-    pooled = metric_properties.reference(*toy[0])
-    values = {
-        title: {name: round(metric(toy, classes), 4) for name, metric in metrics.items()}
-        | {"scikit-learn jaccard_score, pooled": round(pooled, 4)}
-        for title, classes in TOYS.items()
-    }
+    metrics, toy = metric_peers.metrics(), metric_properties.toy()
+    pooled = {"scikit-learn jaccard_score, pooled": round(metric_properties.reference(*toy[0]), 4)}
     return {
         "versions": peers.versions(metric_peers.PACKAGES),
         "found": {name: metric_answers(metric) for name, metric in metrics.items()},
-        "values": values,
+        "values": {
+            title: {name: round(metric(toy, n), 4) for name, metric in metrics.items()} | pooled
+            for title, n in TOYS.items()
+        },
         "otherwise": metric_peers.OTHERWISE,
         "void": metric_peers.VOID,
         "not measured": metric_peers.NOT_MEASURED,
@@ -139,30 +132,14 @@ def differences(record: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return lines
 
 
-def failures(record: dict[str, Any], library: str, kind: str) -> list[str]:
-    """The properties that fail, with the precisions in which they do."""
-    lines = []
-    for name, answers in record["found"][library][kind].items():
-        bad = [precision for precision, said in answers.items() if said]
-        if bad:
-            where = "everywhere" if len(bad) == len(answers) else ", ".join(bad)
-            lines.append(f"{name}: {answers[bad[0]]} ({where})")
-    return lines
-
-
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    about = {"description": __doc__, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(**about)
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     check = parser.parse_args(argv).check
     if not peers.installed(PACKAGES):
-        print(
-            "some of these are not installed: "
-            + ", ".join(PACKAGES.values())
-            + '; they are the extra "bench": `make bench` installs it',
-            file=sys.stderr,
-        )
+        missing = f"some of these are not installed: {', '.join(PACKAGES.values())}"
+        print(f'{missing}; they are the extra "bench": `make bench` installs it', file=sys.stderr)
         return 1
     return compare(measure()) if check else write(measure())
 
@@ -173,46 +150,17 @@ def compare(now: dict[str, Any]) -> int:
     for then, here in ((record, now), (record["metrics"], now["metrics"])):
         if then["versions"] != here["versions"]:
             print(f"measured with {then['versions']}, here are {here['versions']}")
-    print("\n".join(told) or f"{RECORD.name} is what comes out")
-    if told:
-        print("python tests/parity/table.py writes it anew; lessons 3 and 4 draw it")
+    again = "python tests/parity/table.py writes it anew; lessons 3 and 4 draw it"
+    print("\n".join([*told, again]) if told else f"{RECORD.name} is what comes out")
     return int(bool(told))
 
 
 def write(record: dict[str, Any]) -> int:
+    """Write the record, and print it but for the properties that hold."""
     with atomic_write(RECORD) as path:
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(", ".join(f"{name} {version}" for name, version in record["versions"].items()))
-    print("focal without focus / cross-entropy:", record["focal without focus / cross-entropy"])
-    for library, losses in record["found"].items():
-        for kind in losses:
-            lines = failures(record, library, kind)
-            print(f"{library} {kind}: {len(lines)} of {len(properties.PROPERTIES)} fail")
-            for line in lines:
-                print(f"    {line}")
-    print_metrics(record["metrics"])
+    print("\n".join(f"{', '.join(path)}: {said}" for path, said in leaves(record).items() if said))
     return 0
-
-
-def print_metrics(record: dict[str, Any]) -> None:
-    print(
-        "\nOne prediction, many mean IoUs ("
-        + ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        + ")"
-    )
-    first, second = record["values"]
-    print(f"{'':38}{first:>15}{second:>32}")
-    for name, value in record["values"][first].items():
-        print(f"{name:38}{value:15.4f}{record['values'][second][name]:32.4f}")
-    for name, reason in record["not measured"].items():
-        print(f"{name:38}not measured: {reason}")
-    for name, answers in record["found"].items():
-        bad = {asked: said for asked, said in answers.items() if said}
-        print(f"{name}: {len(bad)} of {len(answers)} fail")
-        if name in record["otherwise"]:
-            print(f"    defined otherwise: {record['otherwise'][name]}")
-        for asked, said in bad.items():
-            print(f"    {asked}: {said}")
 
 
 if __name__ == "__main__":

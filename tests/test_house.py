@@ -1,0 +1,139 @@
+"""The house: imports run one way, and it stays small enough to be read."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# A part of seglib imports from what stands above it, and nothing of those in its own line.
+ORDER = (
+    ("seglib", "util"),  # (of the package itself: its version)
+    ("data", "transforms", "losses", "metrics", "models", "plotting"),
+    ("engine",),
+    ("training", "inference"),
+    ("course",),
+    ("exercises",),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {part: floor for floor, parts in enumerate(ORDER) for part in parts}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(path): path for path in sorted((ROOT / "seglib").rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """The package or file in seglib/ that a module belongs to."""
+    return (*module.split("."), "seglib")[1]
+
+
+def statements(tree: ast.AST, everywhere: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports of a file; those in functions, or for the type checker only, if `everywhere`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif everywhere:
+            yield from statements(node, True)
+        elif not isinstance(node, ast.FunctionDef) and "TYPE_CHECKING" not in ast.dump(node):
+            yield from statements(node, False)
+
+
+def imports(module: str, everywhere: bool) -> set[str]:
+    """The modules of seglib that a module imports. (`from package import module` names both.)"""
+    found = set()
+    for node in statements(ast.parse(FILES[module].read_text(encoding="utf-8")), everywhere):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        else:
+            assert node.level == 0, f"{module}: write imports in full"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & set(FILES)
+            found |= inside or {str(node.module)}
+    return {name for name in found if name.split(".")[0] == "seglib"}
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {module: imports(module, everywhere=False) for module in FILES}
+    assert set().union(*graph.values()) <= set(FILES) and len(graph["seglib.training"]) > 9
+    graphlib.TopologicalSorter(graph).prepare()  # (CycleError names the circle)
+
+
+@pytest.mark.parametrize("part", FLOOR)
+def test_imports_run_one_way(part):
+    """Those in functions as well."""
+    modules = [module for module in FILES if part_of(module) == part]
+    assert modules and {part_of(module) for module in FILES} == set(FLOOR)
+    for module in modules:
+        for other in imports(module, everywhere=True):
+            upwards = FLOOR[part_of(other)] < FLOOR[part] or part_of(other) == part
+            assert upwards, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("words", [["-c", "import seglib"], ["-m", "seglib", "--help"]], ids=str)
+def test_what_is_heavy_is_imported_where_it_is_used(words):
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, cwd=ROOT
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines()}
+    assert said.returncode == 0 and "seglib" in loaded
+    assert not loaded & {"torch", "torchvision", "albumentations", "cv2", "numpy", "matplotlib"}
+
+
+# ---------------------------------------------------------------- how much there is to read
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def reading_path() -> list[Path]:
+    """The files that CONTRIBUTING.md names for an evening; a name may have a star."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    begin, end = (f"<!-- reading path: {word} -->" for word in ("begin", "end"))
+    assert begin in text and end in text, f"CONTRIBUTING.md names no files between {begin}, {end}"
+    names = re.findall(r"`([^`]+\.py)`", text.partition(begin)[2].partition(end)[0])
+    found = {name: sorted(ROOT.glob(name)) or sorted(ROOT.glob(f"seglib/{name}")) for name in names}
+    assert names and all(found.values()), f"not there: {[n for n in found if not found[n]]}"
+    return [path for paths in found.values() for path in paths]
+
+
+def core() -> list[Path]:
+    apart = "seglib.exercises", "seglib.data.render."
+    return [path for module, path in FILES.items() if not f"{module}.".startswith(apart)]
+
+
+def exercises() -> list[Path]:
+    """All that lessons 1 to 6 and what they share are made of."""
+    files = [path for path in FILES.values() if path.parent.name == "exercises"]
+    return [path for path in files if (re.sub(r"\D", "", path.stem) or "0") <= "06"]
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        (reading_path, 2500),
+        (core, 7500),
+        (exercises, 4000),
+        (lambda: list((ROOT / "tests").rglob("*.py")), 13_000),
+    ],
+    ids=["reading path", "core", "exercises", "tests"],
+)
+def test_the_house_is_small(files, limit):
+    found = sum(map(lines, files()))
+    assert found <= limit, f"{found} lines, at most {limit}"
+
+
+def test_a_file_is_as_long_as_its_subject():
+    longer = {"training.py": 330}  # the loop, in one sitting
+    long = {str(p): n for p in core() if (n := lines(p)) > longer.get(p.name, 300)}
+    assert not long
