@@ -220,7 +220,7 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         "pretrain": "data/pretrain.py",
         "test-everywhere": "tests/everywhere.py",
     }
-    table = [str(ROOT / "tests" / "parity" / "table.py"), "--check"]
+    table = [str(ROOT / "benchmarks" / "parity" / "table.py"), "--check"]
     first = [[*python, *table]] if command == "bench" else []
     scripts = sorted(ROOT.glob(patterns[command]))
     return [*first, *([*python, str(path), *args] for path in scripts)]

@@ -1,7 +1,5 @@
 """The checkpoint that the course carries: what it has seen, what it scores, and how it is made."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

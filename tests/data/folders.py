@@ -1,11 +1,5 @@
 """Folders of pairs under construction, for the tests of whatever reads them."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
@@ -16,7 +10,7 @@ MASK = np.array([[0, 1, 255], [1, 1, 0]], dtype=np.uint8)
 CLASSES = ("ground", "house")
 
 
-def save(path: Path, array: Any, **options: Any) -> Path:
+def save(path, array, **options):
     Image.fromarray(np.asarray(array)).save(path, **options)
     return path
 
@@ -24,15 +18,15 @@ def save(path: Path, array: Any, **options: Any) -> Path:
 class Folder:
     """Two folders of pairs that have the same name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path):
         self.images, self.masks = path / "images", path / "masks"
         self.images.mkdir()
         self.masks.mkdir()
 
-    def add(self, stem: str, mask: Any = MASK, image: Any = IMAGE, **options: Any) -> Folder:
+    def add(self, stem, mask=MASK, image=IMAGE, **options):
         save(self.images / f"{stem}.png", image, **options)
         save(self.masks / f"{stem}.png", np.asarray(mask, np.uint8))
         return self
 
-    def open(self, classes: Sequence[str] = CLASSES, **options: Any) -> FolderDataset:
+    def open(self, classes=CLASSES, **options):
         return FolderDataset(self.images, self.masks, classes, **options)

@@ -1,12 +1,9 @@
 """A toy data set, and a small HTTP server on 127.0.0.1 that serves it and misbehaves as told."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import threading
 import zipfile
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +39,7 @@ TOY = Toy(
 )
 
 
-def archive(members: dict[str, bytes] = CONTENT, extra: tuple[zipfile.ZipInfo, ...] = ()) -> bytes:
+def archive(members=CONTENT, extra=()):
     """The zip of a repository that holds `members` in the toy's folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as writer:
@@ -67,11 +64,11 @@ class Site:
 
 
 @contextmanager
-def serve(site: Site) -> Iterator[str]:
+def serve(site):
     """Serve `site` in a thread; gives its address."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_GET(self):
             wanted = self.headers.get("Range")
             site.requests.append(wanted)
             start = int(wanted[6:-1]) if wanted and site.ranges else 0
@@ -89,7 +86,7 @@ def serve(site: Site) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body[: site.cut_after])
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, *_):
             """Stay silent."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

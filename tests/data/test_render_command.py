@@ -1,12 +1,9 @@
 """data/render.py: it writes what it finds again, whole or not at all, and tells what differs."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def render() -> ModuleType:
+def render():
     """The command data/render.py as a module."""
     spec = importlib.util.spec_from_file_location("data_render", ROOT / "data" / "render.py")
     assert spec is not None and spec.loader is not None
@@ -38,7 +35,7 @@ class Few(Scans):
 
 
 @pytest.fixture
-def few(render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def few(render, tmp_path, monkeypatch):
     """The folder of a small data set "scans", written by the command."""
     monkeypatch.setitem(render.SETS, "scans", Few)
     assert render.main(["scans", "--out", str(tmp_path)]) == 0
@@ -47,11 +44,11 @@ def few(render: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Streets, Scans])
-def test_the_sets_are_as_rendered(kind: type[Streets | Scans], render: ModuleType) -> None:
+def test_the_sets_are_as_rendered(kind, render):
     assert render.check(kind, ROOT / "data") == []
 
 
-def test_written_sets_are_read_and_incomplete_ones_are_not(few: Path) -> None:
+def test_written_sets_are_read_and_incomplete_ones_are_not(few):
     assert len(Few("train", root=few)) == 2 and Few.find(few) == Few.find(few.parent) == few
     (few / "test" / "masks" / "2001.png").unlink()
     (few / "val" / "scans.csv").unlink()
@@ -68,7 +65,7 @@ def test_written_sets_are_read_and_incomplete_ones_are_not(few: Path) -> None:
         (",0.", ",x.", r"cannot read .*'x\."),
     ],
 )
-def test_a_table_that_was_changed(few: Path, old: str, new: str, message: str) -> None:
+def test_a_table_that_was_changed(few, old, new, message):
     table = few / "train" / "scans.csv"
     table.write_text(table.read_text().replace(old, new, 1))
     with pytest.raises(ValueError, match=message):
@@ -76,9 +73,7 @@ def test_a_table_that_was_changed(few: Path, old: str, new: str, message: str) -
     assert len(Few("test", root=few)) == 2
 
 
-def test_check_names_what_differs(
-    few: Path, render: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_names_what_differs(few, render, capsys):
     command = ["scans", "--out", str(few.parent), "--check"]
     assert render.main(command) == 0
     mask_file, table = few / "train" / "masks" / "0001.png", few / "test" / "scans.csv"
@@ -96,10 +91,8 @@ def test_check_names_what_differs(
     assert "run `python data/render.py scans`" in capsys.readouterr().out
 
 
-def test_a_split_is_replaced_as_a_whole_or_not_at_all(
-    few: Path, render: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def contents() -> dict[str, bytes]:
+def test_a_split_is_replaced_as_a_whole_or_not_at_all(few, render, monkeypatch):
+    def contents():
         files = (path for path in sorted(few.rglob("*")) if path.is_file())
         return {path.relative_to(few).as_posix(): path.read_bytes() for path in files}
 
@@ -108,10 +101,10 @@ def test_a_split_is_replaced_as_a_whole_or_not_at_all(
     render.main(command)
     assert contents() == before  # the stray file is gone, all else is the same
 
-    def stop(seed: int) -> None:
+    def stop(seed):
         raise KeyboardInterrupt
 
-    def fail_on_the_new(source: Path, target: Path) -> None:
+    def fail_on_the_new(source, target):
         if source.name.endswith(".part"):
             raise PermissionError(f"{target} is open in another program")
         move(source, target)
@@ -129,7 +122,7 @@ def test_a_split_is_replaced_as_a_whole_or_not_at_all(
         assert {path.name for path in few.iterdir()} == {"train", "val", "test"}
 
 
-def test_void_survives_the_palette_png(render: ModuleType, tmp_path: Path) -> None:
+def test_void_survives_the_palette_png(render, tmp_path):
     mask = np.array([[0, 10, 255], [3, 255, 7]], np.uint8)
     render.save_mask(mask, Streets, tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", STREET_CLASSES), mask)
@@ -137,20 +130,18 @@ def test_void_survives_the_palette_png(render: ModuleType, tmp_path: Path) -> No
     assert tuple(seen[0, 2]) == VOID_COLOUR and tuple(seen[0, 1]) == tuple(STREET_PALETTE[10])
 
 
-def test_photos_keep_their_colours(render: ModuleType, tmp_path: Path) -> None:
+def test_photos_keep_their_colours(render, tmp_path):
     """4:4:4: a red pixel beside a blue one stays red, which halved chroma would not allow."""
     image = np.zeros((16, 16, 3), np.uint8)
     image[:, ::2, 0], image[:, 1::2, 2] = 200, 200
     render.save_image(image, tmp_path / "stripes.jpg")
     with Image.open(tmp_path / "stripes.jpg") as picture:
         assert np.abs(np.asarray(picture).astype(int) - image).mean() < 12
-        assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
+        assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3
 
 
 @pytest.mark.slow
-def test_train_and_evaluate_on_scans(
-    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_and_evaluate_on_scans(few, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(DATASETS, "scans", Few)
     data = ["--data", "scans", "--root", str(few), "--device", "cpu"]
     small = {"height": 32, "width": 32, "base_channels": 4, "depth": 2, "epochs": 1}

@@ -1,9 +1,6 @@
 """The slices: the same from the same seed, as the knobs say, and not to be solved by grey alone."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,12 +11,12 @@ from seglib.data.render.scan import render_scan
 from seglib.data.render.scanner import BLACK, WHITE, Tissue, picture
 
 
-def share(seed: int, **knobs: Any) -> float:
+def share(seed, **knobs):
     """The lesion's fraction of the pixels."""
     return float((render_scan(seed, **knobs).semantic == 1).mean())
 
 
-def test_a_seed_is_the_same_anatomy_at_every_size() -> None:
+def test_a_seed_is_the_same_anatomy_at_every_size():
     for seed in range(12):
         small, large = render_scan(seed, 64, 96), render_scan(seed, 256, 384)
         assert small.image.shape == (64, 96, 3) and small.image.dtype == np.uint8
@@ -33,15 +30,13 @@ def test_a_seed_is_the_same_anatomy_at_every_size() -> None:
 
 @pytest.mark.parametrize("size, tolerance", [(0.001, 0.2), (0.01, 0.05), (0.1, 0.02)])
 @pytest.mark.parametrize("shape", [(128, 128), (96, 192)])
-def test_the_lesion_has_the_size_that_is_asked_for(
-    size: float, tolerance: float, shape: tuple[int, int]
-) -> None:
+def test_the_lesion_has_the_size_that_is_asked_for(size, tolerance, shape):
     for seed in range(30):
         found = share(seed, height=shape[0], width=shape[1], lesion_size=size, lesion=True)
         assert abs(found / size - 1) <= tolerance, (seed, found)
 
 
-def test_the_lesion_is_one_piece_within_the_frame_and_clear_of_vessels() -> None:
+def test_the_lesion_is_one_piece_within_the_frame_and_clear_of_vessels():
     for seed in range(60):
         scan, healthy = render_scan(seed, lesion=True), render_scan(seed, lesion=False)
         lesion = (scan.semantic == 1).astype(np.uint8)
@@ -52,14 +47,14 @@ def test_the_lesion_is_one_piece_within_the_frame_and_clear_of_vessels() -> None
         assert lesion[vessel].sum() <= 0.02 * vessel.sum()
 
 
-def test_lesion_can_be_forced_and_forbidden() -> None:
+def test_lesion_can_be_forced_and_forbidden():
     shares = [share(seed) for seed in range(30)]
     without, with_one = shares.index(0), int(np.argmax(shares))
     assert share(without, lesion=True) > 0.01
     assert shares[with_one] > 0.01 and share(with_one, lesion=False) == 0
 
 
-def test_without_contrast_the_lesion_leaves_no_trace() -> None:
+def test_without_contrast_the_lesion_leaves_no_trace():
     for seed in range(10):
         invisible = render_scan(seed, lesion=True, contrast=0)
         np.testing.assert_array_equal(invisible.image, render_scan(seed, lesion=False).image)
@@ -68,7 +63,7 @@ def test_without_contrast_the_lesion_leaves_no_trace() -> None:
         )
 
 
-def test_contrast_darkens_the_lesion_step_by_step() -> None:
+def test_contrast_darkens_the_lesion_step_by_step():
     greys = []
     for contrast in (0, 0.5, 1, 2):
         scans = [render_scan(seed, lesion=True, contrast=contrast) for seed in range(20)]
@@ -76,7 +71,7 @@ def test_contrast_darkens_the_lesion_step_by_step() -> None:
     assert np.all(np.diff(greys) < -5)
 
 
-def test_vessels_are_dark() -> None:
+def test_vessels_are_dark():
     dark = []
     for seed in range(60):
         scan = render_scan(seed, lesion=False)
@@ -86,10 +81,10 @@ def test_vessels_are_dark() -> None:
     assert np.mean(dark) < 0.6
 
 
-def test_speckle_is_that_of_two_views_and_its_knob_scales_it() -> None:
+def test_speckle_is_that_of_two_views_and_its_knob_scales_it():
     """The mean of two Rayleigh-distributed views deviates, in dB, by 10/ln 10 · √ψ′(2)."""
 
-    def deviation(speckle: float) -> float:
+    def deviation(speckle):
         tissue = Tissue(96, 2048, 40, 800)  # broad, with pixels as large as the beam
         tissue.echo -= 10
         random = np.random.RandomState(4)
@@ -114,19 +109,19 @@ def test_speckle_is_that_of_two_views_and_its_knob_scales_it() -> None:
         ({"speckle": math.nan}, "found speckle = nan, expected 0 to 5; pass 1 for the usual"),
     ],
 )
-def test_bad_knobs(knobs: dict[str, Any], message: str) -> None:
+def test_bad_knobs(knobs, message):
     with pytest.raises(ValueError) as caught:
         render_scan(**{"seed": 0, **knobs})
     assert str(caught.value).startswith(message)
 
 
-def test_no_interval_of_greys_is_the_lesion() -> None:
+def test_no_interval_of_greys_is_the_lesion():
     """All of them, on the very pixels that are scored: a regression on grey is one of them."""
     images, masks = zip(*(pair for pair in Scans("test")), strict=True)
     greys, labels = np.stack(images)[..., 0].ravel(), np.stack(masks).ravel()
     low, high = np.triu_indices(257, 1)
 
-    def within(values: np.ndarray) -> np.ndarray:
+    def within(values):
         up_to = np.append(0, np.bincount(values, minlength=256).cumsum())
         return up_to[high] - up_to[low]
 

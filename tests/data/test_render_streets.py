@@ -1,12 +1,10 @@
 """Street scenes: what is where, told from geometry, not from the renderer's own maps."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
 from seglib.data.palettes import STREET_CLASSES
-from seglib.data.render import Scene, render_scene
+from seglib.data.render import render_scene
 from seglib.data.render.canvas import SCALE, Camera, Canvas, Surface, facing
 
 ROAD, CAR, PEDESTRIAN, BICYCLIST = (
@@ -16,7 +14,7 @@ SEEDS = range(40)
 
 
 @pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
+def scenes():
     return [render_scene(seed) for seed in SEEDS]
 
 

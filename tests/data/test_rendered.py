@@ -1,7 +1,5 @@
 """Data sets that are rendered when asked for, in the hands of those who use data sets."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from seglib.data.render.scan import render_scan
 from seglib.transforms import eval_transform
 
 
-def test_pairs_are_those_of_the_renderer() -> None:
+def test_pairs_are_those_of_the_renderer():
     dataset = RenderedScans([5, 90_001], 48, 64, contrast=2.0, lesion=True)
     image, mask = dataset[1]
     expected = render_scan(90_001, 48, 64, contrast=2.0, lesion=True)
@@ -26,7 +24,7 @@ def test_pairs_are_those_of_the_renderer() -> None:
         dataset.read(2)
 
 
-def test_loaders_and_statistics_take_them() -> None:
+def test_loaders_and_statistics_take_them():
     dataset = RenderedScans(range(6), 32, 48, transform=eval_transform(32, 48))
     statistics = class_statistics(dataset, progress=False)
     masks = np.stack([render_scan(seed, 32, 48).semantic for seed in range(6)])
@@ -37,7 +35,7 @@ def test_loaders_and_statistics_take_them() -> None:
     np.testing.assert_array_equal(batches[1][1].numpy(), masks[4:])
 
 
-def test_streets_have_their_classes_and_take_knobs() -> None:
+def test_streets_have_their_classes_and_take_knobs():
     dataset = RenderedStreets([4], 48, 64, light="night")
     image, mask = dataset[0]
     assert image.shape == (48, 64, 3) and mask.shape == (48, 64)
@@ -47,7 +45,7 @@ def test_streets_have_their_classes_and_take_knobs() -> None:
     assert image.mean() < 0.8 * by_day.mean()
 
 
-def test_lane_markings_are_a_class_with_a_name_and_a_colour() -> None:
+def test_lane_markings_are_a_class_with_a_name_and_a_colour():
     dataset = RenderedStreets(range(4), 96, 128, lane=True)
     masks = np.stack([dataset.read_mask(i) for i in range(4)])
     assert masks[masks != 255].max() == 11 == dataset.num_classes - 1
@@ -64,6 +62,6 @@ def test_lane_markings_are_a_class_with_a_name_and_a_colour() -> None:
         ({"height": 16}, r"height is 16; pass a whole number from 32"),
     ],
 )
-def test_a_wrong_knob_is_named_at_once(knobs: dict[str, object], words: str) -> None:
+def test_a_wrong_knob_is_named_at_once(knobs, words):
     with pytest.raises(ValueError, match=words):
         RenderedStreets(range(5), **knobs)

@@ -1,9 +1,6 @@
 """The sets with a name: splits, groups, labels, and what is said where they are missing."""
 
-from __future__ import annotations
-
 from itertools import combinations
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +8,7 @@ import pytest
 from PIL import Image
 
 from seglib.cli.main import main
-from seglib.data import DATASETS, CamVid, NamedDataset, Scans, Streets, Ultrasound, class_statistics
+from seglib.data import DATASETS, CamVid, Scans, Streets, Ultrasound, class_statistics
 from seglib.data import sets as module
 from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, ULTRASOUND_CLASSES, VOID_COLOUR
 from seglib.data.sources import CAMVID
@@ -30,7 +27,7 @@ SIZES = {
 
 
 @BOTH
-def test_embedded_splits(kind: Embedded) -> None:
+def test_embedded_splits(kind):
     split = {name: kind(name) for name in kind.splits}
     assert {name: len(dataset) for name, dataset in split.items()} == SIZES[kind]
     for one, other in combinations(split.values(), 2):
@@ -45,7 +42,7 @@ def test_embedded_splits(kind: Embedded) -> None:
 
 @BOTH
 @pytest.mark.parametrize("split, index", [("train", 0), ("train", 77), ("val", 3), ("test", -1)])
-def test_pairs_are_those_of_their_seeds(kind: Embedded, split: str, index: int) -> None:
+def test_pairs_are_those_of_their_seeds(kind, split, index):
     dataset = kind(split)
     image, mask, _ = kind.render(dataset.seeds[index])
     stored_image, stored_mask = dataset[index]
@@ -60,7 +57,7 @@ def test_pairs_are_those_of_their_seeds(kind: Embedded, split: str, index: int) 
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), colours[mask])
 
 
-def test_scans_as_the_datasheet_describes_them() -> None:
+def test_scans_as_the_datasheet_describes_them():
     for split in Scans.splits:
         dataset = Scans(split)
         masks = np.stack([dataset.read_mask(i) for i in range(len(dataset))])
@@ -78,15 +75,13 @@ def test_scans_as_the_datasheet_describes_them() -> None:
 
 
 @pytest.mark.parametrize("kind, most", [(Streets, 8e6), (Scans, 3.5e6)])
-def test_size_on_disk(kind: Embedded, most: float) -> None:
+def test_size_on_disk(kind, most):
     files = (path for path in kind("train").root.rglob("*") if path.is_file())
     assert sum(path.stat().st_size for path in files) <= most
 
 
 @pytest.mark.parametrize("name", ["streets", "scans"])
-def test_the_command_line_knows_them(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_knows_them(name, tmp_path, capsys):
     assert list(DATASETS) == ["streets", "scans", "camvid", "ultrasound"]
     assert main(["download", name]) == 0
     said = capsys.readouterr().out
@@ -101,9 +96,7 @@ def test_the_command_line_knows_them(
 
 
 @pytest.mark.parametrize("kind", DATASETS.values())
-def test_what_is_not_there_is_told(
-    kind: type[NamedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_there_is_told(kind, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no split 'tset'; did you mean 'test'\? \(known: train"):
         kind("tset")
     places = [tmp_path / "named", tmp_path / "cache"]
@@ -118,7 +111,7 @@ def test_what_is_not_there_is_told(
         assert part in message
 
 
-def test_remedies() -> None:
+def test_remedies():
     assert "run `python data/render.py streets`" in Streets.remedy()
     assert CamVid.remedy() == "run `python -m seglib download camvid` (187 MB, CC BY-NC 4.0)"
     assert "Brostow" in CamVid.attribution and "tmkand" in Ultrasound.attribution
@@ -127,7 +120,7 @@ def test_remedies() -> None:
 # ---------------------------------------------------------------- those that are fetched
 
 
-def test_incomplete_data_name_what_is_missing(tmp_path: Path) -> None:
+def test_incomplete_data_name_what_is_missing(tmp_path):
     for part, number in CAMVID.parts.items():
         folder = tmp_path / "camvid" / part
         folder.mkdir(parents=True)
@@ -141,15 +134,13 @@ def test_incomplete_data_name_what_is_missing(tmp_path: Path) -> None:
         CamVid("train", root=tmp_path)
 
 
-def test_only_what_is_published_is_fetched_and_only_when_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_what_is_published_is_fetched_and_only_when_wanted(tmp_path, monkeypatch):
     asked = []
     for part in ("test/images", "test/masks"):
         (tmp_path / "fetched" / part).mkdir(parents=True)
         Image.new("L", (2, 2)).save(tmp_path / "fetched" / part / "1.png")
 
-    def fetch(name: str, root: Path) -> Path:
+    def fetch(name, root):
         asked.append((name, root))
         return tmp_path / "fetched"
 
@@ -163,7 +154,7 @@ def test_only_what_is_published_is_fetched_and_only_when_wanted(
 
 
 @pytest.mark.data
-def test_camvid_splits(datasets: Path) -> None:
+def test_camvid_splits(datasets):
     split = {name: CamVid(name, root=datasets) for name in CamVid.splits}
     assert {name: len(dataset) for name, dataset in split.items()} == SIZES[CamVid]
     drives = {name: set(dataset.groups) for name, dataset in split.items()}
@@ -185,7 +176,7 @@ def test_camvid_splits(datasets: Path) -> None:
 
 
 @pytest.mark.data
-def test_camvid_shares_are_the_published_ones(datasets: Path) -> None:
+def test_camvid_shares_are_the_published_ones(datasets):
     counts = [class_statistics(CamVid(name, root=datasets)) for name in ("train", "val", "test")]
     void = sum(count.void for count in counts)
     pixels = np.array([*sum(count.pixels for count in counts), void])
@@ -200,7 +191,7 @@ def test_camvid_shares_are_the_published_ones(datasets: Path) -> None:
 
 
 @pytest.mark.data
-def test_ultrasound_splits(datasets: Path) -> None:
+def test_ultrasound_splits(datasets):
     split = {name: Ultrasound(name, root=datasets) for name in Ultrasound.splits}
     assert {name: len(dataset) for name, dataset in split.items()} == SIZES[Ultrasound]
     frames = {name: set(dataset.groups) for name, dataset in split.items()}
@@ -218,7 +209,7 @@ def test_ultrasound_splits(datasets: Path) -> None:
     assert statistics.total_images - statistics.images[2] == 21  # without a vessel
 
 
-def fine_structure(dataset: Ultrasound) -> list[np.ndarray]:
+def fine_structure(dataset):
     """The spectrum of each picture, cropped to its content, 128×128, high-passed, of norm 1."""
     spectra = []
     for path, _ in dataset.files:
@@ -233,12 +224,10 @@ def fine_structure(dataset: Ultrasound) -> list[np.ndarray]:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_ultrasound_splits_of_ours_share_no_picture_and_the_published_ones_do(
-    datasets: Path,
-) -> None:
+def test_ultrasound_splits_of_ours_share_no_picture_and_the_published_ones_do(datasets):
     """Measured from the pictures instead of read from our list of copies."""
 
-    def likeness(these: str, those: str) -> np.ndarray:
+    def likeness(these, those):
         """The largest correlation over all shifts, for every pair."""
         pairs = [[a * b.conj() for b in spectra[those]] for a in spectra[these]]
         return np.array([[np.fft.irfft2(p, s=(128, 128)).max() for p in row] for row in pairs])

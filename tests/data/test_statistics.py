@@ -1,9 +1,5 @@
 """Class statistics against numbers counted by hand."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 from folders import Folder
@@ -11,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from seglib.data import FolderDataset, class_statistics
+from seglib.data import class_statistics
 from seglib.data.statistics import count_classes
 
 MASKS = {
@@ -21,14 +17,14 @@ MASKS = {
 }
 
 
-def open_masks(path: Path, masks: dict[str, list[list[int]]], classes: str) -> FolderDataset:
+def open_masks(path, masks, classes):
     folder = Folder(path)
     for stem, mask in masks.items():
         folder.add(stem, mask, np.zeros((*np.shape(mask), 3), np.uint8))
     return folder.open(classes.split())
 
 
-def test_counts(tmp_path: Path) -> None:
+def test_counts(tmp_path):
     statistics = class_statistics(open_masks(tmp_path, MASKS, "road car tree sky"), progress=False)
     assert statistics.classes == ("road", "car", "tree", "sky")
     assert statistics.pixels.tolist() == [5, 2, 4, 0]
@@ -40,14 +36,14 @@ def test_counts(tmp_path: Path) -> None:
     assert statistics.absent == ("sky",)
 
 
-def test_images_are_not_read(tmp_path: Path) -> None:
+def test_images_are_not_read(tmp_path):
     dataset = open_masks(tmp_path, MASKS, "road car tree")
     for image, _ in dataset.files:
         image.write_bytes(b"")
     assert class_statistics(dataset).pixels.tolist() == [5, 2, 4]
 
 
-def test_table(tmp_path: Path) -> None:
+def test_table(tmp_path):
     lines = str(class_statistics(open_masks(tmp_path, MASKS, "road car tree sky"))).splitlines()
     assert lines[0].split() == ["class", "pixels", "share", "images"]
     assert lines[1].split() == ["road", "5", "45.45%", "2"]
@@ -56,20 +52,20 @@ def test_table(tmp_path: Path) -> None:
     assert len({len(line) for line in lines[:5]}) == 1  # columns stand in line
 
 
-def test_only_void_has_no_shares(tmp_path: Path) -> None:
+def test_only_void_has_no_shares(tmp_path):
     report = open_masks(tmp_path, {"c": MASKS["c"]}, "road car").check(progress=False)
     assert np.isnan(report.statistics.share).all()
     assert report.ok and report.notes == ("no pixel of road, car in any mask",)
 
 
-def test_void_may_have_the_number_of_a_class(tmp_path: Path) -> None:
+def test_void_may_have_the_number_of_a_class(tmp_path):
     dataset = open_masks(tmp_path, {"a": [[0, 1, 1]]}, "unknown road")
     dataset.ignore_index = 0
     statistics = class_statistics(dataset)
     assert (statistics.pixels.tolist(), statistics.void) == ([0, 2], 1)
 
 
-def test_first_bad_mask_stops_the_count(tmp_path: Path) -> None:
+def test_first_bad_mask_stops_the_count(tmp_path):
     dataset = open_masks(tmp_path, {"a": [[0, 9]]}, "road car")
     with pytest.raises(ValueError, match=r"a\.png has label 9 at 1 pixels"):
         class_statistics(dataset)
@@ -79,7 +75,7 @@ labels = st.sampled_from([0, 1, 2, 255])
 
 
 @given(st.lists(arrays(np.uint8, (3, 4), elements=labels), max_size=4))
-def test_properties(masks: list[np.ndarray]) -> None:
+def test_properties(masks):
     statistics = count_classes(masks, ("a", "b", "c"), 255)
     assert statistics.pixels.sum() + statistics.void == 12 * len(masks)
     for label in range(3):

@@ -1,6 +1,6 @@
-"""The tests of losses draw their cases, and ask their questions, as parity/ does."""
+"""The tests of losses draw their cases, and ask their questions, as benchmarks/parity does."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "parity"))

@@ -1,7 +1,7 @@
 """What must hold for every loss, in every precision: one item a loss, one list of properties.
 
-The list is that of parity/properties.py, by the stricter bar; the oracles are PyTorch in float64,
-finite differences and the same loss on other pixels.
+The list is that of benchmarks/parity/properties.py, by the stricter bar; the oracles are PyTorch
+in float64, finite differences and the same loss on other pixels.
 """
 
 import properties

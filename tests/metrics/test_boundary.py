@@ -1,7 +1,5 @@
 """Boundary IoU and F1, distances to borders and errors by distance, against all pairs of pixels."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

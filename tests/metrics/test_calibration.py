@@ -1,7 +1,5 @@
 """Reliability curves by hand, against scikit-learn, and of a forecaster that tells the truth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -3,8 +3,6 @@
 (Matrices from several processes are in engine/test_distributed.py.)
 """
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -16,7 +16,7 @@ CHANNELS = {
 }
 
 
-def random_statistics(module: nn.Module) -> nn.Module:
+def random_statistics(module):
     """Give BatchNorm numbers that are not 0 and 1, so that a mix-up would show."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -25,7 +25,7 @@ def random_statistics(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def twins(name: str, output_stride: int) -> tuple[Backbone, Backbone]:
+def twins(name, output_stride):
     """The same weights at output stride 32 and at another."""
     torch.manual_seed(0)
     plain, large = Backbone(name), Backbone(name, output_stride)

@@ -6,17 +6,22 @@ Our own column is measured anew here; those of others where the extra "bench" is
 
 import copy
 import json
+import sys
+from pathlib import Path
 
-import metric_peers
-import metric_properties
 import numpy as np
-import peers
-import properties
 import pytest
-import table
 import torch
 
 from seglib.metrics import ConfusionMatrix, Scores
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks" / "parity"))
+
+import metric_peers
+import metric_properties
+import peers
+import properties
+import table
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Who holds what, measured with the libraries of the extra "bench".
 
-python tests/parity/table.py             writes the record, parity.json, and prints it
-python tests/parity/table.py --check     says what the record tells otherwise than it is now
+python benchmarks/parity/table.py             writes the record, parity.json, and prints it
+python benchmarks/parity/table.py --check     says what the record tells otherwise than it is now
 """
 
 import argparse
@@ -150,7 +150,7 @@ def compare(now: dict[str, Any]) -> int:
     for then, here in ((record, now), (record["metrics"], now["metrics"])):
         if then["versions"] != here["versions"]:
             print(f"measured with {then['versions']}, here are {here['versions']}")
-    again = "python tests/parity/table.py writes it anew; lessons 3 and 4 draw it"
+    again = "python benchmarks/parity/table.py writes it anew; lessons 3 and 4 draw it"
     print("\n".join([*told, again]) if told else f"{RECORD.name} is what comes out")
     return int(bool(told))
 
