@@ -83,6 +83,7 @@ def learn(arm: str, settings: dict[str, Any], seed: int) -> tuple[nn.Module, dic
         loss=loss,
         seed=seed,
         weight_decay=settings["weight_decay"],
+        channels_last=False,
         **how,
     )
     return model, {
