@@ -121,7 +121,7 @@ class Lesson:
     outcomes: tuple[str, ...]
     exercises: dict[str, Exercise] = field(default_factory=dict)
 
-    def add(self, about: Sequence[Any] = (), **settings: Any) -> Exercise:
+    def add(self, about: Sequence[Any] = (), /, **settings: Any) -> Exercise:
         """Make an exercise of this lesson; see `Exercise`. ValueError for settings that clash.
 
         `about` may hold the first ones in order: name, title, kind and outcome.
@@ -141,9 +141,8 @@ class Lesson:
         return exercise
 
     def ask(self, about: Any, judge: Any, answer: Any, *hints: str, **more: str) -> Exercise:
-        """`add` in few lines; `about` is the name, title, kind and outcome."""
-        named = dict(zip(("name", "title", "kind", "outcome"), about, strict=True))
-        return self.add(**named, judge=judge, answer=answer, hints=hints, **more)
+        """`add` in few lines."""
+        return self.add(about, judge=judge, answer=answer, hints=hints, **more)
 
     def summary(self) -> None:
         """Print where the reader stands, exercise by exercise."""

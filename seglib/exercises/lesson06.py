@@ -60,7 +60,7 @@ _ROUNDED_TO = _by_key(
     (1, 2049, "not rounded: 11 significant bits count every integer up to 2048 only"),
     (1, 2050, "2050 lies as far above as 2048 below; a tie goes to the even last bit, 2048's"),
     (1, math.inf, f"the range ends at 65504. {_DIGITS}"),
-    (1, 2000, "the 11 significant bits are binary, no digits of the decimal system"),
+    (1, 2000, "the 11 significant digits are binary, not decimal"),
     (2, 257, "not rounded: 8 significant bits count every integer up to 256 only"),
     (2, 258, "258 lies as far above as 256 below; a tie goes to the even last bit, 256's"),
     (2, math.inf, f"{_RANGE}. {_DIGITS}"),
@@ -85,15 +85,12 @@ def _stored(key: str, value: float) -> float:
 
 
 def _share(found: float, value: float, whole: float) -> float:
-    """How far two numbers are apart, as a share of a third."""
     return 0 if found == value else abs(found - value) / whole if whole > 0 else math.inf
 
 
 def _other_number(key: str, found: float) -> str:
-    if math.isnan(found):
-        return "nan comes of 0/0 or of inf − inf; a number too large or too small is no such case"
-    if math.isinf(found):
-        return "infinity is what lies beyond the largest number; this one lies inside the range"
+    if not math.isfinite(found):
+        return "infinity is what lies beyond the largest number; nan comes of 0/0 or inf − inf"
     strange = _stored(key, found) != found and key != "bfloat16(1e-8)"
     what = "that number is not even in the format. " if strange else ""
     return f"{what}Which two numbers of the format lie around it? The nearer one is stored"
@@ -146,7 +143,7 @@ def _first_wrong_name(key: str, found: set[str]) -> str:
     return f"{name} does not, {GRADIENTS[name]:g} · {scale:g} = {GRADIENTS[name] * scale:.3g}"
 
 
-_NONE = "nothing, you say: so it is in bfloat16. float16 ends at 2^-24 = 5.96e-8"
+_NONE = "nothing is lost in bfloat16; float16 ends at 2^-24 = 5.96e-8"
 _NORMAL = "that takes 6.1e-5 as the limit, the smallest normal number; subnormal ones go to 2^-24"
 _TINY = "that takes 2^-24 = 5.96e-8 as the limit. But a cast rounds to the nearer: to 0 below half"
 _ALL = list(GRADIENTS)  # from the largest to the smallest
@@ -169,7 +166,7 @@ underflow = LESSON.ask(
             (1, _ALL[2:], _NORMAL),
             (1, _ALL[4:], _TINY),
             (2, [], "but one does overflow: the largest times 2^24, or 1.7e7, is above 65504"),
-            (2, _ALL, "that all overflow: the scale itself would, but only the product is cast"),
+            (2, _ALL, "not all overflow: the scale itself would, but only the product is cast"),
             (2, _ALL[1:], "that is what does not overflow"),
             (2, _ALL[:2], "those are the products above 1; float16 goes on to 65504"),
         ),
@@ -520,7 +517,7 @@ loops = LESSON.ask(
     kit.letters(
         FAULTS,
         {x: {y: _refused(x, y) for y in CAUSES if y != FAULTS[x]} for x in FAULTS},
-        "B ends in NaN at its first overflow. The others end without a sign",
+        "B ends in NaN at its first overflow; the others fail silently",
     ),
     FAULTS,
     "Go line by line beside the sound loop. What is missing, what stands elsewhere?",

@@ -20,7 +20,7 @@ def test_the_number_of_images_is_that_of_the_record():
                 right = {"scenes": 90, "drives": 90, unit: n * (read / 0.02) ** 2}
                 assert ex.size.judged(right).state == "correct"
                 wrong = ex.size.judged(right | {unit: n * read / 0.02})
-                assert "square root" in wrong.message
+                assert "scales the number with the width" in wrong.message
 
 
 @pytest.mark.slow

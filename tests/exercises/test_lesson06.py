@@ -20,20 +20,10 @@ def is_correct(exercise, answer):
     assert found.state == CORRECT, str(found)
 
 
-def bits_of_bfloat16(value):
-    """The upper half of a float32's bits, rounded to nearest, ties to even."""
-    bits = int(np.array(value, np.float32).view(np.uint32))
-    bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-    return float(np.array(bits, np.uint32).view(np.float32))
-
-
-def test_formats_by_bits():
-    right, values = lesson06.formats.judge.right, (70000, 2049, 257, 1e-8, 1e-8, 1.001)
-    with np.errstate(over="ignore"):
-        for (key, found), value in zip(right.items(), values, strict=True):
-            half = float(np.float16(value))
-            assert found == (bits_of_bfloat16(value) if key.startswith("b") else half)
-    assert list(right.values())[:4] == [float("inf"), 2048, 256, 0]
+def test_what_the_formats_keep():
+    stored = [float("inf"), 2048, 256, 0, 1.0012e-8, 1]  # bfloat16's neighbours are 0.4 % apart
+    right = lesson06.formats.judge.right
+    assert list(right.values()) == pytest.approx(stored, rel=1e-4, abs=0)
 
 
 def test_what_the_scaled_gradients_become():
@@ -115,9 +105,6 @@ def test_the_maps_are_what_they_are_for():
         assert low < value < high and abs(exact - value) < 0.1 * lesson06.CLOSE * value
 
 
-# ---------------------------------------------------------------- loops
-
-
 def function(text):
     names = {"torch": torch, "nn": nn}
     exec(text, names)
@@ -151,13 +138,6 @@ def trained(loop, data, scale=65536.0, lr=0.1, **settings):
     return torch.cat(moved), scaler.get_scale()
 
 
-def test_the_sound_loops_train():
-    for loop in (sound, sound_with_clip):
-        for data in (GOOD, OVERFLOWS, GOOD + OVERFLOWS + GOOD):
-            moved, scale = trained(loop, data)
-            assert moved.isfinite().all() and moved.norm() > 1e-2 and scale >= 1
-
-
 def test_a_clips_what_is_scaled_and_b_takes_a_step_that_overflows():
     for scale in (65536.0, 1024.0):
         assert 0 < trained(LOOPS["A"], GOOD[:1], scale)[0].norm() <= 1.01 * 0.1 / scale
@@ -178,8 +158,7 @@ def test_d_forgets_three_of_four_batches():
     found, others = trained(LOOPS["D"], GOOD)[0], batches([3.0] * 8, seed=5)
     mixed = [GOOD[n] if n % 4 == 3 else others[n] for n in range(8)]
     assert torch.equal(found, trained(LOOPS["D"], mixed)[0])
-    zero, end = "        optimizer.zero_grad()\n", "            scaler.update()"
-    assert lesson06.LOOPS["D"].count(zero) == 1 and lesson06.LOOPS["D"].endswith(end)
+    zero = "        optimizer.zero_grad()\n"  # belongs after scaler.update()
     mended = function(lesson06.LOOPS["D"].replace(zero, "") + f"\n    {zero}")
     means = [tuple(map(torch.cat, zip(*four, strict=True))) for four in (GOOD[:4], GOOD[4:])]
     whole = trained(sound, means)[0]
@@ -223,9 +202,6 @@ def test_printing(capsys):
         lesson06.loop("F")
 
 
-# ---------------------------------------------------------------- accumulate
-
-
 def whole(model, loss, batches):
     images, target = (torch.cat(rows) for rows in zip(*batches, strict=True))
     loss(model(images), target).backward()
@@ -233,10 +209,8 @@ def whole(model, loss, batches):
 
 @pytest.mark.parametrize("case", lesson06.CASES)
 def test_the_solution_leaves_the_gradient_of_one_big_batch(case):
-    found, right = (
-        lesson06._accumulated(answer, "", *case)[0]
-        for answer in (lesson06.accumulate.answer, whole)
-    )
+    answers = lesson06.accumulate.answer, whole
+    found, right = (lesson06._accumulated(answer, "", *case)[0] for answer in answers)
     assert torch.allclose(found, right, rtol=1e-4, atol=1e-6)
 
 
