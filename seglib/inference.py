@@ -20,16 +20,11 @@ def predict(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """Label every pixel of one photo.
+    """Label every pixel of one photo: uint8 RGB (H, W, 3) -> uint8 labels (H, W).
 
     The photo is resized to `size` (height, width), the size the model was trained at (None: its
     own size), and the logits are resized bilinearly to the photo's size *before* the argmax, so
     that borders are smooth. Runs in eval mode on the model's device; the mode is restored.
-
-    Args:
-        image: uint8 RGB (H, W, 3); see `seglib.data.read_image`.
-
-    Returns: uint8 labels (H, W).
     """
     check_image(image)
     device = next(model.parameters()).device
@@ -46,12 +41,10 @@ def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor
 
     One class at a time: all logits of a 24-megapixel photo would take gigabytes.
     """
-    best, labels = None, torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    best = logits.new_full(size, -torch.inf)
     for label in range(logits.shape[1]):
         score = F.interpolate(logits[:, label : label + 1], size, mode="bilinear")[0, 0]  # (H, W)
-        if best is None:
-            best = score
-        else:
-            labels[score > best] = label
-            best = torch.maximum(best, score)
+        labels[score > best] = label
+        best = torch.maximum(best, score)
     return labels

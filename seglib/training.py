@@ -17,13 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from seglib.engine import distributed, validation
-from seglib.engine.accumulation import (
-    batch_weights,
-    epoch_from,
-    grouped,
-    last_denominator,
-    remaining,
-)
+from seglib.engine.accumulation import batch_weights, epoch_at, grouped, last_denominator, remaining
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
 from seglib.engine.memory import explain_out_of_memory
@@ -69,8 +63,7 @@ def fit(
     val mIoU (without `val_loader`, the lowest training loss).
 
     Args:
-        train_loader, val_loader: yield float images (N, 3, H, W) and int64 labels (N, H, W);
-            see `seglib.data.make_loader`.
+        train_loader, val_loader: of float images (N, 3, H, W) and int64 labels (N, H, W).
         loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`.
         schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120), "poly"
             (power 0.9), "plateau" (÷ 3 after 5 epochs without a better one) or "constant".
@@ -94,8 +87,8 @@ def fit(
     Raises ValueError for settings or batches that do not fit (on resume, naming the key that
     differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the batch's
     files, if the loss is not finite, MemoryError with what to try. With `out`, SIGTERM and Ctrl-C
-    wait for the end of a step, save where the run stands, and raise KeyboardInterrupt
-    (`Interrupted`); a second one acts at once. Several processes: `seglib.engine.distributed`.
+    wait for the end of a step, save where the run stands, to be resumed there, and raise
+    `Interrupted`; a second one acts at once. Several processes: `seglib.engine.distributed`.
     """
     settings = {name: value for name, value in locals().items() if name in validation.COMPARED}
     settings["validation"] = val_loader is not None
@@ -113,6 +106,9 @@ def fit(
     net = torch.compile(net) if compile else net  # what the steps call
 
     with StopOnSignal(out is not None, compute.device) as stop:
+        how: dict[str, Any] = {"scheduler": run.scheduler if schedule in PER_STEP else None}
+        how |= {"clip": clip, "ignore_index": ignore_index, "accumulate": accumulate}
+        how |= {"compute": compute, "scaler": run.scaler, "average": run.average, "stop": stop}
         for epoch in range(len(run.history.rows), epochs):
             if patience is not None and run.history.epochs_since_best() >= patience:
                 break
@@ -120,22 +116,10 @@ def fit(
             frozen_backbone = frozen(backbone) if epoch < freeze_epochs else nullcontext()
             randomness = epoch_randomness(seed, epoch, compute.device)
             try:
-                with randomness, frozen_backbone, epoch_from(train_loader, epoch, run.done.step):
+                with randomness, frozen_backbone, epoch_at(train_loader, epoch, run.done.step):
+                    label = f"epoch {epoch + 1}/{epochs}{run.history.last_score()}"
                     row["train_loss"], images = train_epoch(
-                        net,
-                        train_loader,
-                        loss,
-                        run.optimizer,
-                        run.scheduler if schedule in PER_STEP else None,
-                        clip,
-                        ignore_index,
-                        label=f"epoch {epoch + 1}/{epochs}{run.history.last_score()}",
-                        compute=compute,
-                        scaler=run.scaler,
-                        accumulate=accumulate,
-                        average=run.average,
-                        done=run.done,
-                        stop=stop,
+                        net, train_loader, loss, run.optimizer, label=label, done=run.done, **how
                     )
                 validation.check_weights(model, epoch + 1)
                 row |= run.measured(images)
@@ -175,8 +159,7 @@ def train_epoch(
 ) -> tuple[float, int]:
     """One pass of optimisation over `loader`: the mean loss over valid pixels, and the images.
 
-    `average` follows the weights; `done` is where the pass begins, and is moved along with it;
-    `stop` may end it after a step.
+    `average` follows the weights, `done` is how far it has got, `stop` may end it after a step.
     """
     compute, done = compute or Compute.of(model), done or EpochProgress()
     processes, net, images = distributed.world(), cast(Any, model), None
@@ -232,8 +215,8 @@ def evaluate(
 
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
     With `per_image` the images are kept apart, for `scores.interval(groups=dataset.groups)`.
-    `amp` ("bf16" or "fp16") computes in half precision. Several processes share the images, each
-    of them once, and get the same scores; all of them must call this.
+    `amp` as in `fit`. Several processes share the images, each of them once, and get the same
+    scores; all of them must call this.
     """
     compute, loader = Compute.of(model, amp), distributed.split_images(loader)
     return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]

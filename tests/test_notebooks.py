@@ -316,7 +316,6 @@ BREAKS = {
         (code(2, outputs=[new_output("error", ename="E", evalue="x")]), "E: x"),
         (code(2, outputs=[new_output("stream", name="stderr", text="Warn")]), "stderr: 'Warn'"),
         (code(2, outputs=[]), r"\[2\] prints or draws"),
-        (code(3, outputs=[]), r"\[3\] prints or draws"),
     ],
     "names_no_machine": [
         (code(2, outputs=shown("/home/me/data")), "/home/m"),
@@ -344,7 +343,6 @@ BREAKS = {
     ],
     "is_plain_and_short": [
         (code(2, "!ls"), "!ls"),
-        (code(2, "%matplotlib inline\nprint(3)"), "%matplotlib"),
         (code(2, "%pip install seglib"), "%pip"),
         (code(2, "files = !ls\nprint(files)"), "!ls"),
         (code(2, "get_ipython().system('ls')"), "get_ipython"),
@@ -353,7 +351,6 @@ BREAKS = {
     ],
     "imports_what_is_declared": [
         (code(2, "import pandas as pd\nprint(3)"), "imports pandas"),
-        (code(2, "if 1:\n    from sklearn import svm"), "sklearn"),
         (code(2, "from .other import x"), r"imports \."),
         (code(2, "from numpy import *"), r"imports \* from numpy"),
     ],
@@ -365,7 +362,6 @@ BREAKS = {
     ],
     "has_captions": [
         ("*Two bars of one height.*", "Two bars.", "no caption"),
-        ("*Two bars of one height.*", "**Two bars.**", "no caption"),
         ("*Two bars of one height.*", "*Two bars.\n\nMore.*", "no caption"),
         (code(2, outputs=drawn() * 2), r"\[2\] shows a figure, but"),
         (code(4, outputs=drawn("<svg/>", "svg+xml")), r"svg\+xml; figures are image/png"),
@@ -374,7 +370,6 @@ BREAKS = {
         ("It is 3.", "[x](../data/nothing.md)", "leads nowhere"),
         ("It is 3.", "![](pictures/07.png)", "no alternative"),
         ("It is 3.", '<img src="pictures/07.png">', "no alternat"),
-        ("It is 3.", '<a href="other.ipynb">x</a>', "nowhere"),
         ("It is 3.", "[a][1]\n\n[1]: pictures/08.png", "nowhere"),
         ("It is 3.", "[x](../../x)", "out of the repository"),
         ("It is 3.", "[x](/notebooks/07.png)", "neither https"),
@@ -413,7 +408,6 @@ BREAKS = {
     ],
     "has_its_sections_in_order": [
         ("## 2 · What is double?", "## Doubling", "but: .*, Doubling, Check"),
-        ("What is double?", "Doubling", "but: .*, 2 · Doubling, Check"),
         ("## 2 ·", "## 3 ·", r"numbered \[1, 3\]"),
         ("It is 3.", "".join(f"## {n} · Why?\n\nSo.\n\n" for n in range(2, 8)), "in this order"),
         ("## Check yourself", "## Deep dive · Test", "but: .*, Deep dive · Test, Deep"),
@@ -427,8 +421,6 @@ BREAKS = {
         ("Exercise 2 · ", "Exercise 4 · ", r"numbered \[1, 4, 3\]"),
         ("> **Exercise 2 · implement · outcome 2.**", "Now:", r"\[5\] checks ex.double without"),
         ("2 · implement", "2 · debug", "debug, outcome 2; LESSON says implement, outcome 2"),
-        ("outcome 3.**", "outcome 1.**", "LESSON says interpret, ou"),
-        (lesson_of(outcome=2), "LESSON says predict, outcome 3"),
         ("> **Exercise 1 · predict · outcome 1.**", "**Exercise 1**", "a prompt is"),
         (cells(lambda all: all.insert(6, new_markdown_cell("More."))), "exercise 1: no cell"),
     ],
@@ -455,7 +447,6 @@ BREAKS = {
         ("<details><summary>Answer</summary>\n\n**B.**", "**B.**", "2 questions with a fold"),
         ("</summary>\n\n**b.**", "</summary>\n**b.**", "fold 1 does not begin"),
         ("(a) forgets one, (c) counts", "Counts", "fold 1 says nothing of option a, c"),
-        ("three an odd one (so B is wrong)", "three an odd", "option B"),
         (
             cells(lambda all: all.insert(-3, new_markdown_cell("**4.** And?"))),
             "after the last fold",

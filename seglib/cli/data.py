@@ -34,8 +34,7 @@ def check(options: argparse.Namespace) -> int:
     if options.images or options.masks:
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
-        folders = Path(options.images), Path(options.masks)
-        dataset: Any = open_folder(options, *folders, incomplete=True)
+        dataset = open_folder(options, options.images, options.masks, incomplete=True)
     elif options.data == "folder":
         dataset = open_folder(options, *split_folders(options, options.split), incomplete=True)
     else:
@@ -52,14 +51,8 @@ def exercises(options: argparse.Namespace) -> int:
     return 0
 
 
-def open_dataset(
-    options: Any, split: str | None = None, transform: Any = None
-) -> SegmentationDataset:
-    """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT.
-
-    Uses .data, .root, .classes, .label_map, .palette, .cache where there is one, and .split unless
-    `split` is given.
-    """
+def open_dataset(options: Any, split: str = "", transform: Any = None) -> SegmentationDataset:
+    """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT."""
     from seglib.data import DATASETS
     from seglib.util.suggest import did_you_mean
 
@@ -68,8 +61,7 @@ def open_dataset(
     if options.data == "folder":
         return open_folder(options, *split_folders(options, split), **more)
     if options.data not in DATASETS:
-        known = [*DATASETS, "folder"]
-        hint = did_you_mean(options.data, known)
+        hint = did_you_mean(options.data, [*DATASETS, "folder"])
         raise ValueError(f"there is no data set {options.data!r}{hint}")
     return DATASETS[options.data](split, root=options.root, **more)
 
@@ -82,16 +74,16 @@ def split_folders(options: Any, split: str) -> tuple[Path, Path]:
     return base / "images", base / "masks"
 
 
-def open_folder(options: Any, images: Path, masks: Path, **more: Any) -> SegmentationDataset:
+def open_folder(
+    options: Any, images: str | Path, masks: str | Path, **more: Any
+) -> SegmentationDataset:
     """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
     from seglib.data import FolderDataset
     from seglib.data.palettes import read_palette
 
+    names, palette = _names(options.classes), read_palette(options.palette)
     label_map = read_label_map(_names(options.label_map))
-    palette = read_palette(options.palette)
-    return FolderDataset(
-        images, masks, _names(options.classes), label_map=label_map, palette=palette, **more
-    )
+    return FolderDataset(images, masks, names, label_map=label_map, palette=palette, **more)
 
 
 def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:

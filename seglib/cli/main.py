@@ -6,9 +6,14 @@ import sys
 from typing import Any
 
 import seglib
+from seglib.cli import data, score, train
 from seglib.cli.settings import HELP, MODEL_OPTIONS, TrainSettings, setting_names
 from seglib.util.suggest import did_you_mean
 
+COMMANDS = {
+    **{run.__name__: run for run in (data.doctor, data.download, data.check, data.exercises)},
+    **{run.__name__: run for run in (train.train, score.evaluate, score.predict)},
+}
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryError)
 
 
@@ -16,20 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 with the reason on stderr, 2 for usage,
     130 after Ctrl-C, 143 after SIGTERM."""
     options, unknown = build_parser().parse_known_args(arguments)
-    from seglib.cli import data, score, train
-
-    commands: dict[str, Any] = {
-        "doctor": data.doctor,
-        "download": data.download,
-        "check": data.check,
-        "train": train.train,
-        "evaluate": score.evaluate,
-        "predict": score.predict,
-        "exercises": data.exercises,
-    }
     try:
         check_unknown(unknown, options.command)
-        return int(commands[options.command](options))
+        return COMMANDS[options.command](options)
     except KeyboardInterrupt as error:
         print(f"stopped {error}".strip(), file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
@@ -104,20 +98,19 @@ def add_data(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def add_train(commands: Any) -> None:
+    about = (
+        "Train from a TOML recipe, from flags, or both; flags win. Every setting is a flag and a "
+        'key of the recipe; "none" switches off what can be.'
+    )
     train = commands.add_parser(
-        "train",
-        help="train a model",
-        description="Train from a TOML recipe, from flags, or both; flags win. Every setting "
-        'is a flag and a key of the recipe; "none" switches off what can be.',
-        allow_abbrev=False,
+        "train", help="train a model", description=about, allow_abbrev=False
     )
     train.add_argument("recipe", nargs="?", help="TOML file of settings")
     train.add_argument("--out", required=True, help="folder for checkpoints and history")
     train.add_argument("--resume", action="store_true", help="go on from OUT/last.pt if it exists")
     settings = train.add_argument_group("settings, with their defaults")
-    defaults = vars(TrainSettings())
     for name in setting_names():
-        value = defaults[name]
+        value = getattr(TrainSettings, name)
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
         hint = f"{text or '…'} {'· ' + HELP[name] if name in HELP else ''}".strip()
         add_flag(settings, name, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from seglib.cli.data import device_of, open_dataset
 
@@ -61,23 +61,21 @@ def predict(options: argparse.Namespace) -> int:
     from seglib.util.progress import progress
 
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
+    model: Any = checkpoint.model
     data, out = checkpoint.data, Path(options.out)
     files = _image_files(options.images)
     make_folder(out)
     names, palette = data.classes, np.asarray(data.palette, dtype=np.uint8)
     if not names:  # trained on a data set without names
-        count = int(cast(Any, checkpoint.model).num_classes)
-        names = tuple(f"class {i}" for i in range(count))
+        names = tuple(f"class {i}" for i in range(model.num_classes))
         palette = default_palette(len(names))
     for path in progress(files, desc="predict", unit="photo"):
         image = read_image(path)
-        labels = predict(checkpoint.model, image, data.size, data.mean, data.std)
-        picture = Image.fromarray(
-            overlay(image, labels, palette, alpha=options.alpha, classes=names)
-        )
+        labels = predict(model, image, data.size, data.mean, data.std)
+        shown = overlay(image, labels, palette, alpha=options.alpha, classes=names)
         label_map = Image.fromarray(labels, mode="P")
         label_map.putpalette(palette.tobytes())
-        for kind, content in (("overlay", picture), ("labels", label_map)):
+        for kind, content in (("overlay", Image.fromarray(shown)), ("labels", label_map)):
             with atomic_write(out / f"{path.stem}_{kind}.png") as temporary:
                 content.save(temporary, format="PNG")
     print(f"{len(files)} photo(s) labelled; overlays and label maps in {out}")

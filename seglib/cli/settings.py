@@ -1,5 +1,6 @@
 """The settings of a training run: from a TOML recipe, from flags of the same names, or both."""
 
+import contextlib
 import dataclasses
 import os
 import tomllib
@@ -26,8 +27,7 @@ HELP = {  # what a name alone does not tell, for --help
     "channels_last": "images in memory with the channels last: faster on most machines",
     "compile": "torch.compile; a minute at the start, faster steps",
     "sync_batchnorm": "BatchNorm over the images of all processes (GPUs, torchrun)",
-    "cache": "decoded images in memory: auto (if they fit into a quarter of what is free), all, or "
-    "a size such as 2GB",
+    "cache": "decoded images in memory: auto (if they fit into a quarter), all, or 2GB",
     "workers": "processes that read and augment images; auto: by device and cores",
     "device": "auto, cpu, cuda, mps",
 }
@@ -42,9 +42,8 @@ MODEL_OPTIONS = (
 class TrainSettings:
     """Everything that `python -m seglib train` can be told, with its defaults; "none" is None.
 
-    `data` is "streets", "scans", "camvid", "ultrasound" or "folder": then `root` has train/ and
-    val/, each with images/ and masks/, and `classes` names the labels 0, 1, … Options of the model
-    itself (base_channels, depth, …) are collected in `options`.
+    For `data` "folder", `root` has train/ and val/, each with images/ and masks/, and `classes`
+    names the labels 0, 1, … Options of the model itself (depth, …) are collected in `options`.
     """
 
     data: str = "camvid"
@@ -104,8 +103,8 @@ def setting_names() -> list[str]:
 def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) -> TrainSettings:
     """Settings from a TOML file (or none), overridden by `flags` (name -> text).
 
-    Raises FileNotFoundError for a missing recipe, ValueError for a file that is no TOML, an
-    unknown key (naming the nearest valid one) or a value of the wrong type.
+    Raises FileNotFoundError without the recipe, ValueError for what is no TOML, an unknown key or
+    a value of the wrong type.
     """
     from seglib.models import model_options
 
@@ -148,9 +147,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         parts = value.split(",") if isinstance(value, str) else list(value)
         return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
     kinds = list(get_args(kind)) or [kind]
-    plain: Any = next(
-        each for each in kinds if isinstance(each, type) and each is not types.NoneType
-    )
+    plain: Any = next(k for k in kinds if isinstance(k, type) and k is not types.NoneType)
     words = {"none": None} if types.NoneType in kinds else {}
     words |= {word: word for each in kinds for word in get_args(each)}
     if isinstance(value, str) and value in words:
@@ -158,10 +155,8 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     if isinstance(value, str) and plain is bool and value.lower() in ("true", "false"):
         return value.lower() == "true"
     if isinstance(value, str) and plain in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return plain(value)
-        except ValueError:
-            pass
     if plain is float and type(value) is int:
         return float(value)
     if type(value) is plain:

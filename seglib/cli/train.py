@@ -38,15 +38,8 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     from seglib.transforms import eval_transform, train_transform
 
     out, first, device = Path(options.out), distributed.rank() == 0, device_of(name)
-    augment = train_transform(
-        s.height,
-        s.width,
-        zoom=(s.zoom[0], s.zoom[1]),
-        stretch=s.stretch,
-        flip=s.flip,
-        colour=s.colour,
-    )
-    train_set = open_dataset(s, s.train_split, augment)
+    augment = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
+    train_set = open_dataset(s, s.train_split, train_transform(s.height, s.width, **augment))
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
     weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
     torch.manual_seed(s.seed)  # the first weights
@@ -100,10 +93,7 @@ def choose_workers(device: Any) -> int:
 
 
 def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -> Any:
-    """The loss's class weights, or None.
-
-    Data of one's own (`look`) are counted in any case: masks of 0 and 255 would train on nothing.
-    """
+    """The loss's class weights, or None. `look`: masks of 0 and 255 would train on nothing."""
     from seglib.data import class_statistics
     from seglib.data.statistics import void_trap
     from seglib.losses import class_weights
@@ -119,8 +109,8 @@ def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -
 def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:
     """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
 
-    `weight` goes to each of them, `label_smoothing` to cross-entropy. Raises ValueError for an
-    unknown name, and for smoothing without cross-entropy.
+    `weight` goes to each of them. ValueError for an unknown name, or smoothing without
+    cross-entropy.
     """
     from seglib import losses
     from seglib.util.suggest import did_you_mean
@@ -135,23 +125,16 @@ def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> 
     names = name.split("+")
     for part in names:
         if part not in makers:
-            raise ValueError(
-                f"there is no loss {part!r}{did_you_mean(part, makers)}; several are joined by +"
-            )
+            hint = did_you_mean(part, makers)
+            raise ValueError(f"there is no loss {part!r}{hint}; several are joined by +")
     if label_smoothing and "cross-entropy" not in names:
-        raise ValueError(
-            f"found label_smoothing={label_smoothing} for the loss {name!r}; only "
-            "cross-entropy has it"
-        )
+        raise ValueError(f"the loss {name!r} has no label_smoothing; only cross-entropy has it")
     found = [makers[part]() for part in names]
     return found[0] if len(found) == 1 else losses.CombinedLoss(dict.fromkeys(found, 1.0))
 
 
 def write_examples(out: Path, dataset: Any, count: int = 4) -> None:
-    """Pictures of `count` images of `dataset` in `out`/examples: truth left, prediction right.
-
-    The images are spread evenly over the set; the network is that of `out`/best.pt.
-    """
+    """What best.pt makes of `count` images, in `out`/examples: truth left, prediction right."""
     import numpy as np
     from PIL import Image
 
@@ -167,9 +150,7 @@ def write_examples(out: Path, dataset: Any, count: int = 4) -> None:
     for index in dict.fromkeys(chosen.tolist()):
         image, truth = dataset.read(index)
         guess = predict(best.model, image, data.size, data.mean, data.std)
-        halves = [
-            overlay(image, labels, dataset.palette, classes=dataset.classes)
-            for labels in (truth, guess)
-        ]
+        names, colours = dataset.classes, dataset.palette
+        halves = [overlay(image, labels, colours, classes=names) for labels in (truth, guess)]
         with atomic_write(folder / f"{dataset.files[index][0].stem}.png") as temporary:
             Image.fromarray(np.concatenate(halves, axis=1)).save(temporary, format="PNG")

@@ -12,11 +12,11 @@ from seglib.util.paths import checkout, data_roots, free_bytes, user_cache
 
 
 class Finding(NamedTuple):
-    """One line of the doctor: what was looked at, what was found, "ok", "note" or "problem"."""
+    """One line of the doctor."""
 
     what: str
     found: str
-    verdict: str = "ok"
+    verdict: str = "ok"  # or "note" or "problem"
 
 
 class CheckUp(NamedTuple):
@@ -64,15 +64,13 @@ def _compute() -> list[Finding]:
         return [Finding("packages work", f"no: {reason}; {remedy}", "problem")]
     device = best_device()
     machine = describe_machine(device)
+    threads = f"torch uses {machine['threads']} of {os.cpu_count()} cores"
+    findings = [Finding("device", f"{device.type}: {machine['hardware']}")]
+    findings.append(Finding("threads", threads))
     try:
-        chosen = Finding("profile", profile())
+        return [*findings, Finding("profile", profile())]
     except ValueError as error:
-        chosen = Finding("profile", str(error), "problem")
-    return [
-        Finding("device", f"{device.type}: {machine['hardware']}"),
-        Finding("threads", f"torch uses {machine['threads']} of {os.cpu_count()} cores"),
-        chosen,
-    ]
+        return [*findings, Finding("profile", str(error), "problem")]
 
 
 def _data_sets() -> list[Finding]:
@@ -81,16 +79,15 @@ def _data_sets() -> list[Finding]:
 
     findings = []
     for name, dataset in DATASETS.items():
+        # What comes with the course must be there: the lessons rely on it
+        absent = "note" if isinstance(dataset.source, Published) else "problem"
         folder = dataset.find()
-        if folder is None:  # what comes with the course must be there: the lessons rely on it
-            verdict = "note" if isinstance(dataset.source, Published) else "problem"
-            findings.append(Finding(name, f"not found; {dataset.remedy()}", verdict))
-        else:
-            findings.append(Finding(name, str(folder)))
+        found, verdict = (folder, "ok") if folder else (f"not found; {dataset.remedy()}", absent)
+        findings.append(Finding(name, str(found), verdict))
     named = os.environ.get("SEGLIB_DATA")
     if named and not Path(named).expanduser().is_dir():
-        what = f"{named} is no folder; correct or unset it"
-        findings.append(Finding("SEGLIB_DATA", what, "problem"))
+        found = f"{named} is no folder; correct or unset it"
+        findings.append(Finding("SEGLIB_DATA", found, "problem"))
     roots = ", ".join(str(root) for root in data_roots() if root.exists())
     return [*findings, Finding("data folders", roots or "none yet", "ok" if roots else "note")]
 

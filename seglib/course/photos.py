@@ -3,10 +3,9 @@
 The pictures lie in scikit-image's wheel and are read there by their path: no network, no cache
 folder, no `pooch`, and scikit-image is not imported.
 
-The masks ("cat", "coffee") were drawn by hand, vertex by vertex, on the photo enlarged 7 to 18
-times: within 1 px where an edge is sharp (eyes, nose, cup, coffee, spoon) and within 2 px where it
-is blurred (fur, the shaded edge of the saucer). A belt along the outlines is void, and so are three
-places where nobody can tell what is there. `photo_masks.json` has the vertices.
+The masks ("cat", "coffee"), whose vertices are in `photo_masks.json`, were drawn by hand on the
+enlarged photo: within 1 px where an edge is sharp and within 2 px where it is blurred (fur, the
+shaded edge of the saucer). Void are a belt along the outlines and what nobody can tell.
 """
 
 import importlib.util
@@ -27,10 +26,7 @@ PHOTOS = {
     "cat": ("chelsea.png", "Chelsea the cat, by Stéfan van der Walt; CC0"),
     "coffee": ("coffee.png", "an espresso of Pikolo Espresso Bar, by Rachel Michetti; CC0"),
     "coins": ("coins.png", "Greek coins from Pompeii, Brooklyn Museum; no known restrictions"),
-    "cell": (
-        "cell.png",
-        "a cell, quantitative phase, Müller et al., doi:10.1364/OE.26.010729; CC0",
-    ),
+    "cell": ("cell.png", "a cell, by Müller et al., doi:10.1364/OE.26.010729; CC0"),
     "retina": ("retina.jpg", "a retina, by Mikael Häggström, doi:10.15347/wjm/2014.008; CC0"),
     "astronaut": ("astronaut.png", "Eileen Collins, NASA; public domain"),
 }
@@ -52,14 +48,11 @@ def photo(name: str) -> NDArray[np.uint8]:
     """
     if name not in PHOTOS:
         raise ValueError(f"unknown photo {name!r}{did_you_mean(name, PHOTOS)}")
-    # Not through skimage.data: it takes a second to import, and where `pooch` is installed it looks
-    # into a cache folder first and would download a file that differs from its list of digests.
+    # skimage.data takes a second to import, and with `pooch` installed it might download
     package = importlib.util.find_spec("skimage")
     if package is None or not package.submodule_search_locations:
-        raise ImportError(
-            "the photos come with scikit-image, which is not installed; install it: python -m pip "
-            "install scikit-image"
-        )
+        install = "python -m pip install scikit-image"
+        raise ImportError(f"the photos' scikit-image is not installed; install it: {install}")
     path = Path(package.submodule_search_locations[0]) / "data" / PHOTOS[name][0]
     if not path.is_file():
         raise FileNotFoundError(
@@ -72,9 +65,8 @@ def photo(name: str) -> NDArray[np.uint8]:
 def photo_mask(name: str, border: float | None = None) -> PhotoMask:
     """Our mask of "cat" (background, cat, eye, nose) or "coffee" (background, saucer, cup, …).
 
-    Pixels up to `border` px from a pixel of another class are void, as exact as the outlines are:
-    by default 2 px where cat meets background, 1 px elsewhere; 0 gives every pixel its label,
-    except where nobody can tell.
+    Pixels up to `border` px from another class are void: by default, as exact as the outlines are,
+    2 px where cat meets background and 1 px elsewhere.
     """
     drawn = json.loads(Path(__file__).with_name("photo_masks.json").read_text(encoding="utf-8"))
     if name not in drawn:

@@ -1,7 +1,7 @@
 """Outlines to label maps: what an annotation tool does when it exports a mask.
 
-All in whole numbers, so a mask is the same on every machine. OpenCV's `fillPoly` would also paint
-each pixel that the outline passes through: shapes would grow by half a pixel on every side.
+All in whole numbers, so a mask is the same on every machine. (OpenCV's `fillPoly` also paints each
+pixel that the outline passes through: shapes grow by half a pixel on every side.)
 """
 
 from collections.abc import Iterable
@@ -26,8 +26,8 @@ def polygon_mask(
     ones; where an outline crosses itself, what it goes round twice is outside (even–odd rule).
     Label 255 is void, and a polygon may reach beyond the picture.
 
-    Raises ValueError for labels that are not 0…255, and for polygons with fewer than three
-    vertices, with NaN, with x and y swapped, or without a single pixel.
+    Raises ValueError for other labels, and for polygons with fewer than three vertices, with NaN,
+    with x and y swapped, or without a single pixel.
 
     >>> polygon_mask([(1, [(0.5, 0.5), (2.5, 0.5), (2.5, 1.5), (0.5, 1.5)])], 3, 4).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
@@ -38,9 +38,8 @@ def polygon_mask(
     for i, polygon in enumerate(polygons):
         label, points = _pair(polygon)
         if not hasattr(label, "__index__") or not 0 <= label <= VOID:
-            raise ValueError(
-                f"polygon {i} has label {label!r}, expected a whole number 0–254, or 255 for void"
-            )
+            expected = "expected a whole number 0–254, or 255 for void"
+            raise ValueError(f"polygon {i} has label {label!r}, {expected}")
         vertices = _vertices(points, f"polygon {i}", height, width)
         inside = _inside(np.round(vertices * _STEPS).astype(np.int64), height, width)
         if not inside.any():
@@ -55,9 +54,8 @@ def polygon_mask(
 def _inside(vertices: NDArray[np.int64], height: int, width: int) -> NDArray[np.bool_]:
     """Which pixel centres are inside, (height, width); vertices (N, 2) in 1/16 px.
 
-    Going along a row from the left, every edge that is crossed changes inside and outside. An edge
-    is crossed by the rows from its upper end on, up to but without its lower end; the first pixel
-    beyond it is the one whose centre is on the edge or to its right.
+    Along a row, every edge changes inside and outside. It is crossed by the rows from its upper end
+    up to, but without, its lower one; the first pixel beyond has its centre on it or to its right.
     """
     crossed = np.zeros((height, width + 1), bool)
     for a, b in zip(vertices, np.roll(vertices, -1, axis=0), strict=True):
@@ -89,9 +87,8 @@ def _vertices(points: Any, name: str, height: int, width: int) -> NDArray[np.flo
     """The vertices as float64 (N, 2), or a ValueError that knows the usual mistakes."""
     vertices = np.asarray(points, float)
     if vertices.ndim != 2 or vertices.shape[1] != 2 or len(vertices) < 3:
-        raise ValueError(
-            f"{name} has vertices of shape {vertices.shape}, expected (N, 2), (x, y) of at least 3"
-        )
+        expected = "expected (N, 2), (x, y) of at least 3"
+        raise ValueError(f"{name} has vertices of shape {vertices.shape}, {expected}")
     if not (np.abs(vertices) <= _FARTHEST).all():  # NaN fails, too
         raise ValueError(f"{name} {_extent(vertices)} has vertices that are no finite pixels")
     slack = 0.05 * max(height, width)  # px that a hand may slip over the edge

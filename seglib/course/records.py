@@ -63,14 +63,13 @@ def interval(numbers: Sequence[float]) -> Interval:
 def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:
     """Where one more run of the same training falls, from n ≥ 2 runs: with this probability.
 
-    mean ± t · s · √(1 + 1/n), by Student's t (Hahn and Meeker, 1991, Statistical Intervals). A
-    training diverges on another processor, from rounding alone, as it does with another seed, so
-    this is also where a run on the reader's machine is expected. The interval holds a fraction
-    `coverage` of the runs; that of `interval` holds the mean.
+    mean ± t · s · √(1 + 1/n) (Hahn and Meeker, 1991, Statistical Intervals). Rounding alone makes a
+    training diverge on another processor, as another seed does, so this is also where a run on the
+    reader's machine is expected.
     """
     mean, _, _, n = interval(numbers)
-    reach = _student((1 + coverage) / 2, n - 1) * float(np.std(numbers, ddof=1))
-    reach *= (1 + 1 / n) ** 0.5
+    deviation = float(np.std(numbers, ddof=1)) * (1 + 1 / n) ** 0.5
+    reach = _student((1 + coverage) / 2, n - 1) * deviation
     return Interval(mean, mean - reach, mean + reach, n)
 
 
@@ -82,15 +81,9 @@ def _student(share: float, freedom: int) -> float:
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float]) -> Interval:
-    """The interval of `first` − `second`, seed by seed: what both arms share cancels out.
-
-    Raises ValueError unless both have the same seeds.
-    """
+    """The interval of `first` − `second`, seed by seed: what both arms share cancels out."""
     if set(first) != set(second):
-        raise ValueError(
-            f"found seeds {sorted(first)} and {sorted(second)}; a paired difference "
-            "needs the same ones"
-        )
+        raise ValueError(f"found seeds {sorted(first)} and {sorted(second)}, expected the same")
     return interval([first[seed] - second[seed] for seed in sorted(first)])
 
 

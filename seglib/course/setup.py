@@ -7,14 +7,12 @@ from typing import Any
 
 from seglib.util.suggest import did_you_mean
 
-PROFILES = ("lite", "full")
-
 
 def profile() -> str:
     """The profile in force: $SEGLIB_PROFILE, "lite" (default) or "full". ValueError for others."""
     name = os.environ.get("SEGLIB_PROFILE") or "lite"
-    if name not in PROFILES:
-        raise ValueError(f"SEGLIB_PROFILE is {name!r}{did_you_mean(name, PROFILES)}")
+    if name not in ("lite", "full"):
+        raise ValueError(f"SEGLIB_PROFILE is {name!r}{did_you_mean(name, ['lite', 'full'])}")
     return name
 
 
@@ -24,9 +22,7 @@ def best_device() -> Any:
 
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def setup(lite: dict[str, Any], full: dict[str, Any], seed: int = 0) -> SimpleNamespace:

@@ -12,24 +12,7 @@ from seglib.data.rendered import RenderedScans, RenderedStreets
 from seglib.data.sets import DATASETS, CamVid, NamedDataset, Scans, Streets, Ultrasound
 from seglib.data.statistics import ClassStatistics, Report, class_statistics
 
-__all__ = [
-    "DATASETS",
-    "CamVid",
-    "ClassStatistics",
-    "DownloadError",
-    "EpochSampler",
-    "FolderDataset",
-    "NamedDataset",
-    "RenderedScans",
-    "RenderedStreets",
-    "Report",
-    "SampleKey",
-    "Scans",
-    "SegmentationDataset",
-    "Streets",
-    "Ultrasound",
-    "class_statistics",
-    "make_loader",
-    "read_image",
-    "read_mask",
-]
+__all__ = ["DATASETS", "CamVid", "NamedDataset", "Scans", "Streets", "Ultrasound"]
+__all__ += ["FolderDataset", "RenderedScans", "RenderedStreets", "SegmentationDataset"]
+__all__ += ["ClassStatistics", "Report", "class_statistics", "read_image", "read_mask"]
+__all__ += ["DownloadError", "EpochSampler", "SampleKey", "make_loader"]

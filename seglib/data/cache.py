@@ -1,10 +1,8 @@
 """Decoded images kept in memory, once for all workers of a loader.
 
-The first epoch reads and decodes as ever, and leaves each pair in a block of shared memory; later
-ones copy it from there. The block's size comes from the files' headers.
+The first epoch leaves each pair that it decodes in a block of shared memory (whose size comes from
+the files' headers); later ones copy it from there.
 """
-
-from __future__ import annotations
 
 import math
 import os
@@ -24,35 +22,11 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SHARE = 0.25  # of the free memory: what "auto" may take
 
 
-def make_cache(files: Sequence[tuple[Path, Path]], cache: float | str | None) -> Cache | None:
-    """The cache that the argument `cache` of a data set asks for.
-
-    None: none. "all" (or True): all pairs. "auto": all if they fit into a quarter of the free
-    memory, else none. A size in bytes, or as "500MB" or "1.5 GB": as many as fit, in each process.
-
-    Raises ValueError for another word, MemoryError if there is less shared memory.
-    """
-    if not cache:
-        return None
-    sizes = [_decoded_bytes(image) for image, _ in files]
-    if cache is True or cache == "all":
-        return Cache(sizes, math.inf)
-    if cache == "auto":
-        # Each process that torchrun has started on this machine keeps its own
-        needed = sum(sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        fits = needed <= min(SHARE * (free_memory() or 0), _shared_memory() or 0)
-        return Cache(sizes, math.inf) if fits else None
-    size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(cache).strip(), re.IGNORECASE)
-    if size is None:
-        raise ValueError(f"found cache = {cache!r}, expected all, auto or a size such as 2GB")
-    return Cache(sizes, float(size[1]) * UNITS[size[2].upper()])
-
-
 class Cache:
     """Room for pairs of `sizes` bytes, as many from the first on as fit into `limit` bytes.
 
-    It is in shared memory, so that all workers fill and read the same; a pair that two of them
-    decode at once is written twice, equally.
+    All workers fill and read the same; a pair that two of them decode at once is written twice,
+    equally. Raises MemoryError if there is less shared memory.
     """
 
     def __init__(self, sizes: Sequence[int], limit: float) -> None:
@@ -65,8 +39,7 @@ class Cache:
         if room is not None and needed > room:  # writing there would end the process
             raise MemoryError(
                 f"the decoded images take {needed / 1e6:.0f} MB, but {room / 1e6:.0f} MB of shared "
-                "memory are free; name a smaller size (cache='500MB'), leave the cache out, or "
-                "give a container more (docker run --shm-size)"
+                "memory are free; ask for less (cache='500MB') or give more (docker --shm-size)"
             )
         self.pixels = torch.empty(max(1, needed), dtype=torch.uint8).share_memory_()
         # Height and width of each pair that is there, else 0
@@ -87,6 +60,28 @@ class Cache:
             room[: image.size], room[image.size :] = image.ravel(), mask.ravel()
             shape[0], shape[1] = mask.shape  # the width last: it tells that all is there
         return image, mask
+
+
+def make_cache(files: Sequence[tuple[Path, Path]], cache: float | str | None) -> Cache | None:
+    """The cache that the argument `cache` of a data set asks for.
+
+    None: none. "all" (or True): all pairs. "auto": all if they fit into a quarter of the free
+    memory, else none. A size in bytes, or as "500MB" or "1.5 GB": as many as fit, in each process.
+    """
+    if not cache:
+        return None
+    sizes = [_decoded_bytes(image) for image, _ in files]
+    if cache == "auto":
+        # Each process that torchrun has started on this machine keeps its own
+        needed = sum(sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        fits = needed <= min(SHARE * (free_memory() or 0), _shared_memory() or 0)
+        return Cache(sizes, math.inf) if fits else None
+    if cache is True or cache == "all":
+        return Cache(sizes, math.inf)
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", str(cache).strip(), re.IGNORECASE)
+    if size is None:
+        raise ValueError(f"found cache = {cache!r}, expected all, auto or a size such as 2GB")
+    return Cache(sizes, float(size[1]) * UNITS[size[2].upper()])
 
 
 def _shared_memory() -> int | None:

@@ -1,13 +1,10 @@
 """Public data sets from their home on GitHub: fetched once, checked, and put in place in one step.
 
 The archive of one named commit is kept as `.part` while it grows, so that a cut connection costs
-only what is missing; it is unpacked into a temporary folder, compared there with a digest of all
-contents, and renamed. A folder under the data set's own name is therefore always whole.
+only what is missing (pooch and torch.hub begin anew, hence urllib); it is unpacked into a temporary
+folder, compared there with a digest of all contents, and renamed: a folder under the data set's own
+name is always whole.
 """
-
-# Neither pooch nor torch.hub resumes a download, hence urllib from the standard library.
-
-from __future__ import annotations
 
 import http.client
 import os
@@ -47,16 +44,15 @@ def download(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     base = paths.download_root(root)
     target, work = base / name, base / ".download"
     if target.exists() and any(target.iterdir()):
+        found = "; ".join(source.shortfalls(target, True))
         raise DownloadError(
-            f"{target} exists, but is not the whole data set: "
-            f"{'; '.join(source.shortfalls(target, True))}; move it away or delete it, then "
-            "download again"
+            f"{target} exists, but is not whole: {found}; move it away or delete it, then try again"
         )
     free, needed = paths.free_bytes(base), 2 * source.total_bytes  # the archive and its contents
     if free < needed:
         raise DownloadError(
             f"the disk of {base} has {free / 1e6:,.0f} MB free, but {needed / 1e6:,.0f} MB are "
-            "needed; make room, or pass root=… (or set SEGLIB_DATA) to use another disk"
+            "needed; make room, or name a folder on another disk: root=… or SEGLIB_DATA"
         )
     work.mkdir(exist_ok=True)
     archive = work / f"{name}-{source.commit[:12]}.zip"
@@ -87,14 +83,10 @@ def _fetch(archive: Path, target: Path, source: Published) -> None:
 
 
 def _transfer(url: str, partial: Path) -> None:
-    """Append to `partial` what it lacks, or all if the server gives all.
-
-    Whether both parts belong together shows when the contents are verified.
-    """
+    """Append to `partial` what it lacks, or all if the server gives all."""
     start = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": "seglib", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
+    headers |= {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         size = start = start if answer.status == 206 else 0

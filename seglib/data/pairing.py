@@ -1,7 +1,5 @@
 """Which mask belongs to which image: by the names of their files, which stay closed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,15 +17,15 @@ def pair_files(
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Pair images and masks of the same stem (img_001.jpg with img_001.png), sorted by stem.
 
-    Suffixes may be in capitals. Hidden files and other kinds of files are passed over. Returns the
-    pairs, and what is wrong with other files: no partner, a stem that occurs twice, JPEG masks.
+    Hidden files and other kinds of files are passed over. Returns the pairs, and what is wrong
+    with other files: no partner, a stem that occurs twice, JPEG masks.
     Raises FileNotFoundError for a folder that is missing or empty, ValueError for a single one.
     """
     image_dir, mask_dir = Path(image_dir).expanduser(), Path(mask_dir).expanduser()
     if image_dir.resolve() == mask_dir.resolve():
         raise ValueError(
-            f"images and masks are both to be read from {image_dir}, where they cannot be told "
-            "apart; expected two folders: move the masks to one of their own"
+            f"images and masks are both to be read from {image_dir}; expected two folders: move "
+            "the masks to one of their own"
         )
     problems: list[str] = []
     images = _by_stem(image_dir, "image", IMAGE_SUFFIXES, problems)
@@ -48,9 +46,8 @@ def jpeg_masks(paths: Sequence[Path]) -> str:
 
 def some(items: Sequence[Any], most: int = 5) -> str:
     """The first few of `items` for a message, paths by their name: "a, b and 3 more"."""
-    names = [item.name if isinstance(item, Path) else str(item) for item in items]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    names = [item.name if isinstance(item, Path) else str(item) for item in items[:most]]
+    return ", ".join(names) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def _by_stem(
@@ -91,8 +88,8 @@ def sizes_differ(
     remedy = "expected equal sizes: export the mask at the image's size"
     if orientation >= 5 and image_size == mask_size[::-1]:
         remedy = (
-            f"the photo's EXIF orientation {orientation} turns it by a quarter, and the mask was "
-            "drawn on the unturned pixels: turn the mask as well, or save the photo without EXIF"
+            f"the photo's EXIF orientation {orientation} turns it by a quarter: turn the mask as "
+            "well, or save the photo without EXIF"
         )
     return (
         f"image {image_path.name} is {image_size[0]}×{image_size[1]} (height × width), but mask "

@@ -2,15 +2,12 @@
 
 Masks that are pictures of such colours are read in `reading`, and drawn in `seglib.plotting`.
 
-The street colours came out of a search. It began at colours that one remembers (a light blue sky,
-green trees, a violet-grey road) and moved them as little as it could until every pair of the
-twelve, void included, was far apart in CIELAB: by a ΔE 1976 of 40.2 (ΔE2000: 20.0) as most people
-see them, of 17.0 without green cones (deuteranopia) and 17.4 without red ones (protanopia). A
-distance of 2 can just be seen side by side. Eleven hues cannot all be told apart by everyone, which
-is why `seglib.plotting.overlay` also writes a class's name on its region.
+The street colours came out of a search that began at colours one remembers (a light blue sky, green
+trees) and moved them as little as it could until every pair of the twelve, void included, was far
+apart in CIELAB: by a ΔE 1976 of 40.2 (ΔE2000: 20.0) as most people see them, of 17.0 without green
+cones and 17.4 without red ones; 2 can just be seen side by side. Not everyone can tell eleven hues
+apart, which is why `seglib.plotting.overlay` also writes a class's name on its region.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,33 +16,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-STREET_CLASSES = (
-    *("Sky", "Building", "Pole", "Road", "Pavement", "Tree"),
-    *("SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist"),
-)
-STREET_PALETTE: NDArray[np.uint8] = np.array(
-    [
-        (150, 204, 244),  # Sky: light blue
-        (207, 122, 103),  # Building: brick
-        (251, 231, 68),  # Pole: yellow
-        (111, 99, 139),  # Road: violet-grey
-        (235, 215, 194),  # Pavement: sand
-        (59, 120, 58),  # Tree: forest green
-        (249, 141, 20),  # SignSymbol: orange
-        (176, 157, 71),  # Fence: khaki
-        (28, 62, 180),  # Car: blue
-        (206, 15, 50),  # Pedestrian: red
-        (228, 71, 201),  # Bicyclist: magenta
-    ],
-    np.uint8,
-)
+_STREET = {
+    "Sky": (150, 204, 244),  # light blue
+    "Building": (207, 122, 103),  # brick
+    "Pole": (251, 231, 68),  # yellow
+    "Road": (111, 99, 139),  # violet-grey
+    "Pavement": (235, 215, 194),  # sand
+    "Tree": (59, 120, 58),  # forest green
+    "SignSymbol": (249, 141, 20),  # orange
+    "Fence": (176, 157, 71),  # khaki
+    "Car": (28, 62, 180),  # blue
+    "Pedestrian": (206, 15, 50),  # red
+    "Bicyclist": (228, 71, 201),  # magenta
+}
+STREET_CLASSES, STREET_PALETTE = tuple(_STREET), np.array([*_STREET.values()], np.uint8)
 _SLATE, _YELLOW, _TURQUOISE, _RED = (98, 116, 146), (255, 214, 64), (64, 224, 190), (214, 40, 70)
 ULTRASOUND_CLASSES = ("background", "nerve", "vessel")
-# Anatomists draw nerves yellow
-ULTRASOUND_PALETTE: NDArray[np.uint8] = np.array([_SLATE, _YELLOW, _RED], np.uint8)
+ULTRASOUND_PALETTE = np.array([_SLATE, _YELLOW, _RED], np.uint8)  # anatomists draw nerves yellow
 SCAN_CLASSES = ("background", "lesion", "vessel")
-# Turquoise is far from the red and from all greys
-SCAN_PALETTE: NDArray[np.uint8] = np.array([_SLATE, _TURQUOISE, _RED], np.uint8)
+SCAN_PALETTE = np.array([_SLATE, _TURQUOISE, _RED], np.uint8)  # far from the red and all greys
 VOID_COLOUR = (25, 23, 27)  # nearly black: pixels that nobody labelled
 
 _FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blindness
@@ -60,10 +49,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"classes is the string {classes!r}; pass a list of names: [{classes!r}]")
     names = tuple(classes)
     if not 1 <= len(names) <= 255:
-        raise ValueError(
-            f"found {len(names)} classes, but a mask of 8 bits has room for 1 to 255 besides "
-            "void; merge classes with label_map"
-        )
+        raise ValueError(f"found {len(names)} classes, expected 1 to 255; merge some (label_map)")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"class {twice[0]!r} is listed twice; every class needs its own name")
@@ -92,8 +78,7 @@ def read_palette(path: str) -> list[list[int]] | None:
         return [[int(value) for value in line.split()[:3]] for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(
-            f"cannot read colours from {path} ({error}); expected a text file with one line a "
-            "label: 128 64 128 road"
+            f"cannot read colours from {path} ({error}); expected lines like 128 64 128 road"
         ) from None
 
 

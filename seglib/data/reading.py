@@ -34,8 +34,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         grey, kind = np.asarray(picture), "floating-point " if picture.mode == "F" else ""
         if kind or grey.min() < 0 or grey.max() > 65535:
             raise ValueError(
-                f"image {path} has {kind}values from {grey.min()} to {grey.max()}, but 8 or 16 bits "
-                "(0–65535) are expected; scale it to 0–255 and save it as an 8-bit PNG"
+                f"image {path} has {kind}values from {grey.min()} to {grey.max()}, but 8 or 16 "
+                "bits (0–65535) are expected; scale it to 0–255 and save it as an 8-bit PNG"
             )
         grey = (grey.astype(np.int64) * 255 + 32767) // 65535  # 65535 → 255, rounded
         return np.stack([grey.astype(np.uint8)] * 3, axis=-1)
@@ -127,7 +127,7 @@ def _labels_in_file(
     remedy = "pass palette=…, the (C, 3) colours of the classes in label order"
     if (rgb == rgb[..., :1]).all():
         remedy = (
-            "it has three equal channels, labels or brightnesses; if they are labels, keep one: "
+            "its three equal channels may be labels or brightnesses; if labels, keep one: "
             "Image.fromarray(np.asarray(Image.open(path))[..., 0])"
         )
     raise ValueError(

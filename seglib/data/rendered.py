@@ -3,8 +3,6 @@
 Streets and Scans, which come with the course as files, are in `sets`; the renderer in `render`.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +17,9 @@ from seglib.util.suggest import did_you_mean
 
 
 class RenderedDataset(SegmentationDataset):
-    """The pictures of `seeds`, each a group of its own; `knobs` and sizes are the renderer's.
+    """The pictures of `seeds`; `knobs` and sizes are the renderer's. `files[i]` is but a name.
 
-    `files[i]` has a name for messages only. Raises ValueError for a knob that there is not, or
-    that is out of its range.
+    Raises ValueError for a knob that there is not, or that is out of its range.
     """
 
     _function: str  # in seglib.data.render
@@ -37,8 +34,11 @@ class RenderedDataset(SegmentationDataset):
         transform: Transform | None = None,
         **knobs: Any,
     ) -> None:
+        from seglib.data import render
+
+        self._render: Callable[..., Any] = getattr(render, self._function)
         sizes = {"height": height, "width": width}
-        known = sorted(set(inspect.signature(self._renderer()).parameters) - {"seed", *sizes})
+        known = sorted(set(inspect.signature(self._render).parameters) - {"seed", *sizes})
         for knob in knobs.keys() - set(known):
             hint = did_you_mean(knob, known)
             raise ValueError(f"there is no knob {knob!r}{hint}; there are {', '.join(known)}")
@@ -56,18 +56,12 @@ class RenderedDataset(SegmentationDataset):
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Render pair `index` without the transform: uint8 (H, W, 3) and uint8 (H, W)."""
         self._pair(index)  # IndexError beyond the end
-        shown = self._renderer()(self.seeds[index], **self.knobs)
+        shown = self._render(self.seeds[index], **self.knobs)
         return shown.image, shown.semantic
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
         """The mask of pair `index`: uint8 (H, W). It takes as long as the pair."""
         return self.read(index)[1]
-
-    def _renderer(self) -> Callable[..., Any]:
-        from seglib.data import render
-
-        function: Callable[..., Any] = getattr(render, self._function)
-        return function
 
 
 class RenderedStreets(RenderedDataset):

@@ -3,8 +3,6 @@
 What makes a folder the whole of one is in `sources`; scenes without files are in `rendered`.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,17 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.data import palettes
 from seglib.data.dataset import SegmentationDataset, Transform
 from seglib.data.download import download as fetch
 from seglib.data.pairing import pair_files, some
-from seglib.data.palettes import (
-    SCAN_CLASSES,
-    SCAN_PALETTE,
-    STREET_CLASSES,
-    STREET_PALETTE,
-    ULTRASOUND_CLASSES,
-    ULTRASOUND_PALETTE,
-)
+from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE
 from seglib.data.sources import CAMVID, ULTRASOUND, Published, Rendering
 from seglib.util import paths
 from seglib.util.suggest import did_you_mean
@@ -35,10 +27,8 @@ Rendered = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]
 class NamedDataset(SegmentationDataset):
     """One split of a data set that is found by its name: in `root`, or where `paths` looks.
 
-    `download=True` fetches it where it is published and not here yet. Subclasses say how they are
-    called, and which files (`_select`) and groups (`_group`) a split has.
-
-    Raises ValueError for an unknown split, FileNotFoundError where the set is not complete.
+    `download=True` fetches it where it is published and not here yet. Raises ValueError for an
+    unknown split, FileNotFoundError where the set is not complete.
     """
 
     source: ClassVar[Rendering | Published]
@@ -78,14 +68,9 @@ class NamedDataset(SegmentationDataset):
             )
         self.split, self.root = split, folder
         files = self._select(split)
+        groups = [self._group(image) for image, _ in files]
         super().__init__(
-            files,
-            self._classes,
-            palette=self._palette,
-            groups=[self._group(image) for image, _ in files],
-            label_map=self._label_map,
-            transform=transform,
-            cache=cache,
+            files, self._classes, 255, self._palette, groups, self._label_map, transform, cache
         )
 
     def _select(self, split: str) -> list[Pair]:
@@ -94,7 +79,7 @@ class NamedDataset(SegmentationDataset):
 
     @staticmethod
     def _group(image: Path) -> str:
-        """The group that an image belongs to: by default one of its own."""
+        """The group of an image: by default one of its own."""
         return image.stem
 
     @classmethod
@@ -104,7 +89,7 @@ class NamedDataset(SegmentationDataset):
 
     @classmethod
     def remedy(cls) -> str:
-        """How one comes by the data set: what follows "to mend it,"."""
+        """How one comes by the data set, in the imperative."""
         return cls.source.remedy
 
 
@@ -113,9 +98,7 @@ class Streets(NamedDataset):
 
     Splits: "train" (240), "val" (60) and "test" (60). Every scene is rendered, and its labels are
     exact; void, 255, is what no class describes. Other light, other sizes and as many scenes as
-    you like: `seglib.data.RenderedStreets`.
-
-    Attributes besides those of every data set: `seeds`.
+    you like: `seglib.data.RenderedStreets`. A further attribute: `seeds`.
     """
 
     SEEDS: ClassVar = {"train": range(240), "val": range(1000, 1060), "test": range(2000, 2060)}
@@ -140,16 +123,15 @@ class Scans(NamedDataset):
 
     Splits: "train" (160), "val" (40) and "test" (40). A lesion takes 1 to 4 % of its slice, and
     one slice in five has none; grey alone does not tell it, because lobules of fat and muscles
-    are as dark. All slices are rendered (`seglib.data.render.scan`): good to learn on, without
-    any medical worth.
+    are as dark. All slices are rendered: good to learn on, without any medical worth.
 
-    Attributes besides those of every data set: `seeds`, and `spacing`, float64 (N, 2): the mm per
-    row and per column of each slice, which differ, so that areas in mm² can be had.
+    Further attributes: `seeds`, and `spacing`, float64 (N, 2): the mm per row and per column of
+    each slice, which differ, so that areas in mm² can be had.
     """
 
     SEEDS: ClassVar = {"train": range(160), "val": range(1000, 1040), "test": range(2000, 2040)}
     source: ClassVar[Rendering] = Rendering("Scans", SEEDS, ".png", "scans.csv")
-    _classes, _palette = SCAN_CLASSES, SCAN_PALETTE
+    _classes, _palette = palettes.SCAN_CLASSES, palettes.SCAN_PALETTE
 
     def _select(self, split: str) -> list[Pair]:
         self.seeds = tuple(self.source.seeds[split])
@@ -177,11 +159,9 @@ class CamVid(NamedDataset):
     """CamVid: 701 frames of four drives through Cambridge, 360×480, 11 classes.
 
     Splits: "train" (367), "val" (101) and "test" (233) as published by the authors of SegNet;
-    "dev" (101: the drive 0006R0) and "fit" (266: the rest of train). Groups are drives.
-
-    Choose on "dev", report on "test". "val" is a few consecutive seconds of a drive that is also
-    in train, so it looks too good, and 62 frames of "test" go on where a drive of train ends; only
-    drive Seq05VD (171 frames) is new.
+    "dev" (101: the drive 0006R0) and "fit" (266: the rest of train). Choose on "dev", report on
+    "test": "val" is a few seconds of a drive that is also in train, so it looks too good. Groups
+    are drives; of test, only Seq05VD (171 frames) is new, the others go on where train ends.
 
     The files' label 11, void, becomes 255. CC BY-NC 4.0: download it, do not pass it on.
     """
@@ -207,24 +187,20 @@ class CamVid(NamedDataset):
 class Ultrasound(NamedDataset):
     """Ultrasound pictures of nerves and vessels: 244 images of three sizes, 3 classes.
 
-    Splits: "trainval" (204) and "test" (40) as published. The authors name no validation images,
-    and their split leaks: most of the pictures 0000–0039 (512×512, grey) are frames that occur
-    a second time among 0040–0153 with other sizes, and 8 test pictures have such a copy in
-    trainval. Hence two splits of ours: "val" (32) has the file numbers 0100–0125 and the copies of
-    these, "train" (163) the rest of trainval, and neither has a copy of a test picture (9 images
-    are in "trainval" only). Train on "train", choose on "val", report on "test".
+    Splits: "trainval" (204) and "test" (40) as published, which leak: many frames occur twice, at
+    other sizes, and 8 test pictures have a copy in trainval. Hence two splits of ours, without
+    any copy of a test picture: "val" (32) has the file numbers 0100–0125 and their copies, "train"
+    (163) the rest. Train on "train", choose on "val", report on "test".
 
-    A group is a set of copies, named after the lowest number. The copies were found by comparing
-    all pairs of pictures (correlation of the fine structure, aligned): 0.58 and more links two,
-    no pair in different groups reaches 0.42. Which pictures are of one patient is not published:
-    groups, and intervals made from them, know of copies only.
+    A group is a set of copies, named after the lowest number; patients are not published. (Copies
+    correlate in their fine structure by 0.58 and more, no pair in different groups by 0.42.)
 
     CC BY 4.0: name the authors (`attribution`) where you show pictures.
     """
 
     source, attribution = ULTRASOUND, ULTRASOUND.attribution
     splits = ("train", "val", "test", "trainval")
-    _classes, _palette = ULTRASOUND_CLASSES, ULTRASOUND_PALETTE
+    _classes, _palette = palettes.ULTRASOUND_CLASSES, palettes.ULTRASOUND_PALETTE
 
     def _select(self, split: str) -> list[Pair]:
         test = _pairs(self.root / "test" / "images", self.root / "test" / "masks")
@@ -235,16 +211,11 @@ class Ultrasound(NamedDataset):
             return files
         tested = {self._group(image) for image, _ in test}
         held_out = {self._group(image) for image, _ in files if "0100" <= image.stem <= "0125"}
-        return [
-            (image, mask)
-            for image, mask in files
-            if self._group(image) not in tested
-            and (self._group(image) in held_out) == (split == "val")
-        ]
+        kept = [pair for pair in files if self._group(pair[0]) not in tested]
+        return [p for p in kept if (self._group(p[0]) in held_out) == (split == "val")]
 
     @staticmethod
     def _group(image: Path) -> str:
-        """The lowest number that shows the same frame."""
         return _FRAME.get(image.stem, image.stem)
 
 
@@ -263,14 +234,11 @@ def _pairs(images: Path, masks: Path) -> list[Pair]:
     """Images and masks of equal names, sorted; ValueError if a name has no partner."""
     pairs, problems = pair_files(images, masks)
     if problems:
-        raise ValueError(
-            f"in {images} and {masks} {some(problems)}; delete the data set's folder and download "
-            "it again"
-        )
+        remedy = "delete the data set's folder and download it again"
+        raise ValueError(f"in {images} and {masks} {some(problems)}; {remedy}")
     return pairs
 
 
-DATASETS: dict[str, type[NamedDataset]] = {
+DATASETS: dict[str, type[NamedDataset]] = {  # by the name on the command line
     dataset.name: dataset for dataset in (Streets, Scans, CamVid, Ultrasound)
 }
-"""Every data set that has a name on the command line."""

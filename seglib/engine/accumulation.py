@@ -57,7 +57,7 @@ def grouped(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def epoch_from(loader: Any, epoch: int, step: int) -> Iterator[None]:
+def epoch_at(loader: Any, epoch: int, step: int) -> Iterator[None]:
     """For the block the sampler starts `epoch` at this batch; then it starts at the first again."""
     sampler = loader.sampler
     if isinstance(sampler, EpochSampler):

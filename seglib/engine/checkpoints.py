@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from seglib.models import create_model, is_model
+from seglib.models.pretrained import read_file
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 from seglib.util.machine import describe_machine
 from seglib.util.paths import atomic_write, free_bytes
@@ -107,7 +108,7 @@ def load_checkpoint(
 
     Raises FileNotFoundError, or ValueError if it is damaged, of another library, or does not fit.
     """
-    content = read_content(path, device)
+    content = read_content(path)
     if model is None:
         if not is_model(content["model"]):
             raise ValueError(
@@ -137,35 +138,22 @@ def load_model(
     return load_checkpoint(path, model, device).model
 
 
-def read_content(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
+def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The raw content of a checkpoint, checked to be one of ours."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}; training writes one with --out")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except PermissionError:
-        raise
-    except Exception as error:  # a damaged file can make the unpickler raise anything
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
-        reason = reason.split(". ")[0]  # torch goes on for a paragraph
-        raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as a checkpoint: {reason}; it is "
-            "damaged or of another kind; use another copy (best.pt or last.pt of the same run)"
-        ) from None
-    if not isinstance(content, dict) or "format" not in content:
-        bare = isinstance(content, dict) and all(torch.is_tensor(v) for v in content.values())
-        what = f"bare state dict of {len(content)} tensors" if bare else type(content).__name__
+    remedy = "use another copy (best.pt or last.pt of the same run)"
+    content = read_file(path, "a checkpoint", remedy)
+    if "format" not in content:
+        bare = all(torch.is_tensor(value) for value in content.values())
+        what = f"bare state dict of {len(content)} tensors" if bare else "dict"
         raise ValueError(
             f"{path} is not a checkpoint of this library but a {what}; build the model yourself "
             "and use model.load_state_dict(torch.load(path, weights_only=True))"
         )
-    if content["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has format {content['format']!r}, this version reads {FORMAT!r}; "
-            "update seglib, or train again"
-        )
+    if (found := content["format"]) != FORMAT:
+        raise ValueError(f"{path} has format {found!r}, not {FORMAT!r}; update seglib or retrain")
     if missing := sorted(KEYS - content.keys()):
         raise ValueError(f"{path} lacks {', '.join(missing)}; it is damaged, use another copy")
     return content

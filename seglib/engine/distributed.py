@@ -96,8 +96,7 @@ def process_group(device: str) -> Iterator[str]:
         count = torch.cuda.device_count()
         if local >= count:
             raise ValueError(
-                f"found process {local + 1} on this machine, but {count} GPU(s); use "
-                f"--nproc_per_node {count}, or --device cpu"
+                f"found {count} GPU(s) for process {local + 1}; use --nproc_per_node {count} or --device cpu"
             )
         torch.cuda.set_device(local)
         device, backend = f"cuda:{local}", "cpu:gloo,cuda:nccl"
@@ -118,8 +117,7 @@ def synchronise_batchnorm(model: nn.Module, device: torch.device) -> None:
     """Let BatchNorm in `model`, in place, see the images of all processes. CUDA only."""
     if device.type != "cuda":
         raise ValueError(
-            f"found sync_batchnorm on {device.type}, but PyTorch has it for CUDA GPUs only; use "
-            "norm='group', which needs no other images"
+            f"found sync_batchnorm on {device.type}, but it is for CUDA GPUs only; use norm='group'"
         )
     if world() > 1:
         frozen = {name for name, part in model.named_modules() if is_frozen(part)}

@@ -26,8 +26,7 @@ class History:
 
     Keys: epoch (from 1), lr (at its start), train_loss, val_loss (means over valid pixels),
     val_miou (fraction), images_per_second (of training), seconds (training and evaluation); with
-    float16 also skipped_steps, those without effect since their gradients overflowed; on CUDA
-    peak_gb, the most memory that tensors took, in 10⁹ bytes.
+    float16 skipped_steps, whose gradients overflowed; on CUDA peak_gb, of tensors, in 10⁹ bytes.
 
     >>> history = History([{"epoch": 1, "val_miou": 0.25}, {"epoch": 2, "val_miou": 0.5}])
     >>> print(history.table())

@@ -16,24 +16,17 @@ def explain_out_of_memory(
 
     `images` is the batch (N, 3, H, W) that was computed on, None where there was none yet.
     """
-    if images is not None and is_out_of_memory(error):
-        reason = str(error).splitlines()[0][:160]
-        message = out_of_memory(tuple(images.shape), amp, accumulate, processes)
-        raise MemoryError(f"{message} ({reason})") from None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the CPU's allocator, had no more memory to give."""
     said = ("can't allocate memory", "out of memory", "ALLOC_FAILED")  # CPU, MPS, cuDNN …
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
-    )
+    known = isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
+    if known and images is not None:
+        message = out_of_memory(tuple(images.shape), amp, accumulate, processes)
+        raise MemoryError(f"{message} ({str(error).splitlines()[0][:160]})") from None
 
 
 def out_of_memory(
     shape: tuple[int, ...], amp: str | None, accumulate: int | None, processes: int = 1
 ) -> str:
-    """What was too large, and what to try; `accumulate` is None in an evaluation.
+    """What was too large, and what to try; `accumulate` (batches a step) is None in an evaluation.
 
     >>> print(out_of_memory((8, 3, 360, 480), None, 1))
     out of memory with a batch of 8 images of 360×480; halve the batch and double the batches a \
@@ -45,10 +38,8 @@ images: 256×352
     if count > 1 and accumulate is None:
         remedies.append(f"evaluate with batch_size={count // 2}")
     elif count > 1 and accumulate is not None:
-        remedies.append(
-            "halve the batch and double the batches a step: "
-            f"batch_size={count * processes // 2}, accumulate={2 * accumulate}"
-        )
+        settings = f"batch_size={count * processes // 2}, accumulate={2 * accumulate}"
+        remedies.append(f"halve the batch and double the batches a step: {settings}")
     if amp is None:
         remedies.append("compute in half precision: amp='bf16'")
     smaller = [max(32, round(side / 2**0.5 / 32) * 32) for side in (height, width)]

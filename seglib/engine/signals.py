@@ -31,7 +31,6 @@ class StopOnSignal:
     def __init__(self, active: bool, device: torch.device) -> None:
         self.active = active and threading.current_thread() is threading.main_thread()
         self.device, self.received = device, 0
-        self.several = distributed.world() > 1
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
@@ -56,9 +55,7 @@ class StopOnSignal:
 
         `done`, the epoch's progress, also takes down where the random numbers stand.
         """
-        received = self.received
-        if self.several:
-            received = distributed.max_over_processes(received)
+        received = distributed.max_over_processes(self.received)
         if received:
             self.received = 0
             if done is not None:

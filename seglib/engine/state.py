@@ -100,18 +100,15 @@ class Run:
         self.out = None if out is None else Path(out)
         self.done = EpochProgress()  # in the epoch that is on
         self.start = 0.0  # of this epoch, or of its second part
-        self.history = History(best_key="val_miou" if settings["validation"] else "train_loss")
+        best_key = "val_miou" if settings["validation"] else "train_loss"
+        self.history = History(best_key=best_key)
+        schedule, epochs = settings["schedule"], settings["epochs"]
+        steps = math.ceil(len(loader) / settings["accumulate"])
         lr, slower = settings["lr"], settings["backbone_lr"]
         groups: Any = model.parameters() if slower is None else parameter_groups(model, lr, slower)
+        top = lr if slower is None else [lr, slower]
         self.optimizer = make_optimizer(groups, compute.device, lr, settings["weight_decay"])
-        self.scheduler = make_scheduler(
-            settings["schedule"],
-            self.optimizer,
-            [lr, slower] if slower is not None else lr,
-            settings["epochs"],
-            math.ceil(len(loader) / settings["accumulate"]),
-            self.history.best_key,
-        )
+        self.scheduler = make_scheduler(schedule, self.optimizer, top, epochs, steps, best_key)
         self.scaler = compute.scaler()
         self.average = moving_average(model, settings["ema"])
 
@@ -226,11 +223,10 @@ class Run:
 
 
 def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
-    """w̄ ← decay · w̄ + (1 − decay) · w after each step, BatchNorm's statistics likewise.
+    """w̄ ← decay · w̄ + (1 − decay) · w after each step, from the weights after the first on.
 
-    (Those of the last weights would not fit the average, which gives other activations.)
-    The average starts as the weights after the first step (Polyak & Juditsky, 1992; as here:
-    Tarvainen & Valpola, 2017, arXiv:1703.01780).
+    BatchNorm's statistics likewise: those of the last weights would not fit the average's
+    activations. (Polyak & Juditsky, 1992; as here: Tarvainen & Valpola, 2017, arXiv:1703.01780.)
     """
     if decay is None:
         return None

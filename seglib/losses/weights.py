@@ -12,9 +12,8 @@ def class_weights(statistics: Any, method: str = "median") -> Tensor:
     """One loss weight a class, float32 (C,), from the counts of a data set's training split.
 
     Args:
-        statistics: what `seglib.data.class_statistics(dataset)` returns: `.pixels`, the pixels
-            of each class, `.image_pixels`, the valid pixels of the images it occurs in, and
-            `.images`, the number of these images.
+        statistics: of `seglib.data.class_statistics(dataset)`: `.pixels` of each class,
+            `.image_pixels`, all valid ones of the images with it, and their number `.images`.
         method: "median" (median frequency balancing, Eigen & Fergus, 2015, arXiv:1411.4734: a
             class's frequency is taken over the images that contain it), "enet"
             (1 / ln(1.02 + share), Paszke et al., 2016, arXiv:1606.02147; at most 50.5), "inverse"

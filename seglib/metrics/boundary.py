@@ -24,12 +24,8 @@ class BoundaryCounts:
     arXiv:2103.16562, whose erosion this is). Its *border* is the band of one step; boundary F1 is
     the harmonic mean of the shares of predicted border pixels that have a true one within
     `distance` steps, and the other way round (Csurka et al., 2013, doi:10.5244/C.27.32, class by
-    class). Void makes no border and counts nowhere.
-
-    Args:
-        num_classes: labels are 0 … num_classes − 1.
-        distance: in pixels, or None for 2 % of the picture's diagonal, as Cheng et al.
-        ignore_index: the label of void in the truth.
+    class). `distance` None is 2 % of the picture's diagonal, as in Cheng et al. Void, the label
+    `ignore_index` in the truth, makes no border and counts nowhere.
     """
 
     def __init__(
@@ -43,10 +39,7 @@ class BoundaryCounts:
         self.counts = np.zeros((num_classes, 6), np.int64)
 
     def update(self, prediction: Any, target: Any) -> None:
-        """Add label maps: integers (H, W) or (N, H, W), NumPy or CPU tensors.
-
-        Raises ValueError for shapes that differ and for labels that are no class.
-        """
+        """Add label maps: integers (H, W) or (N, H, W), NumPy or CPU tensors; else ValueError."""
         predictions, targets = np.asarray(prediction), np.asarray(target)
         if predictions.shape != targets.shape or targets.ndim not in (2, 3):
             raise ValueError(

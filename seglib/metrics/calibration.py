@@ -28,7 +28,7 @@ class CalibrationCounts:
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add float logits (N, C, H, W) and integer labels (N, H, W) on one device."""
+        """Add float logits (N, C, H, W) and integer labels (N, H, W), or raise ValueError."""
         if logits.ndim != 4 or target.shape != (logits.shape[0], *logits.shape[2:]):
             raise ValueError(
                 f"found logits {tuple(logits.shape)} and target {tuple(target.shape)}, expected "

@@ -40,7 +40,7 @@ class ConfusionMatrix:
 
         `prediction` is labels of any integer type, shaped as `target`, or float logits (or
         probabilities) with a class axis: (N, C, H, W) for a target (N, H, W), or (C, H, W) for
-        (H, W). Raises ValueError for other shapes, float labels, and labels out of range where valid.
+        (H, W). Raises ValueError for other shapes, float labels, and valid labels out of range.
         """
         prediction, target = torch.as_tensor(prediction), torch.as_tensor(target)
         labels = self._labels(prediction.detach(), target.shape)

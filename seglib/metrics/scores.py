@@ -38,8 +38,7 @@ class Scores:
     def __post_init__(self) -> None:
         if self.classes and len(self.classes) != len(self.matrix):
             raise ValueError(
-                f"found {len(self.classes)} class names for {len(self.matrix)} classes; "
-                "pass one name a class"
+                f"found {len(self.classes)} class names for {len(self.matrix)} classes"
             )
 
     @cached_property
@@ -100,21 +99,18 @@ class Scores:
         """The scores of each image. ValueError if they were not kept apart."""
         if self.images is None:
             raise ValueError(
-                "the images were not kept apart; count with "
-                "ConfusionMatrix(…, per_image=True) or evaluate(…, per_image=True)"
+                "the images were not kept apart; count or evaluate with per_image=True"
             )
         return [Scores(matrix, self.classes) for matrix in self.images]
 
     def by_group(self, groups: Sequence[Any]) -> dict[Any, Scores]:
         """The scores of each group of images (drive, patient), in the order they first occur.
 
-        `groups` has the group of each image, in the order of the updates (`dataset.groups`).
+        `groups`, one an image, are in the order of the updates (`dataset.groups`); else ValueError.
         """
         each = self.per_image()
         if len(groups) != len(each):
-            raise ValueError(
-                f"found {len(groups)} groups for {len(each)} images; pass one an image"
-            )
+            raise ValueError(f"found {len(groups)} groups for {len(each)} images, expected as many")
         sums = {name: np.zeros_like(self.matrix) for name in groups}
         for name, scores in zip(groups, each, strict=True):
             sums[name] += scores.matrix
@@ -134,7 +130,7 @@ class Scores:
         Tibshirani, 1993, percentile method). Without `groups` every image is one, which takes
         neighbouring frames for independent and makes the interval too narrow. So do few groups: of
         intervals from ten or so somewhat less than 95 % hold the truth, of those from two half.
-        `score` names a score that is one number: "miou", "pixel_accuracy", …
+        `score` names one that is a number, "pixel_accuracy", say. ValueError for a single group.
         """
         images = self.per_image()
         parts = self.by_group(range(len(images)) if groups is None else groups).values()
@@ -175,14 +171,11 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON: miou, per-class iou and dice (None = absent), accuracies."""
-        return {
-            "miou": _plain(self.miou),
-            "iou": [_plain(v) for v in self.iou],
-            "dice": [_plain(v) for v in self.dice],
-            "pixel_accuracy": _plain(self.pixel_accuracy),
-            "class_accuracy": _plain(self.class_accuracy),
-            "support": self.support.tolist(),
-        }
+        names = ("miou", "iou", "dice", "pixel_accuracy", "class_accuracy")
+        values: dict[str, Any] = {name: getattr(self, name) for name in names}
+        nothing = np.array(None)
+        plain = {key: np.where(np.isnan(v), nothing, v).tolist() for key, v in values.items()}
+        return {**plain, "support": self.support.tolist()}
 
 
 def ratio(part: Any, whole: Any) -> Any:
@@ -195,7 +188,3 @@ def mean_of(values: np.ndarray) -> float:
     """The mean of what is not NaN; NaN if nothing is."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -19,15 +19,9 @@ from seglib.util.suggest import did_you_mean
 
 __all__ = ["UNet", "available_models", "create_model", "freeze", "parameter_groups", "unfreeze"]
 
+_OWN: Any = (UNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
 _MODELS: dict[str, Callable[..., nn.Module]] = {
-    "unet": UNet,
-    "fcn32s": FCN32s,
-    "fcn16s": FCN16s,
-    "fcn8s": FCN8s,
-    "segnet": SegNet,
-    "deeplabv3": DeepLabV3,
-    "deeplabv3plus": DeepLabV3Plus,
-    "lraspp": LRASPP,
+    **{network.name: network for network in _OWN},
     **{f"torchvision:{name}": partial(TorchvisionModel, name) for name in ARCHITECTURES},
 }
 

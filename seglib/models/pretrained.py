@@ -4,7 +4,6 @@ Files are fetched only if torch.hub's folder (~/.cache/torch/hub/checkpoints unl
 otherwise) lacks them. They are read with `weights_only=True`: a stranger's cannot run code.
 """
 
-import pickle
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -26,9 +25,7 @@ def load_pretrained(model: Any, kind: str) -> None:
     for COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
     """
     if model.options.get("norm", "batch") != "batch":
-        raise ValueError(
-            f'pretrained={kind!r} needs norm="batch": the weights were trained with BatchNorm'
-        )
+        raise ValueError(f'pretrained={kind!r} needs norm="batch", as its weights were trained')
     if kind == "coco":
         state = read_weights(weights_url(coco_architecture(model), "COCO_WITH_VOC_LABELS_V1"))
         if getattr(model, "aux_classifier", None) is None:
@@ -86,8 +83,7 @@ def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         as_many_rates = option == "atrous_rates" and len(value) == len(trained)
         if value != trained and option != "output_stride" and not as_many_rates:
             raise ValueError(
-                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
-                f"with {trained!r}; leave {option} out"
+                f"found {option}={value!r}, but {name} was trained with {trained!r}; leave {option} out"
             )
     return {**content, "options": {**content["options"], **options}}
 
@@ -115,18 +111,23 @@ def read_weights(url: str) -> Mapping[str, Tensor]:
     return read_file(path)
 
 
-def read_file(path: Path) -> Mapping[str, Any]:
-    """What torch saved in `path`, weights and plain values only. ValueError if it is damaged."""
+def read_file(
+    path: Path, what: str = "weights", remedy: str = "delete it, so that it is fetched again"
+) -> dict[str, Any]:
+    """The dict that torch saved in `path`, weights and plain values only. ValueError if damaged."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged file can make the unpickler raise anything
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()
+        reason = reason.split(". ")[0]  # torch goes on for a paragraph
         raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read: {reason}; delete it, so that "
-            "it is fetched again"
+            f"{path} ({path.stat().st_size} bytes) cannot be read as {what}: {reason}; {remedy}"
         ) from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of weights")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of {what}")
     return content
 
 

@@ -23,7 +23,10 @@ def plot_history(rows: Sequence[Mapping[str, Any]], *, title: str | None = None)
     keys are ignored, missing and NaN values leave gaps. Best is the highest mIoU, or else the
     lowest validation loss. Raises ValueError when there is nothing to draw.
     """
-    columns = {key: _column(rows, key) for key in ("train_loss", "val_loss", "val_miou")}
+    columns = {
+        key: np.array([np.nan if row.get(key) is None else float(row[key]) for row in rows])
+        for key in ("train_loss", "val_loss", "val_miou")
+    }
     columns = {key: values for key, values in columns.items() if np.isfinite(values).any()}
     if not columns:
         names = sorted({key for row in rows for key in row})
@@ -44,8 +47,7 @@ def plot_history(rows: Sequence[Mapping[str, Any]], *, title: str | None = None)
     best, finding = _best_epoch(columns, epochs)
     for axis, (name, keys) in zip(axes.flat, panels, strict=True):
         for key in keys:
-            colour = _TRAIN if key == "train_loss" else _VAL
-            label = "training" if key == "train_loss" else "validation"
+            colour, label = (_TRAIN, "training") if key == "train_loss" else (_VAL, "validation")
             few = "o" if len(rows) <= 30 else None
             axis.plot(epochs, columns[key], color=colour, label=label, marker=few, ms=3)
         axis.set(xlabel="epoch", ylabel=name)
@@ -64,29 +66,22 @@ def plot_history(rows: Sequence[Mapping[str, Any]], *, title: str | None = None)
     return figure
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    """One key of all rows, NaN where it is missing or None."""
-    values = (row.get(key) for row in rows)
-    return np.array([np.nan if value is None else float(value) for value in values])
-
-
 def _best_epoch(
     columns: Mapping[str, NDArray[np.float64]], epochs: NDArray[Any]
 ) -> tuple[tuple[str, int] | None, str]:
     """By which key and in which row an epoch is best, and a line that says so."""
     lowest = int(np.nanargmin(columns["val_loss"])) if "val_loss" in columns else None
-    if "val_miou" not in columns:
-        if lowest is None:
-            return None, "Training loss only: no validation to choose an epoch by"
-        value = columns["val_loss"][lowest]
-        finding = f"Lowest validation loss: {value:.3f} in epoch {epochs[lowest]}"
-        return ("val_loss", lowest), finding
-    highest = int(np.nanargmax(columns["val_miou"]))
-    value = columns["val_miou"][highest]
-    finding = f"Best validation mIoU: {value:.3f} in epoch {epochs[highest]}"
-    if lowest not in (None, highest):
-        finding += f"; lowest validation loss: epoch {epochs[lowest]}"
-    return ("val_miou", highest), finding
+    if "val_miou" in columns:
+        highest = int(np.nanargmax(columns["val_miou"]))
+        value = columns["val_miou"][highest]
+        finding = f"Best validation mIoU: {value:.3f} in epoch {epochs[highest]}"
+        if lowest not in (None, highest):
+            finding += f"; lowest validation loss: epoch {epochs[lowest]}"
+        return ("val_miou", highest), finding
+    if lowest is None:
+        return None, "Training loss only: no validation to choose an epoch by"
+    value = columns["val_loss"][lowest]
+    return ("val_loss", lowest), f"Lowest validation loss: {value:.3f} in epoch {epochs[lowest]}"
 
 
 def plot_class_shares(
@@ -127,8 +122,8 @@ def plot_class_shares(
     axis.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    finding = _share_finding(known, classes)
-    figure.suptitle(finding if title is None else title, fontsize=11, fontweight="bold")
+    title = _share_finding(known, classes) if title is None else title
+    figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
 
@@ -145,11 +140,9 @@ def _draw_share(
         axis.barh(row, share, color=colour, edgecolor="0.4", linewidth=0.5)
     percent = 100 * share
     digits = f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}"  # 31, 4.2, 0.35
-    text = f"{digits} %" if share else "–"
-    offset = (9 if left else 5, 0)
-    axis.annotate(
-        text, (share or left, row), offset, textcoords="offset points", va="center", fontsize=9
-    )
+    text, offset = f"{digits} %" if share else "–", (9 if left else 5, 0)
+    style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+    axis.annotate(text, (share or left, row), offset, **style)
 
 
 def _share_finding(known: NDArray[np.float64], classes: Sequence[str]) -> str:
@@ -157,8 +150,7 @@ def _share_finding(known: NDArray[np.float64], classes: Sequence[str]) -> str:
     present = np.flatnonzero(known)
     if not present.size:
         return "No class occurs"
-    large = present[known[present].argmax()]
-    small = present[known[present].argmin()]
+    large, small = int(known.argmax()), int(present[known[present].argmin()])
     if large == small:
         return f"Only {classes[large]} occurs"
     ratio = known[large] / known[small]

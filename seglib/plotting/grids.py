@@ -12,22 +12,8 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
-from seglib.plotting.arrays import (
-    ERROR_COLOURS,
-    RIGHT,
-    VOID,
-    VOID_COLOUR,
-    WRONG,
-    as_mask,
-    as_pair,
-    as_palette,
-    colorize,
-    error_map,
-    paint_errors,
-)
+from seglib.plotting import arrays
 from seglib.plotting.overlay import place_labels
-
-_NAME_POINTS = 8.0  # the size of class names on a panel
 
 
 def legend(
@@ -43,7 +29,7 @@ def legend(
     `present` holds the labels to list (default: all); `void=True` adds void. Raises ValueError for
     a label without a name.
     """
-    colours = as_palette(palette, classes)
+    colours = arrays.as_palette(palette, classes)
     labels = list(range(len(classes))) if present is None else sorted({int(i) for i in present})
     if labels and (labels[0] < 0 or labels[-1] >= len(classes)):
         raise ValueError(
@@ -51,7 +37,7 @@ def legend(
             "leave void out and pass void=True"
         )
     keys = [_key(colours[label], classes[label]) for label in labels]
-    return _add_legend(target, [*keys, _key(VOID_COLOUR, "void")] if void else keys)
+    return _add_legend(target, [*keys, _key(arrays.VOID_COLOUR, "void")] if void else keys)
 
 
 def show_predictions(
@@ -70,7 +56,7 @@ def show_predictions(
     Errors are violet, right pixels light, void pixels grey and not counted; above each error map
     stands the share of wrong pixels, and above the figure, unless `title` is given, their range.
     """
-    colours, rows = as_palette(palette, classes), len(images)
+    colours, rows = arrays.as_palette(palette, classes), len(images)
     if not rows or len(truths) != rows or len(predictions) != rows:
         raise ValueError(
             f"found {rows} images, {len(truths)} truths and {len(predictions)} predictions, "
@@ -83,27 +69,28 @@ def show_predictions(
     panels: list[tuple[Axes, NDArray[Any]]] = []  # where a mask is shown
     shares = []
     for i, row in enumerate(axes):
-        photo, truth = as_pair(images[i], truths[i], len(classes), ignore_index)
-        prediction = as_mask(predictions[i], len(classes), ignore_index, name="prediction")
-        errors, share = error_map(truth, prediction, ignore_index)
+        photo, truth = arrays.as_pair(images[i], truths[i], len(classes), ignore_index)
+        prediction = arrays.as_mask(predictions[i], len(classes), ignore_index, name="prediction")
+        errors, share = arrays.error_map(truth, prediction, ignore_index)
         shares.append(share)
         row[0].imshow(photo)
         for axis, mask in ((row[1], truth), (row[2], prediction)):
-            axis.imshow(colorize(mask, colours, ignore_index), interpolation="nearest")
+            axis.imshow(arrays.colorize(mask, colours, ignore_index), interpolation="nearest")
             panels.append((axis, mask))
-        row[3].imshow(paint_errors(errors), interpolation="nearest")
-        wrong = "no labelled pixel" if np.isnan(share) else f"errors: {100 * share:.1f} % of pixels"
-        for axis, text in zip(row, ("photo", "truth", "prediction", wrong), strict=True):
+        row[3].imshow(arrays.paint_errors(errors), interpolation="nearest")
+        last = "no labelled pixel" if np.isnan(share) else f"errors: {100 * share:.1f} % of pixels"
+        for axis, text in zip(row, ("photo", "truth", "prediction", last), strict=True):
             axis.set(xticks=[], yticks=[], frame_on=False)
             axis.set_title(text if i == 0 or axis is row[3] else "", fontsize=9)
     found = {int(label) for _, mask in panels for label in np.unique(mask)}
     keys = [_key(colours[label], classes[label]) for label in sorted(found - {ignore_index})]
-    keys += [_key(VOID_COLOUR, "void")] if ignore_index in found else []
-    keys += [_key(ERROR_COLOURS[WRONG], "wrong"), _key(ERROR_COLOURS[RIGHT], "right")]
-    keys += [_key(ERROR_COLOURS[VOID], "not counted")] if ignore_index in found else []
+    keys += [_key(arrays.VOID_COLOUR, "void")] if ignore_index in found else []
+    right, wrong, void = arrays.ERROR_COLOURS
+    keys += [_key(wrong, "wrong"), _key(right, "right")]
+    keys += [_key(void, "not counted")] if ignore_index in found else []
     _add_legend(figure, keys)
-    finding = _error_finding(shares) if title is None else title
-    figure.suptitle(finding, fontsize=11, fontweight="bold")
+    title = _error_finding(shares) if title is None else title
+    figure.suptitle(title, fontsize=11, fontweight="bold")
     figure.draw_without_rendering()  # settles the layout, to which the names are fitted
     for axis, mask in panels:
         _write_names(axis, mask, classes, colours, ignore_index)
@@ -128,9 +115,8 @@ def _write_names(
     ignore_index: int,
 ) -> None:
     """Write class names as real text on a finished panel, fitted to the size it has now."""
-    points = axis.get_window_extent().width * 72 / axis.figure.dpi
-    pixels_per_point = mask.shape[1] / points
-    size = _NAME_POINTS * pixels_per_point
+    pixels_per_point = mask.shape[1] / (axis.get_window_extent().width * 72 / axis.figure.dpi)
+    size = 8.0 * pixels_per_point  # of 8 points, or smaller where a name must
     for label in place_labels(mask, classes, ignore_index=ignore_index, font_size=size):
         x0, y0, x1, y1 = label.box
         height = label.font_size / pixels_per_point
@@ -153,8 +139,7 @@ def _add_legend(target: Axes | Figure | SubFigure, keys: list[Patch]) -> Legend:
     if isinstance(target, Axes):
         return target.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), **style)
     longest = max((len(str(key.get_label())) for key in keys), default=1)
-    inches = float(target.bbox.width / target.dpi)
-    per_row = max(1, int(inches / (0.5 + 0.085 * longest)))
+    per_row = max(1, int(float(target.bbox.width / target.dpi) / (0.5 + 0.085 * longest)))
     rows = max(1, -(-len(keys) // per_row))
     columns = max(1, -(-len(keys) // rows))
     return target.legend(loc="outside lower center", ncols=columns, **style)

@@ -80,9 +80,8 @@ def place_labels(
 
     A name lies on the biggest region of its class, and on up to two others that cover 4 % of the
     image: inside, as far from the border as possible (the pole of inaccessibility), somewhat
-    smaller if it must; else where it covers most of its region; else nowhere. Regions of less than
-    0.2 % of the image get none. `font_size` is in pixels (default: 4 % of the shorter side, at
-    least 10).
+    smaller if it must; else where it covers most of its region. Regions of less than 0.2 % of the
+    image get none. `font_size` is in pixels (default: 4 % of the shorter side, at least 10).
     """
     labels = as_mask(mask, len(classes), ignore_index)
     height, width = labels.shape
@@ -172,22 +171,17 @@ def _write(
     draw = ImageDraw.Draw(canvas)
     for name in names:
         left, top, *_ = _text_box(name.text, name.font_size)
-        draw.text(
-            (name.box[0] - left, name.box[1] - top),
-            name.text,
-            fill="white",
-            font=_font(name.font_size),
-            stroke_width=_outline(name.font_size),
-            stroke_fill=tuple(int(value) for value in colours[name.index] // 4),
-        )
+        place = name.box[0] - left, name.box[1] - top
+        dark = tuple(int(value) for value in colours[name.index] // 4)
+        outline: dict[str, Any] = {"stroke_width": _outline(name.font_size), "stroke_fill": dark}
+        draw.text(place, name.text, "white", _font(name.font_size), **outline)
     return np.array(canvas)
 
 
 def _rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark thin lines along the borders between regions: bool (H, W)."""
-    width = max(1, round(min(labels.shape) / 300))
-    values = labels.astype(np.int16)
-    window = np.ones((width + 1, width + 1), np.uint8)
+    side = 1 + max(1, round(min(labels.shape) / 300))
+    values, window = labels.astype(np.int16), np.ones((side, side), np.uint8)
     return cv2.dilate(values, window) != cv2.erode(values, window)
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 # Instructions for sixteen-bit numbers, as Linux names them; the last two are ARM's.
 HALF_PRECISION = ("avx512_bf16", "amx_bf16", "avx512_fp16", "amx_fp16", "bf16", "asimdhp")
-
-
 PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "opencv-python-headless")
 
 
@@ -18,20 +16,16 @@ def describe_machine(device: Any) -> dict[str, Any]:
     """Hardware of `device` (a torch.device), torch's CPU threads, and versions; plain values."""
     import torch
 
-    on_cpu = device.type == "cpu"
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    processor = f"{name}, {os.cpu_count()} cores"
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     return {
         "hardware": hardware,
-        **({"half_precision": half_precision()} if on_cpu else {}),
+        **({"half_precision": half_precision()} if device.type == "cpu" else {}),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
-        "versions": {"python": platform.python_version(), **versions()},
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
     }
-
-
-def versions() -> dict[str, str]:
-    """The installed version of each package that results depend on; "missing" for none."""
-    return {name: _version(name) for name in PACKAGES}
 
 
 @cache
@@ -40,12 +34,6 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it, and how many cores there are."""
-    name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def usable_cores() -> int:
@@ -64,10 +52,8 @@ def _cpuinfo(key: str) -> str:
     """What Linux says of the first core under `key`; empty where it says nothing."""
     table = Path("/proc/cpuinfo")
     lines = table.read_text().splitlines() if table.exists() else []
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key),
-        "",
-    )
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
 
 
 def free_memory() -> int | None:
@@ -79,9 +65,8 @@ def free_memory() -> int | None:
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit, used = (
-        _number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current")
-    )
+    group = Path("/sys/fs/cgroup")
+    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
     if limit is not None and used is not None:
         found.append(max(0, limit - used))
     return min(found, default=None)

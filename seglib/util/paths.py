@@ -30,17 +30,13 @@ def data_roots(root: str | os.PathLike[str] | None = None) -> list[Path]:
     """The folders in which data sets are looked for, in this order.
 
     An explicit `root` stands alone: a typing error in it must not end in training on another
-    copy. Otherwise: $SEGLIB_DATA, the checkout's data/, the copy inside the installed package,
-    the user's cache.
+    copy. Otherwise: $SEGLIB_DATA, the checkout's data/, the installed package's, the user's cache.
     """
     if root is not None:
         return [Path(root).expanduser()]
-    roots = []
-    if os.environ.get("SEGLIB_DATA"):
-        roots.append(Path(os.environ["SEGLIB_DATA"]).expanduser())
-    home = checkout()
-    if home is not None:
-        roots.append(home / "data")
+    named, home = os.environ.get("SEGLIB_DATA"), checkout()
+    roots = [Path(named).expanduser()] if named else []
+    roots += [home / "data"] if home else []
     return [*roots, PACKAGE / "_data", user_cache()]
 
 
@@ -78,15 +74,14 @@ def download_root(root: str | os.PathLike[str] | None = None) -> Path:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path in the same folder; rename it to `path` if the block succeeds.
 
-    Readers see the old file or the new one, never a part of one: the content reaches the disk
-    before the rename does. After an error the old file is untouched and the temporary is gone.
+    Readers see the old file or the new one, never a part of one, and the old one after an error.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
         with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())
+            os.fsync(handle.fileno())  # the content reaches the disk before the name does
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

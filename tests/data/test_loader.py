@@ -12,29 +12,30 @@ from seglib.data.loader import EpochSampler, SampleKey, make_loader
 from seglib.transforms import eval_transform, train_transform
 
 
-def epochs_of(workers, epochs=2, seed=0):
+def epochs_of(workers, seed=0):
+    """The images and masks of two epochs."""
     loader = make_loader(Toy(7, train_transform(16, 24)), 3, True, seed=seed, workers=workers)
-    batches = []
-    for epoch in range(epochs):
+    for epoch in range(2):
         loader.sampler.set_epoch(epoch)
-        batches.append([(images.clone(), masks.clone()) for images, masks in loader])
-    return batches
-
-
-def same(a, b):
-    pairs = [(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)]
-    return all(torch.equal(x, y) for x, y in pairs)
+        yield [torch.cat(tensors) for tensors in zip(*loader, strict=True)]
 
 
 @pytest.mark.slow
 def test_zero_and_two_workers_give_equal_batches_and_epochs_differ():
-    alone, shared = epochs_of(0), epochs_of(2)
-    assert same(alone[0], shared[0]) and same(alone[1], shared[1])
-    assert not same(alone[0], alone[1])
-    assert not same(alone[0], epochs_of(0, seed=1)[0])
+    alone, shared, other = list(epochs_of(0)), list(epochs_of(2)), next(epochs_of(0, seed=1))
+    for ours, theirs in zip(alone, shared, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    assert not torch.equal(alone[0][0], alone[1][0]) and not torch.equal(alone[0][0], other[0])
 
 
-def test_one_sample_differs_from_epoch_to_epoch():
+def test_a_key_is_an_index_that_survives_pickling_and_decides_the_sample():
+    key = pickle.loads(pickle.dumps(SampleKey(3, 5, 7)))
+    assert key == 7 and "abcdefgh"[key] == "h" and f"{key:03}" == "007"
+    assert (key.seed, key.epoch) == (3, 5)
+    assert key.derived_seed() == SampleKey(3, 5, 7).derived_seed() != SampleKey(3, 6, 7)
+    keys = product(range(3), range(10), range(200))
+    seeds = {SampleKey(*key).derived_seed() for key in keys}
+    assert len(seeds) > 3 * 10 * 200 - 3  # 6,000 draws of 32 bits: 0.004 collisions expected
     data = Toy(3, train_transform(16, 24))
     first = data[SampleKey(0, 0, 1)][0]
     assert torch.equal(first, data[SampleKey(0, 0, 1)][0])
@@ -47,12 +48,6 @@ def test_every_sample_comes_once_in_an_epoch():
     order = [int(key) for key in sampler]
     assert sorted(order) == list(range(50)) and order != list(range(50))
     assert list(EpochSampler(range(4), shuffle=False)) == [0, 1, 2, 3]
-
-
-def test_derived_seeds_do_not_collide():
-    keys = product(range(3), range(10), range(200))
-    seeds = {SampleKey(*key).derived_seed() for key in keys}
-    assert len(seeds) > 3 * 10 * 200 - 3  # 6,000 draws of 32 bits: 0.004 collisions expected
 
 
 def test_an_incomplete_batch_is_dropped_only_in_training():
@@ -68,22 +63,14 @@ def test_a_plain_loader_augments_differently_in_each_epoch():
     assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
 
 
-def test_a_key_is_an_index_that_survives_pickling():
-    key = pickle.loads(pickle.dumps(SampleKey(3, 5, 7)))
-    assert key == 7 and "abcdefgh"[key] == "h" and f"{key:03}" == "007"
-    assert (key.seed, key.epoch) == (3, 5)
-    assert key.derived_seed() == SampleKey(3, 5, 7).derived_seed() != SampleKey(3, 6, 7)
-
-
 @pytest.mark.slow
 def test_a_subset_keeps_the_keys():
     """Augmentation in a (nested) Subset depends on (seed, epoch, index) as in the whole set."""
     whole = Toy(8, train_transform(16, 24))
     part = Subset(Subset(whole, [1, 3, 5, 7]), [3, 0])
-    for workers in (0, 2):
+    for workers, epoch in product((0, 2), (0, 1)):
         loader = make_loader(part, 2, workers=workers)
-        for epoch in (0, 1):
-            loader.sampler.set_epoch(epoch)
-            images, _ = next(iter(loader))
-            assert torch.equal(images[0], whole[SampleKey(0, epoch, 7)][0])
-            assert torch.equal(images[1], whole[SampleKey(0, epoch, 1)][0])
+        loader.sampler.set_epoch(epoch)
+        images, _ = next(iter(loader))
+        assert torch.equal(images[0], whole[SampleKey(0, epoch, 7)][0])
+        assert torch.equal(images[1], whole[SampleKey(0, epoch, 1)][0])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from toys import words
 
 from seglib.cli.main import main
 from seglib.data import DATASETS, Scans, Streets, read_mask
@@ -20,18 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def render():
     """The command data/render.py as a module."""
     spec = importlib.util.spec_from_file_location("data_render", ROOT / "data" / "render.py")
-    assert spec is not None and spec.loader is not None
+
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-class Few(Scans):
-    """Scans of five seeds."""
+SEEDS = {"train": range(2), "val": range(1000, 1001), "test": range(2000, 2002)}
 
-    source = replace(
-        Scans.source, seeds={"train": range(2), "val": range(1000, 1001), "test": range(2000, 2002)}
-    )
+
+class Few(Scans):
+    source = replace(Scans.source, seeds=SEEDS)
 
 
 @pytest.fixture
@@ -57,19 +57,17 @@ def test_written_sets_are_read_and_incomplete_ones_are_not(few):
     assert f"{few}: lacks 2 files, such as val/scans.csv\n" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "old, new, message",
-    [
+def test_a_table_that_was_changed(few):
+    table = few / "train" / "scans.csv"
+    whole = table.read_text()
+    for old, new, message in (
         ("png,1,", "png,7,", r"has not the seeds of 'train' in order; run `python data/render"),
         ("png,1,", "png,1\n", r"cannot read .*scans\.csv .*; run `python data/render"),
         (",0.", ",x.", r"cannot read .*'x\."),
-    ],
-)
-def test_a_table_that_was_changed(few, old, new, message):
-    table = few / "train" / "scans.csv"
-    table.write_text(table.read_text().replace(old, new, 1))
-    with pytest.raises(ValueError, match=message):
-        Few("train", root=few)
+    ):
+        table.write_text(whole.replace(old, new, 1))
+        with pytest.raises(ValueError, match=message):
+            Few("train", root=few)
     assert len(Few("test", root=few)) == 2
 
 
@@ -110,28 +108,21 @@ def test_a_split_is_replaced_as_a_whole_or_not_at_all(few, render, monkeypatch):
         move(source, target)
 
     move = os.replace
-    for what, name, instead, error in (
-        (Few, "render", stop, KeyboardInterrupt),
-        (os, "replace", fail_on_the_new, PermissionError),
-    ):
-        with monkeypatch.context() as patch:
+    for what, name, instead in ((Few, "render", stop), (os, "replace", fail_on_the_new)):
+        with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, PermissionError)):
             patch.setattr(what, name, instead)
-            with pytest.raises(error):
-                render.main(command)
+            render.main(command)
         assert contents() == before
         assert {path.name for path in few.iterdir()} == {"train", "val", "test"}
 
 
-def test_void_survives_the_palette_png(render, tmp_path):
+def test_void_survives_the_palette_png_and_photos_keep_their_colours(render, tmp_path):
     mask = np.array([[0, 10, 255], [3, 255, 7]], np.uint8)
     render.save_mask(mask, Streets, tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", STREET_CLASSES), mask)
     seen = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
     assert tuple(seen[0, 2]) == VOID_COLOUR and tuple(seen[0, 1]) == tuple(STREET_PALETTE[10])
-
-
-def test_photos_keep_their_colours(render, tmp_path):
-    """4:4:4: a red pixel beside a blue one stays red, which halved chroma would not allow."""
+    # 4:4:4: a red pixel beside a blue one stays red, which halved chroma would not allow
     image = np.zeros((16, 16, 3), np.uint8)
     image[:, ::2, 0], image[:, 1::2, 2] = 200, 200
     render.save_image(image, tmp_path / "stripes.jpg")
@@ -144,8 +135,7 @@ def test_photos_keep_their_colours(render, tmp_path):
 def test_train_and_evaluate_on_scans(few, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(DATASETS, "scans", Few)
     data = ["--data", "scans", "--root", str(few), "--device", "cpu"]
-    small = {"height": 32, "width": 32, "base_channels": 4, "depth": 2, "epochs": 1}
-    flags = [f"--{key}={value}" for key, value in small.items()]
-    assert main(["train", *data, *flags, "--out", str(tmp_path / "run")]) == 0
+    small = words(height=32, width=32, base_channels=4, depth=2, epochs=1)
+    assert main(["train", *data, *small, "--out", str(tmp_path / "run")]) == 0
     assert main(["evaluate", str(tmp_path / "run" / "best.pt"), *data]) == 0
     assert "scans test at 32×32, all (2 images): mIoU" in capsys.readouterr().out

@@ -13,8 +13,6 @@ from seglib.data import sets as module
 from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, ULTRASOUND_CLASSES, VOID_COLOUR
 from seglib.data.sources import CAMVID
 
-Embedded = type[Streets | Scans]
-BOTH = pytest.mark.parametrize("kind", [Streets, Scans])
 SIZES = {
     Streets: {"train": 240, "val": 60, "test": 60},
     Scans: {"train": 160, "val": 40, "test": 40},
@@ -26,8 +24,10 @@ SIZES = {
 # ---------------------------------------------------------------- those that come with the course
 
 
-@BOTH
-def test_embedded_splits(kind):
+@pytest.mark.parametrize("kind, most", [(Streets, 8e6), (Scans, 3.5e6)])
+def test_embedded_splits(kind, most):
+    files = (path for path in kind("train").root.rglob("*") if path.is_file())
+    assert sum(path.stat().st_size for path in files) <= most
     split = {name: kind(name) for name in kind.splits}
     assert {name: len(dataset) for name, dataset in split.items()} == SIZES[kind]
     for one, other in combinations(split.values(), 2):
@@ -40,7 +40,7 @@ def test_embedded_splits(kind):
         assert statistics.absent == () and statistics.images.min() >= 5
 
 
-@BOTH
+@pytest.mark.parametrize("kind", [Streets, Scans])
 @pytest.mark.parametrize("split, index", [("train", 0), ("train", 77), ("val", 3), ("test", -1)])
 def test_pairs_are_those_of_their_seeds(kind, split, index):
     dataset = kind(split)
@@ -74,12 +74,6 @@ def test_scans_as_the_datasheet_describes_them():
         assert areas.max() < 1.2 * 3 * np.pi * 3.8**2
 
 
-@pytest.mark.parametrize("kind, most", [(Streets, 8e6), (Scans, 3.5e6)])
-def test_size_on_disk(kind, most):
-    files = (path for path in kind("train").root.rglob("*") if path.is_file())
-    assert sum(path.stat().st_size for path in files) <= most
-
-
 @pytest.mark.parametrize("name", ["streets", "scans"])
 def test_the_command_line_knows_them(name, tmp_path, capsys):
     assert list(DATASETS) == ["streets", "scans", "camvid", "ultrasound"]
@@ -109,9 +103,6 @@ def test_what_is_not_there_is_told(kind, tmp_path, monkeypatch):
         assert f"{place / kind.name}: no such folder" in message
     for part in (f"{kind.title} is complete in none", kind.remedy(), "root=", "SEGLIB_DATA"):
         assert part in message
-
-
-def test_remedies():
     assert "run `python data/render.py streets`" in Streets.remedy()
     assert CamVid.remedy() == "run `python -m seglib download camvid` (187 MB, CC BY-NC 4.0)"
     assert "Brostow" in CamVid.attribution and "tmkand" in Ultrasound.attribution
@@ -135,26 +126,21 @@ def test_incomplete_data_name_what_is_missing(tmp_path):
 
 
 def test_only_what_is_published_is_fetched_and_only_when_wanted(tmp_path, monkeypatch):
-    asked = []
+    asked, fetched = [], tmp_path / "fetched"
     for part in ("test/images", "test/masks"):
-        (tmp_path / "fetched" / part).mkdir(parents=True)
-        Image.new("L", (2, 2)).save(tmp_path / "fetched" / part / "1.png")
-
-    def fetch(name, root):
-        asked.append((name, root))
-        return tmp_path / "fetched"
-
-    monkeypatch.setattr(module, "fetch", fetch)
+        (fetched / part).mkdir(parents=True)
+        Image.new("L", (2, 2)).save(fetched / part / "1.png")
+    monkeypatch.setattr(module, "fetch", lambda *words: asked.append(words) or fetched)
     for kind, download in ((Ultrasound, False), (Streets, True)):
         with pytest.raises(FileNotFoundError):
             kind("test", root=tmp_path, download=download)
     assert asked == []
-    assert Ultrasound("test", root=tmp_path, download=True).root == tmp_path / "fetched"
+    assert Ultrasound("test", root=tmp_path, download=True).root == fetched
     assert asked == [("ultrasound", tmp_path)]
 
 
 @pytest.mark.data
-def test_camvid_splits(datasets):
+def test_camvid_splits_and_shares(datasets):
     split = {name: CamVid(name, root=datasets) for name in CamVid.splits}
     assert {name: len(dataset) for name, dataset in split.items()} == SIZES[CamVid]
     drives = {name: set(dataset.groups) for name, dataset in split.items()}
@@ -174,9 +160,7 @@ def test_camvid_splits(datasets):
     assert (in_file == 11).any()
     np.testing.assert_array_equal(mask, np.where(in_file == 11, 255, in_file))
 
-
-@pytest.mark.data
-def test_camvid_shares_are_the_published_ones(datasets):
+    # the shares are the published ones
     counts = [class_statistics(CamVid(name, root=datasets)) for name in ("train", "val", "test")]
     void = sum(count.void for count in counts)
     pixels = np.array([*sum(count.pixels for count in counts), void])

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPP as Theirs
 
 from seglib.models.blocks import separable, to_group_norm
 from seglib.models.deeplab import ASPP, PooledBatchNorm, check_rates, valid_taps, warn_of_few_taps
@@ -23,40 +24,25 @@ def test_valid_taps_by_counting(height, width, rate):
     assert valid_taps(height, width, rate) == pytest.approx(inside / (height * width))
 
 
-@pytest.mark.parametrize(
-    ("rates", "message"),
-    [
-        (
-            (6, 12, 18),
-            r"map of 6×8 the ASPP branches of rate 6, 12, 18 have 1\.5, 1\.0, 1\.0 of 9 taps .*"
-            "choose atrous_rates up to 5",
-        ),
+def test_the_warning_names_the_branches_and_a_remedy_where_the_rates_do_not_fit():
+    for rates, message in (
+        ((6, 12, 18), r"map of 6×8 .* rate 6, 12, 18 have 1\.5, 1\.0, 1\.0 of 9 taps .* up to 5"),
         ((2, 6), r"the ASPP branch of rate 6 has 1\.5 of 9"),
-    ],
-)
-def test_the_warning_names_the_branches_and_a_remedy(rates, message):
-    with pytest.warns(UserWarning, match=message):
-        ASPP(4, rates, 4).eval()(torch.zeros(1, 4, 6, 8))
-
-
-def test_no_remedy_on_one_pixel_and_no_warning_where_the_rates_fit():
+    ):
+        with pytest.warns(UserWarning, match=message):
+            ASPP(4, rates, 4).eval()(torch.zeros(1, 4, 6, 8))
     with pytest.warns(UserWarning, match=r"1×1 convolution; larger images or"):
         warn_of_few_taps(1, 1, (1,))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ASPP(4, (1, 2, 3), 4).eval()(torch.zeros(1, 4, 6, 8))
         warn_of_few_taps(33, 33, (6, 12, 18))  # the paper's, at 513×513
-
-
-@pytest.mark.parametrize("rates", [(), (0, 1), (1.5,), "6,12", 6, (True, "2")])
-def test_bad_rates(rates):
-    with pytest.raises(ValueError, match=r"found atrous_rates=.* expected whole numbers from 1 up"):
-        check_rates(rates)
+    for rates in ((), (0, 1), (1.5,), "6,12", 6, (True, "2")):
+        with pytest.raises(ValueError, match=r"found atrous_rates=.* expected whole numbers from"):
+            check_rates(rates)
 
 
 def test_equals_torchvisions_aspp():
-    from torchvision.models.segmentation.deeplabv3 import ASPP as Theirs
-
     torch.manual_seed(0)
     theirs, ours = Theirs(8, (2, 3), 12).eval(), ASPP(8, (2, 3), 12).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -115,11 +101,9 @@ def test_separable_is_a_convolution_within_and_one_across_channels():
 
 
 def test_group_norm_keeps_scale_and_shift():
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(nn.BatchNorm2d(8)))
-    nn.init.normal_(net[1][0].weight)
-    nn.init.normal_(net[1][0].bias)
-    weight, bias = net[1][0].weight.clone(), net[1][0].bias.clone()
-    norm = to_group_norm(net)[1][0]
-    assert isinstance(norm, nn.GroupNorm) and norm.num_groups == 2
-    assert torch.equal(norm.weight, weight) and torch.equal(norm.bias, bias)
-    assert norm.weight.requires_grad
+    was = nn.BatchNorm2d(8)
+    nn.init.normal_(was.weight)
+    nn.init.normal_(was.bias)
+    norm = to_group_norm(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Sequential(was)))[1][0]
+    assert isinstance(norm, nn.GroupNorm) and norm.num_groups == 2 and norm.weight.requires_grad
+    assert torch.equal(norm.weight, was.weight) and torch.equal(norm.bias, was.bias)

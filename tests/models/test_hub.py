@@ -12,7 +12,7 @@ NAME = "smp:unet/resnet18"
 
 
 @pytest.fixture
-def smp(monkeypatch):
+def smp():
     return pytest.importorskip("segmentation_models_pytorch")
 
 
@@ -34,48 +34,32 @@ def test_an_smp_network(smp, tmp_path):
 
 
 def test_its_encoder_is_fetched_with_weights(smp, monkeypatch):
+    def offline(*args, **kwargs):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
+    with pytest.raises(OSError, match=r"resnet18 could not .*download smp-hub/resnet18\.imagenet"):
+        create_model(NAME, 4, pretrained="backbone")
     torch.manual_seed(1)
-    trained = smp.encoders.get_encoder("resnet18", weights=None)
-    asked = []
-
-    def fetch(name, depth, weights):
-        asked.append((name, depth, weights))
-        return trained
-
+    trained, asked = smp.encoders.get_encoder("resnet18", weights=None), []
+    whole = smp.Unet("resnet18", encoder_weights=None, classes=4)
+    fetch = lambda name, depth, weights: asked.append((name, depth, weights)) or trained  # noqa: E731
     monkeypatch.setattr(smp.encoders, "get_encoder", fetch)
     monkeypatch.setattr(smp, "create_model", lambda *a, **k: whole)
-    whole = smp.Unet("resnet18", encoder_weights=None, classes=4)
     model = create_model(NAME, 4, pretrained="backbone")
     assert asked == [("resnet18", 5, "imagenet")]
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, trained.state_dict()[key])
 
 
-def test_offline(smp, monkeypatch):
-    def offline(*args, **kwargs):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
-    with pytest.raises(
-        OSError, match=r"of resnet18 could not .*download smp-hub/resnet18\.imagenet"
-    ):
-        create_model(NAME, 4, pretrained="backbone")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
+def test_bad_names_and_a_missing_package(smp, monkeypatch):
+    for name, message in (
         ("smp:unett/resnet18", "no decoder 'unett'; did you mean 'unet'"),
         ("smp:unet/resnet19", r"no encoder 'resnet19'; did you mean 'resnet1.*\(it knows"),
         ("smp:unet/", "expected smp:DECODER/ENCODER"),
-    ],
-)
-def test_bad_names(smp, name, message):
-    with pytest.raises(ValueError, match=message):
-        create_model(name, 4)
-
-
-def test_without_the_package(monkeypatch):
+    ):
+        with pytest.raises(ValueError, match=message):
+            create_model(name, 4)
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install 'every-pixel\[hub\]'"):
         create_model(NAME, 4)
