@@ -122,10 +122,8 @@ class TrainTransform(EvalTransform):
     ratio, `flip` is a probability, `colour` the strength of brightness, contrast and saturation
     changes (0 = none). `extra` takes further albumentations transforms, applied to image and
     mask together at the output size; give geometric ones `mask_interpolation=0` and
-    `fill_mask=ignore_index`.
-
-    Called with `seed=` the result is a function of that number alone; without it the numbers
-    come from torch's global generator.
+    `fill_mask=ignore_index`. Called with `seed=` the result is a function of that number alone;
+    without it the numbers come from torch's global generator.
     """
 
     def __init__(

@@ -184,12 +184,9 @@ def read_training(path: Path, resume: bool, settings: dict[str, Any]) -> dict[st
             )
     machine = describe_machine(torch.device("cpu"))
     for key in ("threads", "torch"):
-        if saved["machine"][key] != machine[key]:
-            warnings.warn(
-                f"this run had {key} {saved['machine'][key]} and goes on with {machine[key]}: its "
-                "result may differ in the last digits",
-                stacklevel=3,
-            )
+        if (before := saved["machine"][key]) != (now := machine[key]):
+            text = f"this run had {key} {before} and goes on with {now}: last digits may differ"
+            warnings.warn(text, stacklevel=3)
     return {**saved, "state": content["state"]}
 
 

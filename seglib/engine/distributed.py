@@ -5,9 +5,9 @@
 The batch of the recipe is cut among the processes: the same images in the same order with the
 same augmentation as in one. Gradients are weighted by the valid pixels of all processes, so that
 the weights are those of one process, to rounding, where the network sees images one by one (norm
-"group") and the loss is a mean over pixels. BatchNorm normalises each process's part by itself
-(`synchronise_batchnorm` does it together, on GPUs); batch-wise Dice and Lovász are those of the
-parts. Scores: `ConfusionMatrix.all_reduce`. In a single process nothing here has an effect.
+"group") and the loss is a mean over pixels. BatchNorm (but for `synchronise_batchnorm`) and
+batch-wise Dice and Lovász see each process's part by itself. Scores are added up by
+`ConfusionMatrix.all_reduce`. In a single process nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def process_group(device: str) -> Iterator[str]:
         count = torch.cuda.device_count()
         if local >= count:
             raise ValueError(
-                f"found {count} GPU(s) for process {local + 1}; use --nproc_per_node {count} or --device cpu"
+                f"found process {local + 1} on this machine, but {count} GPU(s); use "
+                f"--nproc_per_node {count}, or --device cpu"
             )
         torch.cuda.set_device(local)
         device, backend = f"cuda:{local}", "cpu:gloo,cuda:nccl"
@@ -195,9 +196,8 @@ def split_batches(loader: Any) -> Any:
     check_order(loader, EpochSampler)
     if loader.batch_size < world() or len(loader.sampler) < world():
         raise ValueError(
-            f"found batches of {loader.batch_size} out of {len(loader.sampler)} images for "
-            f"{world()} processes; each needs an image of its own: use a larger batch size or "
-            "fewer processes"
+            f"found batches of {loader.batch_size} out of {len(loader.sampler)} images, expected "
+            f"{world()} or more, one a process; use a larger batch size or fewer processes"
         )
     sampler = BatchPart(loader.sampler, loader.batch_size, loader.drop_last)
     return _like(loader, sampler, sampler.batch)

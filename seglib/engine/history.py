@@ -1,6 +1,4 @@
-"""What happened in each epoch: as rows, as a table, as a figure."""
-
-from __future__ import annotations
+"""What happened in each epoch: as rows, as a table, as files. (`plot_history` draws it.)"""
 
 import csv
 import math
@@ -8,12 +6,8 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seglib.util.paths import atomic_write
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # What the table and the file show, and with which format.
 COLUMNS = {"epoch": "d", "lr": ".2e", "train_loss": ".4f", "val_loss": ".4f", "val_miou": ".4f"}
@@ -72,12 +66,6 @@ class History:
             lines.append("  ".join(wide) + ("  best" if i == self._best_index() else ""))
         return "\n".join(lines)
 
-    def figure(self) -> Figure:
-        """Loss and mIoU over the epochs, the best epoch marked."""
-        from seglib.plotting import plot_history
-
-        return plot_history(self.rows)
-
     def save(self, folder: str | os.PathLike[str], figure: bool = True) -> None:
         """Write history.csv, and history.png if asked for, each whole or not at all.
 
@@ -92,7 +80,10 @@ class History:
                 writer.writeheader()
                 writer.writerows(self.rows)
             if figure:
+                from seglib.plotting import plot_history
+
                 with atomic_write(Path(folder) / "history.png") as temporary:
-                    self.figure().savefig(temporary, format="png", dpi=120, bbox_inches="tight")
+                    drawn = plot_history(self.rows)
+                    drawn.savefig(temporary, format="png", dpi=120, bbox_inches="tight")
         except OSError as error:
             warnings.warn(f"the history was not written ({error}); go on", stacklevel=2)

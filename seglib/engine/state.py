@@ -80,8 +80,8 @@ class EpochProgress:
 class Run:
     """What training changes, and where it is kept.
 
-    With an exponential moving average of the weights (`average`) it is the average that is
-    evaluated and that the files hold as the model; last.pt has the weights as trained besides.
+    A moving average of the weights (`average`) is what is evaluated and what the files hold as the
+    model; last.pt has the weights as trained besides.
     """
 
     def __init__(

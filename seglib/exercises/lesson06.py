@@ -484,7 +484,7 @@ _FOUR = '''"""One step for the mean of four batches, which have as many valid pi
     for number, (images, target) in enumerate(batches, start=1)'''
 _MEAN_OF_FOUR = _TOP.replace("for images, target in batches", _FOUR).replace("et)\n", "et) / 4\n")
 _DROP = """        if not all(p.grad.isfinite().all() for p in model.parameters()):
-            continue  # an overflow: drop this batch
+            continue                                     # an overflow: drop this batch
 """
 LOOPS = {
     "A": _TOP + _CLIP + _UNSCALE + _STEP,

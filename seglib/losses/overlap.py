@@ -204,8 +204,7 @@ def soft_counts(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tens
     if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         check_labels(target, num_classes, ignore_index)
     with torch.autocast(logits.device.type, enabled=False):
-        # void pixels get no share in any sum, and so no gradient
-        probability = logits.softmax(1)  # (N, C, H, W)
+        probability = logits.softmax(1)  # (N, C, H, W); void has no share in any sum below
         predicted = (probability * valid[:, None]).sum((2, 3))  # (N, C)
         own = (probability.gather(1, labels[:, None]) * valid[:, None]).flatten(1)  # (N, H·W)
         place = labels.flatten(1)

@@ -113,7 +113,7 @@ class ConfusionMatrix:
         mine, theirs = ((m.num_classes, m.ignore_index, m.per_image) for m in (self, other))
         if mine != theirs:
             raise ValueError(
-                f"found matrices of (num_classes, ignore_index, per_image) = {mine} and {theirs}; "
+                f"found (num_classes, ignore_index, per_image) = {mine} and {theirs}; "
                 "only equal ones add"
             )
         total = ConfusionMatrix(self.num_classes, self.ignore_index, self.per_image)

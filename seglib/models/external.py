@@ -17,10 +17,9 @@ ARCHITECTURES = (
 class TorchvisionModel(nn.Module):
     """torchvision's `architecture`: images (N, 3, H, W) -> logits (N, num_classes, H, W).
 
-    Parameters have torchvision's names, so its state dicts fit. `aux=True` adds its auxiliary
-    head (not for LR-ASPP), whose logits `model(images, return_aux=True)` gives as well. What
-    differs: one image is enough for training (see `PooledBatchNorm`), and a feature map that is
-    too small for the rates 12, 24 and 36 brings a warning.
+    Parameters have torchvision's names, so its state dicts fit. `aux` (not for LR-ASPP) as in
+    `DeepLabV3`. What differs: one image is enough for training (see `PooledBatchNorm`), and a
+    feature map that is too small for the rates 12, 24 and 36 brings a warning.
     """
 
     def __init__(self, architecture: str, num_classes: int, aux: bool = False) -> None:

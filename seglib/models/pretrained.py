@@ -61,10 +61,9 @@ def coco_architecture(model: Any) -> str:
 
 
 def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint of the model `name` that the repository carries, as a dict.
+    """The checkpoint of `name` that the repository carries, FileNotFoundError if there is none.
 
-    Its "options" are those it was trained with, updated by `options`; ValueError for one that its
-    weights do not fit. FileNotFoundError if there is no checkpoint of this name.
+    Its "options" are those it was trained with, updated by `options`; ValueError for unfit ones.
     """
     file = f"streets_{name}.pt"
     folder = find_dataset("weights", lambda folder: (folder / file).is_file())
@@ -83,7 +82,8 @@ def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         as_many_rates = option == "atrous_rates" and len(value) == len(trained)
         if value != trained and option != "output_stride" and not as_many_rates:
             raise ValueError(
-                f"found {option}={value!r}, but {name} was trained with {trained!r}; leave {option} out"
+                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
+                f"with {trained!r}; leave {option} out"
             )
     return {**content, "options": {**content["options"], **options}}
 

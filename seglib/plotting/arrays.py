@@ -66,10 +66,7 @@ def paint_errors(errors: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def as_mask(
     mask: Any, num_classes: int | None = None, ignore_index: int = 255, name: str = "mask"
 ) -> NDArray[Any]:
-    """Check a label map and return it as an integer array (H, W).
-
-    With `num_classes`, every label has to be 0…num_classes-1 or `ignore_index`.
-    """
+    """A label map as integers (H, W), checked; with `num_classes` also its labels."""
     labels = to_numpy(mask)
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)

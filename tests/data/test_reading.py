@@ -100,7 +100,7 @@ def test_palette_png_gives_indices_not_brightnesses(tmp_path):
     np.testing.assert_array_equal(mask, LABELS)
 
 
-@pytest.mark.parametrize("dtype, suffix", zip("BBHi", ("png", "bmp", "png", "tif"), strict=True))
+@pytest.mark.parametrize("dtype, suffix", [("B", "png"), ("B", "bmp"), ("H", "png"), ("i", "tif")])
 def test_grey_masks_give_their_values(tmp_path, dtype, suffix):
     mask = read_mask(save(tmp_path / f"a.{suffix}", LABELS.astype(dtype)))
     assert mask.dtype == np.uint8

@@ -35,14 +35,14 @@ class Small(nn.Module):
         return self.head(self.backbone(x))
 
 
-@pytest.fixture(name="model")
-def _model():
-    return small()
-
-
 def small():
     torch.manual_seed(7)
     return Small()
+
+
+@pytest.fixture
+def model():
+    return small()
 
 
 def three_steps(model):
@@ -65,11 +65,12 @@ def moved(module, before):
     return {key for key, value in before.items() if not torch.equal(value, after[key])}
 
 
-def loader(images=2, *size, **options):
-    return make_loader(Toy(images, eval_transform(*(size or (8, 8)))), 2, **options)
-
-
-def test_frozen_is_frozen_through_three_steps(model):
+def test_frozen_is_frozen_through_three_steps_which_requires_grad_alone_is_not(model):
+    model.backbone.requires_grad_(False)
+    before = state(model.backbone)
+    three_steps(model)  # the reason for `freeze`: BatchNorm's statistics move
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert moved(model.backbone, before) == {f"{i}.{n}" for i in ("1", "4.1") for n in statistics}
     before = state(model)
     freeze(model.backbone)
     three_steps(model)
@@ -78,16 +79,14 @@ def test_frozen_is_frozen_through_three_steps(model):
     assert not any(part.training for part in model.backbone.modules())
 
 
-def test_what_requires_grad_alone_does_not_hold(model):
-    """The reason for `freeze`: BatchNorm's statistics move."""
-    model.backbone.requires_grad_(False)
+def test_unfreeze_wakes_all_or_a_part_of_something_frozen(model):
+    freeze(model.backbone)
+    unfreeze(model.backbone[4])
     before = state(model.backbone)
     three_steps(model)
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    assert moved(model.backbone, before) == {f"{i}.{n}" for i in ("1", "4.1") for n in statistics}
-
-
-def test_unfreeze(model):
+    assert model.backbone[4].training and model.backbone[4][1].training
+    assert not model.backbone.training and not model.backbone[1].training
+    assert moved(model.backbone, before) == {key for key in before if key.startswith("4.")}
     freeze(model)
     unfreeze(model)
     assert all(p.requires_grad for p in model.parameters())
@@ -98,26 +97,12 @@ def test_unfreeze(model):
     assert moved(model, before) == set(before)
 
 
-def test_a_part_of_something_frozen_can_be_woken(model):
-    freeze(model.backbone)
-    unfreeze(model.backbone[4])
-    before = state(model.backbone)
-    three_steps(model)
-    assert model.backbone[4].training and model.backbone[4][1].training
-    assert not model.backbone.training and not model.backbone[1].training
-    assert moved(model.backbone, before) == {key for key in before if key.startswith("4.")}
-
-
 def test_copies_stay_frozen_and_are_their_own(model):
     freeze(model.backbone)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        twin.train()
-        assert not twin.backbone[1].training and twin.head.training
+        assert not twin.train().backbone[1].training and twin.head.training
         unfreeze(twin)
-        twin.train()
-        assert twin.backbone[1].training
-        model.train()
-        assert not model.backbone[1].training
+        assert twin.train().backbone[1].training and not model.train().backbone[1].training
 
 
 def test_frozen_restores_what_was(model):
@@ -147,27 +132,25 @@ def test_parameter_groups_cover_everything_once():
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
 
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda model: parameter_groups(model, 0.1),
-        lambda model: fit(model, loader(), epochs=1, freeze_epochs=1),
-        lambda model: fit(model, loader(), epochs=1, backbone_lr=0.1),
-    ],
-)
-def test_a_model_without_a_backbone(use):
-    with pytest.raises(ValueError, match=r"unet has no backbone to freeze .* deeplabv3plus"):
-        use(create_model("unet", 3, base_channels=2, depth=1))
+    plain = create_model("unet", 3, base_channels=2, depth=1)
+    for use in (
+        lambda: parameter_groups(plain, 0.1),
+        lambda: tiny_run(None, model=plain, freeze_epochs=1),
+        lambda: tiny_run(None, model=plain, backbone_lr=0.1),
+    ):
+        with pytest.raises(ValueError, match=r"unet has no backbone to freeze .* deeplabv3plus"):
+            use()
 
 
 # ---------------------------------------------------------------- in fit
 
 
-@pytest.mark.parametrize("bad", [{"freeze_epochs": -1}, {"backbone_lr": 0.0}, {"backbone_lr": -1}])
-def test_bad_settings(model, bad):
-    with pytest.raises(ValueError, match=f"found {next(iter(bad))}="):
-        tiny_run(None, model=model, **bad)
+@pytest.mark.parametrize(
+    "name, bad", [("freeze_epochs", -1), ("backbone_lr", 0), ("backbone_lr", -1)]
+)
+def test_bad_settings(model, name, bad):
+    with pytest.raises(ValueError, match=f"found {name}="):
+        tiny_run(None, model=model, **{name: bad})
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(2, 0), (3, 3)])
@@ -190,14 +173,12 @@ def test_fit_leaves_what_the_caller_froze(model):
 def test_backbone_lr_against_a_plain_loop(model):
     twin = small()
     model.backbone[3].p = twin.backbone[3].p = 0.0
-    data = loader(6, 16, 24, shuffle=True, seed=5)
+    data = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True, seed=5)
     settings = {"schedule": "constant", "seed": 5, "channels_last": False}  # rounds as the loop
     fit(model, data, epochs=2, lr=0.01, backbone_lr=0.002, **settings)
-    optimizer = torch.optim.AdamW(
-        [{"params": twin.head.parameters()}, {"params": twin.backbone.parameters(), "lr": 0.002}],
-        lr=0.01,
-        weight_decay=0.01,
-    )
+    slow = {"params": twin.backbone.parameters(), "lr": 0.002}
+    groups = [{"params": twin.head.parameters()}, slow]
+    optimizer = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.01)
     for epoch in range(2):
         data.sampler.set_epoch(epoch)
         for images, target in data:
@@ -217,10 +198,6 @@ def test_the_schedule_scales_both_rates(model, tmp_path, schedule):
     assert history.rows[0]["lr"] == pytest.approx(first)
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.parametrize("schedule", ["onecycle", "constant"])
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_resumed_equals_uninterrupted(tmp_path, schedule, stop, monkeypatch):
@@ -231,10 +208,10 @@ def test_resumed_equals_uninterrupted(tmp_path, schedule, stop, monkeypatch):
 
     def stopping(*args, **kwargs):
         if next(epochs, None) is None:
-            raise Stop
+            raise KeyboardInterrupt
         return run_epoch(*args, **kwargs)
 
-    with monkeypatch.context() as patch, pytest.raises(Stop):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(training, "train_epoch", stopping)
         tiny_run(tmp_path, model=small(), **settings)
     resumed, history = tiny_run(tmp_path, resume=True, model=small(), **settings)

@@ -3,19 +3,14 @@
 import pytest
 import torch
 from torchvision import models as zoo
-from toys import CLASSES, write_folder
+from toys import CLASSES, words, write_folder
 
 from seglib.cli.main import main
 from seglib.engine.checkpoints import load_model, read_content
 from seglib.models.pretrained import weights_url
 
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
-OPTIONS = {
-    "backbone": "mobilenet_v3_small",
-    "output_stride": 8,
-    "atrous_rates": "1,2",
-    "channels": 16,
-}
+BACKBONE = {"backbone": "mobilenet_v3_small", "output_stride": 8, "channels": 16}
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +18,11 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("pairs"))
 
 
-def words(folder, out, **more):
-    data = {
-        "data": "folder",
-        "root": folder,
-        "classes": ",".join(CLASSES),
-        "height": 24,
-        "width": 32,
-    }
-    loop = {"epochs": 2, "batch_size": 2, "model": "deeplabv3plus", "out": out}
-    flags = {**data, **loop, **OPTIONS, **more}
-    return ["train", *(word for key, value in flags.items() for word in (f"--{key}", str(value)))]
+def command(folder, out, **more):
+    data = {"data": "folder", "root": folder, "classes": ",".join(CLASSES)}
+    loop = {"height": 24, "width": 32, "epochs": 2, "batch_size": 2, "out": out}
+    net = {"model": "deeplabv3plus", "atrous_rates": "1,2", **BACKBONE}
+    return ["train", *words(**{**data, **loop, **net, **more})]
 
 
 @pytest.mark.slow
@@ -45,36 +34,33 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     out = tmp_path / "run"
     more = {"freeze_epochs": 1, "backbone_lr": 0.0002, "norm": "batch", "aux": "false"}
-    command = words(folder, out, pretrained="backbone", **more)
-    assert main(command) == 1
+    train = command(folder, out, pretrained="backbone", **more)
+    assert main(train) == 1
     file = weights_url("mobilenet_v3_small", "IMAGENET1K_V1").rsplit("/", 1)[1]
     assert f"{file} could not be fetched (no network)" in capsys.readouterr().err
 
     weights = tmp_path / "hub" / "checkpoints" / file
     torch.save(zoo.mobilenet_v3_small().state_dict(), weights)
-    assert main(command) == 0
+    assert main(train) == 0
     assert "deeplabv3plus with" in capsys.readouterr().out
     settings = read_content(out / "last.pt")["training"]["settings"]
     assert settings["pretrained"] == "backbone" and settings["freeze_epochs"] == 1
     weights.unlink()
-    assert main([*command, "--resume"]) == 0  # needs no weights but the run's own
+    assert main([*train, "--resume"]) == 0  # needs no weights but the run's own
     others = {"atrous_rates": (1, 2), "low_channels": 48, "norm": "batch", "aux": False}
-    assert load_model(out / "best.pt").options == {**OPTIONS, **others}
+    assert load_model(out / "best.pt").options == {**BACKBONE, **others}
     photo = str(folder / "test" / "images" / "009.png")
     assert main(["predict", f"{out}/best.pt", photo, "--out", str(tmp_path / "seen")]) == 0
     assert (tmp_path / "seen" / "009_labels.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"pretrained": "streets"}, "no weights streets_deeplabv3plus.pt"),
-        ({"aux": "yes"}, "found aux = 'yes', expected true or false"),
-        ({"atrous_rates": "1,x"}, "found atrous_rates = 'x', expected a whole number"),
-        ({"model": "deeplabv4"}, "no model 'deeplabv4'; did you mean 'deeplabv3'"),
-    ],
-)
-def test_bad_settings(folder, tmp_path, capsys, monkeypatch, given, message):
+def test_bad_settings(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("seglib.models.pretrained.find_dataset", lambda *a: None)
-    assert main(words(folder, tmp_path / "run", **given)) == 1
-    assert message in capsys.readouterr().err
+    for name, value, message in (
+        ("pretrained", "streets", "no weights streets_deeplabv3plus.pt"),
+        ("aux", "yes", "found aux = 'yes', expected true or false"),
+        ("atrous_rates", "1,x", "found atrous_rates = 'x', expected a whole number"),
+        ("model", "deeplabv4", "no model 'deeplabv4'; did you mean 'deeplabv3'"),
+    ):
+        assert main(command(folder, tmp_path / "run", **{name: value})) == 1
+        assert message in capsys.readouterr().err
