@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,15 +26,9 @@ ROOT = Path(__file__).resolve().parent.parent
 IGNORED = "nbval-ignore-output"
 MAX_LINES, MAX_WIDTH = 30, 100
 CODE = "\0"  # in the text of a section
-IMPORT_NAMES = {
-    "opencv-python-headless": ["cv2"],
-    "pillow": ["PIL"],
-    "scikit-image": ["skimage"],
-    "ipykernel": ["ipykernel", "IPython"],
-}
+IMPORT_NAMES = {"opencv-python-headless": ["cv2"], "pillow": ["PIL"], "scikit-image": ["skimage"]}
+IMPORT_NAMES["ipykernel"] = ["ipykernel", "IPython"]
 
-
-# ---------------------------------------------------------------- a notebook, read
 
 
 @dataclass
@@ -53,18 +47,17 @@ class Page:
     @cached_property
     def code(self) -> list[tuple[str, Any, int]]:
         """(where, cell, its place among all cells); where: [3] is the third code cell."""
-        cells = enumerate(self.notebook.cells)
-        found = [(cell, i) for i, cell in cells if cell.cell_type == "code"]
-        return [(f"[{n}]", cell, i) for n, (cell, i) in enumerate(found, 1)]
+        return [(f"[{n}]", cell, i) for n, (cell, i) in enumerate(self.of_kind("code"), 1)]
 
     @cached_property
     def prose(self) -> list[tuple[str, Any, int]]:
         """The same of the markdown cells; where: how the text begins."""
+        found = [(cell.source.strip()[:40], cell, i) for cell, i in self.of_kind("markdown")]
+        return [("“" + text.replace("\n", " ") + "”", *rest) for text, *rest in found]
+
+    def of_kind(self, kind: str) -> list[tuple[Any, int]]:
         cells = enumerate(self.notebook.cells)
-        found = [(cell, i) for i, cell in cells if cell.cell_type == "markdown"]
-        return [
-            ("“" + cell.source.strip()[:40].replace("\n", " ") + "”", cell, i) for cell, i in found
-        ]
+        return [(cell, i) for i, cell in cells if cell.cell_type == kind]
 
     def text(self, i: int) -> str:
         """What stands in cell i; nothing if there is no such cell, or if it is code."""
@@ -82,7 +75,6 @@ class Page:
         return next((text for title, text in self.sections if title.startswith(start)), None)
 
 
-Rule = Callable[[Page], Iterator[str]]
 
 
 def read(path: Path) -> Page:
@@ -93,7 +85,7 @@ def read(path: Path) -> Page:
 
 def faults(page: Page) -> list[str]:
     """What every rule finds wrong, each with the rule's name before it."""
-    rules = TECHNICAL + (FRAME if page.number != "00" else ())
+    rules = TECHNICAL + (FRAME if page.number != "00" else [])
     return [f"{rule.__name__}: {fault}" for rule in rules for fault in rule(page)]
 
 
@@ -125,7 +117,7 @@ def tree(source: str) -> ast.Module:
     if is_colab(source):
         source = re.sub(r"^(\s*)%pip .*$", r"\1pass", source, flags=re.M)
     flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-    return compile(source, "cell", "exec", flags=flags)  # type: ignore[return-value]
+    return compile(source, "cell", "exec", flags=flags)
 
 
 def statements(cell: Any) -> list[ast.stmt]:
@@ -142,7 +134,7 @@ def walk(cell: Any) -> Iterator[ast.AST]:
 
 
 def tags(cell: Any) -> list[str]:
-    return list(cell.metadata.get("tags", []))
+    return cell.metadata.get("tags", [])
 
 
 def texts(cell: Any) -> list[tuple[str, str]]:
@@ -189,7 +181,7 @@ def exercise_cells(page: Page) -> list[ExerciseCell]:
     found = []
     for where, cell, i in page.code:
         for name, call in calls_of(cell, "check")[:1]:
-            answer = ", ".join(ast.unparse(argument) for argument in call.args)
+            answer = ", ".join(map(ast.unparse, call.args))
             placeholder = re.split(r"(?m)^ex\.", cell.source, maxsplit=1)[0]
             found.append(ExerciseCell(where, i, cell, name, answer, placeholder))
     return found
@@ -201,15 +193,16 @@ def exercise_cells(page: Page) -> list[ExerciseCell]:
 def is_sound(page: Page) -> Iterator[str]:
     """A valid notebook, as `make notebooks` writes it."""
     identities = [cell.get("id") for cell in page.notebook.cells]
-    normal = copy.deepcopy(page.notebook)
     if len(set(identities)) != len(identities):
         yield "two cells have the same id"
         return
+    normal = copy.deepcopy(page.notebook)
     try:
-        nbformat.validate(copy.deepcopy(page.notebook))  # (it mends while it looks)
+        nbformat.validate(normal)  # (it mends while it looks)
     except nbformat.ValidationError as error:
         yield f"no valid notebook: {str(error).splitlines()[0]}"
         return
+    normal = copy.deepcopy(page.notebook)
     commands.normalise(normal)
     if normal != page.notebook:
         yield "not normalised; run `make notebooks`"
@@ -231,9 +224,8 @@ def ran_through(page: Page) -> Iterator[str]:
                 yield f"{where} stored {kind}: {text[:80]!r}"
 
 
-FOREIGN = (
-    r"(?<![\w.])(?:/(?:home|Users|root|tmp|var|mnt|opt|work|private|workspace)/\w|[A-Z]:\\+\w)"
-)
+PLACES = "home|Users|root|tmp|var|mnt|opt|work|private|workspace"
+FOREIGN = rf"(?<![\w.])(?:/(?:{PLACES})/\w|[A-Z]:\\+\w)"
 
 
 def names_no_machine(page: Page) -> Iterator[str]:
@@ -253,11 +245,9 @@ def is_small(page: Page) -> Iterator[str]:
     """Figures, the pictures that the text shows, and the whole."""
     yield from commands.too_big(page.notebook)
     links = [match for _, cell, _ in page.prose for match in LINK.finditer(cell.source)]
-    for name in sorted({match[3] for match in links if match[1]}):
-        path = page.path.parent / name
-        if path.is_file() and path.stat().st_size > commands.MAX_FIGURE:
-            size, most = path.stat().st_size // 1000, commands.MAX_FIGURE // 1000
-            yield f"{name}: {size} kB (at most {most})"
+    for path in sorted({page.path.parent / match[3] for match in links if match[1]}):
+        if path.is_file() and (size := path.stat().st_size) > commands.MAX_FIGURE:
+            yield f"{path.name}: {size // 1000} kB (at most {commands.MAX_FIGURE // 1000})"
 
 
 def has_known_tags(page: Page) -> Iterator[str]:
@@ -301,8 +291,7 @@ def is_plain_and_short(page: Page) -> Iterator[str]:
         if len(lines) > MAX_LINES:
             yield f"{where} has {len(lines)} lines (at most {MAX_LINES})"
         for line in (line for line in lines if len(line) > MAX_WIDTH):
-            size = f"{len(line)} characters (at most {MAX_WIDTH})"
-            yield f"{where} has a line of {size}: {line.strip()[:40]}…"
+            yield f"{where}: {len(line)} characters (at most {MAX_WIDTH}): {line.strip()[:40]}…"
 
 
 @cache
@@ -336,10 +325,7 @@ def shows_no_real_data(page: Page) -> Iterator[str]:
             yield f"{where} reads {reads[0][0]} and stores a picture"
         for name, guarded in reads:
             if not guarded:
-                yield (
-                    f"{where} reads {name} although the profile may be lite; put it under "
-                    '`if run.profile == "full":`'
-                )
+                yield f'{where} reads {name} in lite, too; put it under `if run.profile == "full":`'
 
 
 SETS = ("CamVid", "Ultrasound")
@@ -405,15 +391,14 @@ def broken(page: Page, target: str) -> str:
         return "leads out of the repository"
     if name and not path.exists():
         return "leads nowhere"
-    if anchor and path.suffix in (".ipynb", ".md"):
-        if path.suffix == ".ipynb":
-            other = Page(path, nbformat.read(path, 4)) if name else page
-            text = "\n".join(cell.source for _, cell, _ in other.prose)
-        else:
-            text = path.read_text(encoding="utf-8")
-        if anchor not in anchors(text):
-            return "leads to no heading"
-    return ""
+    if not anchor or path.suffix not in (".ipynb", ".md"):
+        return ""
+    if path.suffix == ".ipynb":
+        other = Page(path, nbformat.read(path, 4)) if name else page
+        text = "\n".join(cell.source for _, cell, _ in other.prose)
+    else:
+        text = path.read_text(encoding="utf-8")
+    return "" if anchor in anchors(text) else "leads to no heading"
 
 
 def anchors(markdown: str) -> set[str]:
@@ -444,10 +429,7 @@ def opens_with_title_and_picture(page: Page) -> Iterator[str]:
     shape = rf"{title}[^\n]+\n\n(.+?)\n\n!\[[^\]]+{re.escape(picture)}"
     match = re.fullmatch(shape, page.text(0), re.S)
     if not match:
-        yield (
-            f"the first cell is not `{title}Title`, one or two sentences, "
-            f"`![alternative text{picture}`"
-        )
+        yield f"the first cell is not `{title}Title`, a sentence or two, `![alternative{picture}`"
         return
     sentences = len(re.findall(r"[.?](?=\s+[A-Z*`“]|\s*$)", plain(match[1])))
     if sentences not in (1, 2):
@@ -490,11 +472,7 @@ def _words(text: str) -> str:
 
 def sets_up_in_its_third_cell(page: Page) -> Iterator[str]:
     """Imports and `run = setup(lite=dict(…), full=dict(…))`, once; Colab may come before."""
-    cells = [
-        cell
-        for cell in page.notebook.cells
-        if cell.cell_type == "markdown" or not is_colab(cell.source)
-    ]
+    cells = [cell for cell in page.notebook.cells if not is_colab(cell.source)]
     calls = [
         (cell, node)
         for _, cell, _ in page.code
@@ -514,14 +492,8 @@ def sets_up_in_its_third_cell(page: Page) -> Iterator[str]:
 
 
 END = ("In this lesson you", "Mistakes to remember", "Further reading")
-SECTIONS = {  # a letter for each kind of section
-    "q": r"\d+ · .+\?",
-    "c": "Check yourself",
-    "d": "Deep dive · .+",
-    "l": rf"{END[0]}\b.*",
-    "m": END[1],
-    "f": END[2],
-}
+SECTIONS = {"q": r"\d+ · .+\?", "c": "Check yourself", "d": "Deep dive · .+"}  # a letter for each
+SECTIONS |= {"l": rf"{END[0]}\b.*", "m": END[1], "f": END[2]}
 
 
 def has_its_sections_in_order(page: Page) -> Iterator[str]:
@@ -542,11 +514,9 @@ def has_its_sections_in_order(page: Page) -> Iterator[str]:
             if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", text):
                 yield f"`## {title}` asks for no guess (**Predict**)"
     if not re.fullmatch("q{1,6}cd*lmf", kinds):
-        yield (
-            "the sections are not one to six numbered questions, Check yourself, Deep dives "
-            f"(`Deep dive · …`), {', '.join(END)}, in this order, but: "
-            + ", ".join(title for title, _ in page.sections)
-        )
+        order = f"questions (1 to 6), Check yourself, Deep dives, {', '.join(END)}"
+        found = ", ".join(title for title, _ in page.sections)
+        yield f"the sections are not {order}, in this order, but: {found}"
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"the questions are numbered {numbers}"
 
@@ -571,10 +541,8 @@ def prompts_each_exercise(page: Page) -> Iterator[str]:
                 exercise = known[asked.name]
                 expected = [exercise.kind, str(exercise.outcome + 1)]
                 if said != expected:
-                    yield (
-                        f"exercise {number} (ex.{asked.name}) says {', outcome '.join(said)}; "
-                        f"LESSON says {', outcome '.join(expected)}"
-                    )
+                    told, theirs = ", outcome ".join(said), ", outcome ".join(expected)
+                    yield f"exercise {number} (ex.{asked.name}) says {told}; LESSON says {theirs}"
     for cell in cells.values():
         yield f"{cell.where} checks ex.{cell.name} without a prompt before it"
     if seen != list(range(1, len(seen) + 1)):
@@ -620,12 +588,8 @@ def tests_every_outcome(page: Page) -> Iterator[str]:
     for n, text in enumerate(page.lesson.outcomes):
         if n not in {exercise.outcome for exercise in asked}:
             yield f"no exercise tests outcome {n + 1}: {text}"
-    kinds = {exercise.kind for exercise in asked}
-    if len(kinds) < 3:
-        yield (
-            f"{len(asked)} exercises of {len(kinds)} kinds, expected at least three of "
-            "different kinds"
-        )
+    if len(kinds := {exercise.kind for exercise in asked}) < 3:
+        yield f"{len(asked)} exercises of {len(kinds)} kinds, expected at least three"
 
 
 def has_a_quiz(page: Page) -> Iterator[str]:
@@ -641,10 +605,7 @@ def has_a_quiz(page: Page) -> Iterator[str]:
     for n, (question, fold) in enumerate(zip(asked[::2], asked[1::2], strict=True), 1):
         options = _options(question)
         if "?" not in question or len(options) < 3:
-            yield (
-                f"question {n} needs a question mark and three options or more, `a) …`, "
-                f"`b) …`; found {len(options)}"
-            )
+            yield f"question {n} needs a `?` and options `a) …`, `b) …`, …; found {len(options)}"
         begin = "<details><summary>Answer</summary>\n\n"
         if not re.match(begin.replace(">", r">\s*").replace(r">\s*A", ">A"), fold):
             yield f"fold {n} does not begin with {begin.strip()} and an empty line"
@@ -673,9 +634,7 @@ PLACE = r"arXiv:\d{4}\.\d{4,5}|doi:\S+|https://\S+|ISBN[\d -]+|\d+–\d+|\d+\(\d
 def ends_as_a_lesson(page: Page) -> Iterator[str]:
     """ex.summary() is the last code cell; what was learnt, mistakes and references are lists."""
     sums = [cell for _, cell, _ in page.code if "ex.summary()" in cell.source]
-    if [cell.source.strip() for cell in sums] != ["ex.summary()"] or sums[0] is not page.code[-1][
-        1
-    ]:
+    if [cell.source.strip() for cell in sums] != ["ex.summary()"] or page.code[-1][1] != sums[0]:
         yield "the last code cell is not `ex.summary()` alone, and only there"
     if any(IGNORED not in tags(cell) for cell in sums):
         yield f"ex.summary() lacks the tag {IGNORED}"
@@ -693,31 +652,12 @@ def ends_as_a_lesson(page: Page) -> Iterator[str]:
         yield "no reference has an arXiv number"
 
 
-TECHNICAL: tuple[Rule, ...] = (
-    is_sound,
-    ran_through,
-    names_no_machine,
-    is_small,
-    has_known_tags,
-    asserts_what_it_ignores,
-    is_plain_and_short,
-    imports_what_is_declared,
-    shows_no_real_data,
-    has_captions,
-    has_links_that_resolve,
-    is_sober,
-)
-FRAME: tuple[Rule, ...] = (
-    opens_with_title_and_picture,
-    states_outcomes_time_and_needs,
-    sets_up_in_its_third_cell,
-    has_its_sections_in_order,
-    prompts_each_exercise,
-    has_placeholders,
-    tests_every_outcome,
-    has_a_quiz,
-    ends_as_a_lesson,
-)
+TECHNICAL = [is_sound, ran_through, names_no_machine, is_small, has_known_tags]
+TECHNICAL += [asserts_what_it_ignores, is_plain_and_short, imports_what_is_declared]
+TECHNICAL += [shows_no_real_data, has_captions, has_links_that_resolve, is_sober]
+FRAME = [opens_with_title_and_picture, states_outcomes_time_and_needs, sets_up_in_its_third_cell]
+FRAME += [has_its_sections_in_order, prompts_each_exercise, has_placeholders]
+FRAME += [tests_every_outcome, has_a_quiz, ends_as_a_lesson]
 
 
 if __name__ == "__main__":

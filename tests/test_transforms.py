@@ -94,7 +94,7 @@ def test_reductions_are_aligned_and_plain_nearest_is_not(height, width, flip):
         assert (exact < -0.1).all()  # why resize_mask is not OpenCV's
 
 
-def test_masks_take_the_pixel_at_the_centre():
+def test_masks_take_the_pixel_at_the_centre_and_images_are_reduced_by_area():
     mask = np.arange(7 * 10, dtype=np.uint8).reshape(7, 10)  # no centre on a border here
     rows = [int((i + 0.5) * 7 / 3) for i in range(3)]
     columns = [int((j + 0.5) * 10 / 4) for j in range(4)]
@@ -102,28 +102,19 @@ def test_masks_take_the_pixel_at_the_centre():
     exact = cv2.resize(mask, (4, 3), interpolation=cv2.INTER_NEAREST_EXACT)
     assert np.array_equal(resize_mask(mask, 3, 4), exact)
     assert resize_mask(np.arange(8, dtype=np.uint8)[None], 1, 4).tolist() == [[1, 2, 5, 6]]
-
-
-def test_images_are_reduced_by_area():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, 12, 3), dtype=np.uint8)
     means = image.reshape(2, 4, 3, 4, 3).astype(float).mean(axis=(1, 3))
     assert np.abs(resize_image(image, 2, 3) - means).max() <= 0.51
-
-
-def test_an_axis_that_shrinks_is_averaged_though_the_other_grows():
     stripes = np.zeros((4, 12, 3), np.uint8)
-    stripes[:, ::3] = 240  # one column in three
+    stripes[:, ::3] = 240  # one column in three; an axis is averaged though the other grows
     assert np.abs(resize_image(stripes, 8, 4).astype(int) - 80).max() <= 1
 
 
 def test_normalise_by_hand():
-    image = np.zeros((1, 2, 3), np.uint8)
-    image[0, 1] = 255, 51, 0
-    out = normalise(image)
-    torch.testing.assert_close(
-        out[:, 0, 1], torch.tensor([(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225])
-    )
+    out = normalise(np.array([[[0, 0, 0], [255, 51, 0]]], np.uint8))
+    expected = torch.tensor([(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225])
+    torch.testing.assert_close(out[:, 0, 1], expected)
 
 
 def test_a_window_beyond_the_frame_is_void():
@@ -161,9 +152,7 @@ def test_extra_transforms_see_image_and_mask_together():
     import albumentations as A
 
     image, mask = disc(40, 40, (10, 10), 6)
-    transform = train_transform(
-        40, 40, zoom=(1, 1), stretch=1, flip=0, colour=0, extra=[A.VerticalFlip(p=1)]
-    )
-    out, labels = transform(image, mask, seed=0)
+    still = {"zoom": (1, 1), "stretch": 1, "flip": 0, "colour": 0}
+    out, labels = train_transform(40, 40, extra=[A.VerticalFlip(p=1)], **still)(image, mask, seed=0)
     assert np.array_equal(labels.numpy(), mask[::-1])
     assert np.array_equal(brightness(out) > 0.5, mask[::-1] == 1)

@@ -35,12 +35,9 @@ def pretrain():
 # ---------------------------------------------------------------- what it has seen
 
 
-def test_the_manifest_belongs_to_the_file():
+def test_the_manifest_belongs_to_the_file_and_no_scene_of_streets_and_no_night_was_seen():
     assert hashlib.sha256(FILE.read_bytes()).hexdigest() == CARD["sha256"]
     assert FILE.stat().st_size <= 8_000_000
-
-
-def test_no_scene_of_streets_and_no_night_was_seen():
     scenes = CARD["scenes"]
     seen = range(scenes["first_seed"], scenes["first_seed"] + scenes["count"])
     embedded = {seed for split in Streets.SEEDS.values() for seed in split}
@@ -70,13 +67,12 @@ def test_no_seed_of_the_course_was_seen():
 def test_the_manifest_is_what_the_script_does(pretrain):
     training = CARD["training"]
     assert CARD["options"] == json.loads(json.dumps(pretrain.OPTIONS))
-    assert (CARD["scenes"]["first_seed"], CARD["scenes"]["light"]) == (
-        pretrain.FIRST_SEED,
-        pretrain.LIGHT,
-    )
+    seen = (CARD["scenes"]["first_seed"], CARD["scenes"]["light"])
+    assert seen == (pretrain.FIRST_SEED, pretrain.LIGHT)
     for key, value in {**pretrain.TRAINING, **pretrain.AUGMENTATION}.items():
         assert training[key] == (list(value) if isinstance(value, tuple) else value), key
     assert training["steps"] * training["batch_size"] <= CARD["scenes"]["count"]
+    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == pretrain.card(CARD)
 
 
 # ---------------------------------------------------------------- what is in it
@@ -84,8 +80,7 @@ def test_the_manifest_is_what_the_script_does(pretrain):
 
 def test_weights_are_stored_in_half_precision_and_used_in_single():
     state = torch.load(FILE, weights_only=True)["state"]
-    kinds = {value.dtype for value in state.values()}
-    assert kinds == {torch.float16, torch.int64}
+    assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
     model = create_model("deeplabv3plus", 11, pretrained="streets")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert sum(p.numel() for p in model.parameters()) == CARD["parameters"]
@@ -104,15 +99,10 @@ def test_it_scores_what_its_card_says():
     assert matrix.compute().miou == pytest.approx(CARD["scores"]["day 96×128"], abs=0.003)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"output_stride": 8, "atrous_rates": (2, 4, 6)},
-        {"output_stride": 32, "atrous_rates": (1, 2, 3)},
-    ],
-)
-def test_stride_and_rates_may_be_others(options):
+@pytest.mark.parametrize("stride, rates", [(8, (2, 4, 6)), (32, (1, 2, 3))])
+def test_stride_and_rates_may_be_others(stride, rates):
     """No weight depends on them: at stride 8 each meets the same pixels as at 16."""
+    options = {"output_stride": stride, "atrous_rates": rates}
     plain = create_model("deeplabv3plus", 11, pretrained="streets")
     other = create_model("deeplabv3plus", 11, pretrained="streets", **options)
     assert other.options == {**plain.options, **options}
@@ -162,7 +152,3 @@ def test_a_small_run_writes_all_and_resumes(tmp_path, monkeypatch, pretrain):
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)
-
-
-def test_the_card_is_of_this_manifest(pretrain):
-    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == pretrain.card(CARD)

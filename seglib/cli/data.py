@@ -1,13 +1,8 @@
 """The commands that look at data, and how options name a data set or a device."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from seglib.data import SegmentationDataset
+from typing import Any
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -51,7 +46,7 @@ def exercises(options: argparse.Namespace) -> int:
     return 0
 
 
-def open_dataset(options: Any, split: str = "", transform: Any = None) -> SegmentationDataset:
+def open_dataset(options: Any, split: str = "", transform: Any = None) -> Any:
     """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT."""
     from seglib.data import DATASETS
     from seglib.util.suggest import did_you_mean
@@ -74,9 +69,7 @@ def split_folders(options: Any, split: str) -> tuple[Path, Path]:
     return base / "images", base / "masks"
 
 
-def open_folder(
-    options: Any, images: str | Path, masks: str | Path, **more: Any
-) -> SegmentationDataset:
+def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any) -> Any:
     """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
     from seglib.data import FolderDataset
     from seglib.data.palettes import read_palette
@@ -110,8 +103,7 @@ def device_of(name: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ValueError(
-            f"cannot compute on {name!r}, expected auto, cpu, cuda or mps; try --device cpu "
-            f"({reason})"
+            f"cannot compute on {name!r} ({reason}); expected --device auto, cpu, cuda or mps"
         ) from None
     return device
 

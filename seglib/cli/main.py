@@ -10,10 +10,6 @@ from seglib.cli import data, score, train
 from seglib.cli.settings import HELP, MODEL_OPTIONS, TrainSettings, setting_names
 from seglib.util.suggest import did_you_mean
 
-COMMANDS = {
-    **{run.__name__: run for run in (data.doctor, data.download, data.check, data.exercises)},
-    **{run.__name__: run for run in (train.train, score.evaluate, score.predict)},
-}
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryError)
 
 
@@ -23,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     options, unknown = build_parser().parse_known_args(arguments)
     try:
         check_unknown(unknown, options.command)
-        return COMMANDS[options.command](options)
+        commands = vars(data) | vars(score) | vars(train)  # functions of the same names
+        return int(commands[options.command](options))
     except KeyboardInterrupt as error:
         print(f"stopped {error}".strip(), file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
@@ -68,9 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint")
     add_data(evaluate, split="test")
-    evaluate.add_argument(
-        "--per_group", "--per-group", action="store_true", help="also for each drive or patient"
-    )
+    each = "also for each drive or patient"
+    evaluate.add_argument("--per_group", "--per-group", action="store_true", help=each)
     evaluate.add_argument("--json", help="write the scores to this file as well")
     evaluate.add_argument("--batch_size", "--batch-size", type=int, default=8)
     evaluate.add_argument("--device", default="auto")
@@ -88,8 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_data(parser: argparse.ArgumentParser, split: str) -> None:
     """The flags that choose a data set, the same for every command."""
-    sets = "streets, scans, camvid, ultrasound or folder"
-    parser.add_argument("--data", default="camvid", help=sets)
+    parser.add_argument("--data", default="camvid", help="or streets, scans, ultrasound, folder")
     parser.add_argument("--root", help="folder that has the data set")
     parser.add_argument("--split", default=split)
     parser.add_argument("--classes", default="", help="names of the labels 0,1,… (data folder)")
@@ -98,12 +93,10 @@ def add_data(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def add_train(commands: Any) -> None:
-    about = (
+    train = commands.add_parser("train", help="train a model", allow_abbrev=False)
+    train.description = (
         "Train from a TOML recipe, from flags, or both; flags win. Every setting is a flag and a "
         'key of the recipe; "none" switches off what can be.'
-    )
-    train = commands.add_parser(
-        "train", help="train a model", description=about, allow_abbrev=False
     )
     train.add_argument("recipe", nargs="?", help="TOML file of settings")
     train.add_argument("--out", required=True, help="folder for checkpoints and history")

@@ -1,7 +1,5 @@
 """The commands that use a trained network: evaluate and predict."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
@@ -36,10 +34,8 @@ def evaluate(options: argparse.Namespace) -> int:
     found = {}
     for name, scores in parts.items():
         images = len(dataset) if name == "all" else dataset.groups.count(name)
-        print(
-            f"{options.data} {options.split} at {data.size[0]}×{data.size[1]}, "
-            f"{name} ({images} images): mIoU {scores.miou:.4f}\n{scores.table()}\n"
-        )
+        where = f"{options.data} {options.split} at {data.size[0]}×{data.size[1]}"
+        print(f"{where}, {name} ({images} images): mIoU {scores.miou:.4f}\n{scores.table()}\n")
         found[name] = {"images": images, **scores.as_dict()}
     if options.json:
         make_folder(Path(options.json).parent)

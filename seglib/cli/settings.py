@@ -86,8 +86,7 @@ class TrainSettings:
     options: dict[str, Any] = field(default_factory=dict)
 
     def compared(self) -> dict[str, Any]:
-        """What must be equal for a run to be resumed: all but where it computes and reads."""
-        # (`fit` itself compares what else of these decides the result)
+        """What must be equal for a run to be resumed, beside what `fit` itself compares."""
         elsewhere = (
             *("root", "workers", "device", "options", "loss", "backbone_lr", "freeze_epochs"),
             *("amp", "accumulate", "ema", "channels_last", "compile", "cache"),

@@ -1,17 +1,13 @@
 """What `python -m seglib train` does, in one process or, started by torchrun, in several."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seglib.cli.data import device_of, open_dataset
 from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, setting_names
-
-if TYPE_CHECKING:
-    from seglib.data import SegmentationDataset
 
 
 def train(options: argparse.Namespace) -> int:
@@ -50,11 +46,9 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     if s.sync_batchnorm:
         distributed.synchronise_batchnorm(model, device)
     if first:
-        parameters = sum(p.numel() for p in model.parameters())
-        print(
-            f"{s.data}: {len(train_set)} images to train on, {len(val_set)} to validate, "
-            f"{s.height}×{s.width}; {s.model} with {parameters:,} parameters"
-        )
+        images = f"{len(train_set)} images to train on, {len(val_set)} to validate"
+        size = sum(p.numel() for p in model.parameters())
+        print(f"{s.data}: {images}, {s.height}×{s.width}; {s.model} with {size:,} parameters")
     if first and not going_on:
         make_folder(out)
         write_description(out, dataclasses.asdict(s), device)
@@ -72,10 +66,8 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     if first:
         write_examples(out, val_set)
         best = history.best
-        print(
-            f"{history.table()}\nbest epoch {best['epoch']:.0f}: {s.val_split} mIoU "
-            f"{best['val_miou']:.4f}; weights in {out / 'best.pt'}"
-        )
+        found = f"{s.val_split} mIoU {best['val_miou']:.4f}; weights in {out / 'best.pt'}"
+        print(f"{history.table()}\nbest epoch {best['epoch']:.0f}: {found}")
     return 0
 
 
@@ -87,12 +79,12 @@ FIT = (  # the settings that `fit` takes as they are
 
 def choose_workers(device: Any) -> int:
     """How many processes read and augment: on a CPU none, since training takes all its cores."""
-    from seglib.util.machine import usable_cores
+    allowed: Any = getattr(os, "sched_getaffinity", None)  # (not on macOS and Windows)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return 0 if device.type == "cpu" else min(8, cores)
 
-    return 0 if device.type == "cpu" else min(8, usable_cores())
 
-
-def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -> Any:
+def loss_weights(dataset: Any, method: str | None, look: bool) -> Any:
     """The loss's class weights, or None. `look`: masks of 0 and 255 would train on nothing."""
     from seglib.data import class_statistics
     from seglib.data.statistics import void_trap
@@ -101,16 +93,15 @@ def loss_weights(dataset: SegmentationDataset, method: str | None, look: bool) -
     if method is None and not look:
         return None
     statistics = class_statistics(dataset)
-    if statistics.only_background and dataset.ignore_index:
-        raise ValueError(void_trap(statistics, dataset.ignore_index))
+    if trap := void_trap(statistics, dataset.ignore_index):
+        raise ValueError(trap)
     return None if method is None else class_weights(statistics, method)
 
 
 def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:
     """A loss by its name in recipes, or the sum of several, as in "cross-entropy+dice".
 
-    `weight` goes to each of them. ValueError for an unknown name, or smoothing without
-    cross-entropy.
+    `weight` goes to each of them. Raises ValueError for what there is not.
     """
     from seglib import losses
     from seglib.util.suggest import did_you_mean

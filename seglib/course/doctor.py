@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,18 +41,17 @@ def doctor() -> CheckUp:
     return report
 
 
-def _versions() -> list[Finding]:
-    findings = [Finding("Python", platform.python_version())]
+def _versions() -> Iterator[Finding]:
+    yield Finding("Python", platform.python_version())
     for name in (*PACKAGES, "matplotlib", "jupyterlab"):
         try:
-            findings.append(Finding(name, importlib.metadata.version(name)))
+            yield Finding(name, importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             verdict = "note" if name == "jupyterlab" else "problem"  # only lessons need it
-            findings.append(Finding(name, "not installed; run `make lab`", verdict))
-    return findings
+            yield Finding(name, "not installed; run `make lab`", verdict)
 
 
-def _compute() -> list[Finding]:
+def _compute() -> Iterator[Finding]:
     try:
         import cv2  # noqa: F401  what fails most often: a system library is missing
         import torch
@@ -61,35 +61,33 @@ def _compute() -> list[Finding]:
     except Exception as error:  # the doctor reports what would crash others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "torch, torchvision or OpenCV is broken; run `make clean`, then `make lab`"
-        return [Finding("packages work", f"no: {reason}; {remedy}", "problem")]
+        yield Finding("packages work", f"no: {reason}; {remedy}", "problem")
+        return
     device = best_device()
     machine = describe_machine(device)
-    threads = f"torch uses {machine['threads']} of {os.cpu_count()} cores"
-    findings = [Finding("device", f"{device.type}: {machine['hardware']}")]
-    findings.append(Finding("threads", threads))
+    yield Finding("device", f"{device.type}: {machine['hardware']}")
+    yield Finding("threads", f"torch uses {machine['threads']} of {os.cpu_count()} cores")
     try:
-        return [*findings, Finding("profile", profile())]
+        yield Finding("profile", profile())
     except ValueError as error:
-        return [*findings, Finding("profile", str(error), "problem")]
+        yield Finding("profile", str(error), "problem")
 
 
-def _data_sets() -> list[Finding]:
+def _data_sets() -> Iterator[Finding]:
     from seglib.data import DATASETS
     from seglib.data.sources import Published
 
-    findings = []
     for name, dataset in DATASETS.items():
-        # What comes with the course must be there: the lessons rely on it
-        absent = "note" if isinstance(dataset.source, Published) else "problem"
-        folder = dataset.find()
-        found, verdict = (folder, "ok") if folder else (f"not found; {dataset.remedy()}", absent)
-        findings.append(Finding(name, str(found), verdict))
+        if folder := dataset.find():
+            yield Finding(name, str(folder))
+        else:  # what comes with the course must be there: the lessons rely on it
+            verdict = "note" if isinstance(dataset.source, Published) else "problem"
+            yield Finding(name, f"not found; {dataset.remedy()}", verdict)
     named = os.environ.get("SEGLIB_DATA")
     if named and not Path(named).expanduser().is_dir():
-        found = f"{named} is no folder; correct or unset it"
-        findings.append(Finding("SEGLIB_DATA", found, "problem"))
+        yield Finding("SEGLIB_DATA", f"{named} is no folder; correct or unset it", "problem")
     roots = ", ".join(str(root) for root in data_roots() if root.exists())
-    return [*findings, Finding("data folders", roots or "none yet", "ok" if roots else "note")]
+    yield Finding("data folders", roots or "none yet", "ok" if roots else "note")
 
 
 def _disk() -> Finding:

@@ -43,8 +43,7 @@ class PhotoMask(NamedTuple):
 def photo(name: str) -> NDArray[np.uint8]:
     """Read one of `PHOTOS`: uint8 (H, W, 3), RGB; grey ones have three equal channels.
 
-    Raises ValueError for an unknown name, ImportError without scikit-image, and FileNotFoundError
-    if that came without its pictures.
+    Raises ValueError for an unknown name, and what says how to install scikit-image anew.
     """
     if name not in PHOTOS:
         raise ValueError(f"unknown photo {name!r}{did_you_mean(name, PHOTOS)}")

@@ -23,10 +23,7 @@ def records_folder() -> Path:
 
 
 def read_record(name: str) -> dict[str, Any]:
-    """A record, results/experiments/NAME.json: {"parts": {part: {"settings", "runs"}}, …}.
-
-    Raises FileNotFoundError, naming the nearest record, if there is none of this name.
-    """
+    """A record, results/experiments/NAME.json: {"parts": {part: {"settings", "runs"}}, …}."""
     folder = records_folder()
     path = folder / f"{name}.json"
     if not path.exists():
@@ -35,13 +32,8 @@ def read_record(name: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def values(
-    record: dict[str, Any], part: str, arm: str, read: Callable[[dict[str, Any]], Any]
-) -> dict[int, Any]:
-    """What `read` finds in each run of an arm: {seed: value}, by seed.
-
-    Raises ValueError, naming the nearest arm, if the part has no run of that name.
-    """
+def values(record: dict[str, Any], part: str, arm: str, read: Callable[..., Any]) -> dict[int, Any]:
+    """What `read(run)` finds in each run of an arm: {seed: value}, by seed."""
     runs = record["parts"][part]["runs"]
     found = {run["seed"]: read(run) for run in runs if run["arm"] == arm}
     if not found:
@@ -52,12 +44,11 @@ def values(
 
 def interval(numbers: Sequence[float]) -> Interval:
     """Mean and 95 % interval of Student's t over n ≥ 2 seeds: how sure the *mean* is."""
-    found = np.asarray(numbers, float)
-    if found.ndim != 1 or len(found) < 2:
+    found, n = np.asarray(numbers, float), len(numbers)
+    if found.ndim != 1 or n < 2:
         raise ValueError(f"found {found.size} values, expected one for each of two or more seeds")
-    reach = _student(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
-    mean = found.mean()
-    return Interval(float(mean), float(mean - reach), float(mean + reach), len(found))
+    mean, reach = found.mean(), _student(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n)
+    return Interval(float(mean), float(mean - reach), float(mean + reach), n)
 
 
 def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:

@@ -19,7 +19,6 @@ from seglib.util.machine import free_memory
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-SHARE = 0.25  # of the free memory: what "auto" may take
 
 
 class Cache:
@@ -74,7 +73,7 @@ def make_cache(files: Sequence[tuple[Path, Path]], cache: float | str | None) ->
     if cache == "auto":
         # Each process that torchrun has started on this machine keeps its own
         needed = sum(sizes) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        fits = needed <= min(SHARE * (free_memory() or 0), _shared_memory() or 0)
+        fits = needed <= min(0.25 * (free_memory() or 0), _shared_memory() or 0)
         return Cache(sizes, math.inf) if fits else None
     if cache is True or cache == "all":
         return Cache(sizes, math.inf)

@@ -29,9 +29,8 @@ class SegmentationDataset:
     is one. `ds[SampleKey(seed, epoch, i)]`, which the loader asks for, hands the key's seed to a
     transform that has a parameter `seed`, so that augmentation depends on nothing else.
 
-    With `cache` the decoded pairs are kept in memory, for all workers of a loader together: "all"
-    of them, a size such as "2GB" for as many as fit, "auto" for all or none, whether they fit into
-    a quarter of the free memory. Files that change meanwhile are not read anew.
+    With `cache` the decoded pairs stay in memory (see `cache.make_cache`): "all", a size such as
+    "2GB", or "auto". Files that change meanwhile are not read anew.
 
     Attributes: classes, num_classes, palette (C, 3) uint8, ignore_index, files[i] -> (image path,
     mask path), groups[i] (what must not be split: a drive, a patient), label_map, transform.
@@ -60,8 +59,8 @@ class SegmentationDataset:
         colours = default_palette(self.num_classes) if named is None else named
         if len(colours) < self.num_classes:
             raise ValueError(
-                f"palette has {len(colours)} colours, but there are {self.num_classes} classes; "
-                "pass one row (R, G, B) for each"
+                f"palette has {len(colours)} colours, but there are {self.num_classes} classes: "
+                "one row (R, G, B) for each"
             )
         self.palette = colours[: self.num_classes]
         self.label_map = dict(label_map or {})
@@ -86,8 +85,7 @@ class SegmentationDataset:
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read pair `index` without the transform: uint8 (H, W, 3) and uint8 (H, W).
 
-        Raises IndexError, and ValueError if a file is damaged, labels are out of range, or the
-        two differ in size.
+        Raises ValueError for a damaged file, labels out of range, or two sizes.
         """
         self._pair(index)  # IndexError beyond the end
         if self._cache is None:
@@ -126,9 +124,8 @@ class FolderDataset(SegmentationDataset):
     through `palette`: row k is the colour of label k, and rows beyond the classes may be sent to
     void by `label_map`. Every image is its own group unless `group(stem)` says otherwise.
 
-    Raises FileNotFoundError and ValueError with what was found, expected, and can be done. Only
-    names are looked at here: call `.check()` once to read everything. `incomplete=True` leaves out
-    files without a partner, and has `.check()` report them with all other problems.
+    Only names are looked at here: call `.check()` once to read everything. `incomplete=True` leaves
+    files without a partner (else a ValueError) to the report of `.check()`.
     """
 
     def __init__(

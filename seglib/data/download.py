@@ -29,11 +29,10 @@ class DownloadError(OSError):
     """A download that failed: its message says where, what was found, and what to do."""
 
 
-def download(name: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch the data set `name` unless it is there already; returns its folder.
+def download(name: str, root: paths.Root = None) -> Path:
+    """Fetch the data set `name` into `root` (or the first data root that can be written).
 
-    It goes to `root`/name, or to the first data root that can be written. Raises ValueError for an
-    unknown name, and DownloadError.
+    Returns its folder, also if it is there already. Raises ValueError and DownloadError.
     """
     if name not in SOURCES:
         raise ValueError(f"there is no data set {name!r}{did_you_mean(name, SOURCES)}")
@@ -129,13 +128,13 @@ def _unpack(archive: Path, target: Path, source: Published) -> None:
 
 def _extract(archive: Path, folder: Path, source: Published) -> None:
     """Write the members that are named in `source.parts`; no name can lead elsewhere."""
+    places = {PurePosixPath(source.folder, part): folder / part for part in source.parts}
     with zipfile.ZipFile(archive) as opened:
         wanted = []
         for info in opened.infolist():
             path = PurePosixPath(*PurePosixPath(info.filename).parts[1:])  # without name-commit/
-            for part in source.parts:
-                if path.parent == PurePosixPath(source.folder, part) and path.suffix == ".png":
-                    wanted.append((info, folder / part / path.name))
+            if path.parent in places and path.suffix == ".png":
+                wanted.append((info, places[path.parent] / path.name))
         total = sum(info.file_size for info, _ in wanted)
         if total != source.total_bytes:
             raise ValueError(f"it has {total:,} bytes of data, but {source.total_bytes:,} expected")

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 class SampleKey(int):
     """The index of a sample that also knows its epoch and run: `SampleKey(seed, epoch, index)`.
 
-    The sampler hands the epoch over together with the index because workers that stay alive
-    between epochs never see a change of an attribute of the data set. It is an int, so any data
-    set takes it; one that computes with it gets a plain int back and loses the rest.
+    The sampler hands the epoch over with the index because workers that stay alive between epochs
+    never see a change of the data set's attributes. Any data set takes it, as it is an int.
     """
 
     seed: int
@@ -72,9 +71,8 @@ def make_loader(
     """A DataLoader whose batches are the same for any number of `workers`, and on every resume.
 
     With `shuffle` an incomplete last batch is dropped (BatchNorm cannot learn from one image),
-    unless it is the only batch. Yields (images (N,3,H,W) float32, masks (N,H,W) int64) if the
-    data set has a transform. A `torch.utils.data.Subset` is resolved: `loader.dataset` is then the
-    whole set, `loader.sampler.indices` its part.
+    unless it is the only one. Yields (images (N,3,H,W) float32, masks (N,H,W) int64) if the data
+    set has a transform. Of a `Subset`, `dataset` is the whole set and `sampler.indices` the part.
     """
     import torch
     from torch.utils.data import DataLoader, Subset

@@ -17,9 +17,8 @@ def pair_files(
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Pair images and masks of the same stem (img_001.jpg with img_001.png), sorted by stem.
 
-    Hidden files and other kinds of files are passed over. Returns the pairs, and what is wrong
-    with other files: no partner, a stem that occurs twice, JPEG masks.
-    Raises FileNotFoundError for a folder that is missing or empty, ValueError for a single one.
+    Hidden files and other kinds are passed over. Returns the pairs, and what is wrong with other
+    files. Raises FileNotFoundError for no or an empty folder, ValueError for the same one twice.
     """
     image_dir, mask_dir = Path(image_dir).expanduser(), Path(mask_dir).expanduser()
     if image_dir.resolve() == mask_dir.resolve():
@@ -38,10 +37,8 @@ def pair_files(
 
 def jpeg_masks(paths: Sequence[Path]) -> str:
     """The message for masks that are JPEG files."""
-    return (
-        f"found JPEG masks ({some(paths)}), but JPEG changes pixel values, so labels are lost; "
-        "export the masks again as PNG from where they were drawn"
-    )
+    found = f"found JPEG masks ({some(paths)}), but JPEG changes values, so labels are lost"
+    return f"{found}; export them again as PNG from where they were drawn"
 
 
 def some(items: Sequence[Any], most: int = 5) -> str:
@@ -63,10 +60,8 @@ def _by_stem(
     stems: dict[str, Path] = {}
     for path in (path for path in files if path.suffix.lower() in suffixes):
         if path.stem in stems:
-            problems.append(
-                f"found both {stems[path.stem].name} and {path.name} in {folder}; expected one "
-                f"{kind} per name: remove or rename one"
-            )
+            both = f"both {stems[path.stem].name} and {path.name}"
+            problems.append(f"found {both} in {folder}; remove or rename one")
         stems[path.stem] = path
     if not stems:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files)

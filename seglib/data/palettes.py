@@ -2,11 +2,9 @@
 
 Masks that are pictures of such colours are read in `reading`, and drawn in `seglib.plotting`.
 
-The street colours came out of a search that began at colours one remembers (a light blue sky, green
-trees) and moved them as little as it could until every pair of the twelve, void included, was far
-apart in CIELAB: by a ΔE 1976 of 40.2 (ΔE2000: 20.0) as most people see them, of 17.0 without green
-cones and 17.4 without red ones; 2 can just be seen side by side. Not everyone can tell eleven hues
-apart, which is why `seglib.plotting.overlay` also writes a class's name on its region.
+The street colours came out of a search: from a blue sky, green trees and so on they were moved
+until every pair of the twelve, void included, was far apart in CIELAB, by a ΔE 1976 of 40.2 as most
+people see them, of 17.0 without green cones and 17.4 without red ones (one can just see 2).
 """
 
 from collections import Counter
@@ -97,9 +95,8 @@ def default_palette(n: int) -> NDArray[np.uint8]:
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     candidates_lab = _lab(candidates)  # (4096, 3)
-
-    chosen = [np.array(colour, dtype=np.uint8) for colour in _FIRST_COLOURS]
-    taken = _lab(np.array([(255, 255, 255), VOID_COLOUR, *_FIRST_COLOURS], dtype=np.uint8))
+    chosen = [np.array(colour, np.uint8) for colour in _FIRST_COLOURS]
+    taken = _lab(np.array([(255, 255, 255), VOID_COLOUR, *_FIRST_COLOURS], np.uint8))
     gap = np.linalg.norm(candidates_lab[:, None] - taken, axis=2).min(axis=1)  # (4096,)
     while len(chosen) < n:
         farthest = int(gap.argmax())
@@ -112,9 +109,8 @@ def _lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Convert sRGB (..., 3) uint8 to CIELAB under daylight (D65), float64 of the same shape."""
     rgb = colours / 255.0
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    )
+    rows = (0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)
+    to_xyz = np.array(rows)
     t = linear @ to_xyz.T / to_xyz.sum(axis=1)  # white becomes 1, 1, 1
     x, y, z = np.moveaxis(np.where(t > 216 / 24389, np.cbrt(t), (24389 / 27 * t + 16) / 116), -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

@@ -65,9 +65,7 @@ class RenderedDataset(SegmentationDataset):
 
 
 class RenderedStreets(RenderedDataset):
-    """Street scenes, 144×192 unless told otherwise, as by `seglib.data.render.render_scene`.
-
-    With `lane=True` there is a twelfth class, LaneMarking.
+    """Street scenes, 144×192 unless told otherwise; with `lane=True` LaneMarking is a class, too.
 
     >>> RenderedStreets(range(10_000, 10_500), light="night")
     RenderedStreets(500 images, 11 classes)
@@ -77,6 +75,6 @@ class RenderedStreets(RenderedDataset):
 
 
 class RenderedScans(RenderedDataset):
-    """Slices, 128×128 unless told otherwise, as by `seglib.data.render.render_scan`."""
+    """Slices as those of `Scans`, 128×128 unless told otherwise."""
 
     _function, _classes, _palette = "render_scan", SCAN_CLASSES, SCAN_PALETTE

@@ -3,7 +3,6 @@
 What makes a folder the whole of one is in `sources`; scenes without files are in `rendered`.
 """
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from seglib.util import paths
 from seglib.util.suggest import did_you_mean
 
 Pair = tuple[Path, Path]
-Root = str | os.PathLike[str] | None
 Rendered = tuple[NDArray[np.uint8], NDArray[np.uint8], dict[str, Any]]
 
 
@@ -40,12 +38,12 @@ class NamedDataset(SegmentationDataset):
     _label_map: ClassVar[dict[int, int]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls.name, cls.title = cls.source.name, cls.source.title
+        cls.name, cls.title = cls.source.title.lower(), cls.source.title
 
     def __init__(
         self,
         split: str,
-        root: Root = None,
+        root: paths.Root = None,
         transform: Transform | None = None,
         *,
         download: bool = False,
@@ -62,9 +60,8 @@ class NamedDataset(SegmentationDataset):
             looked += [] if root is None else [Path(root).expanduser()]
             found = [f"  {place}: {'; '.join(self.source.shortfalls(place))}\n" for place in looked]
             raise FileNotFoundError(
-                f"{self.title} is complete in none of the places looked at:\n{''.join(found)}"
-                f"To mend it, {self.remedy()}, pass root=… (the folder that holds {self.name}/), "
-                "or set SEGLIB_DATA."
+                f"{self.title} is complete in none of the places looked at:\n{''.join(found)}To "
+                f"mend it, {self.remedy()}, or name the folder of {self.name}/: root=, SEGLIB_DATA"
             )
         self.split, self.root = split, folder
         files = self._select(split)
@@ -83,7 +80,7 @@ class NamedDataset(SegmentationDataset):
         return image.stem
 
     @classmethod
-    def find(cls, root: Root = None) -> Path | None:
+    def find(cls, root: paths.Root = None) -> Path | None:
         """The folder of the complete data set in the first root that has it, or None."""
         return paths.find_dataset(cls.name, lambda folder: not cls.source.shortfalls(folder), root)
 
@@ -122,11 +119,9 @@ class Scans(NamedDataset):
     """240 slices that look like ultrasound, 128×128: background, lesion, vessel.
 
     Splits: "train" (160), "val" (40) and "test" (40). A lesion takes 1 to 4 % of its slice, and
-    one slice in five has none; grey alone does not tell it, because lobules of fat and muscles
-    are as dark. All slices are rendered: good to learn on, without any medical worth.
-
-    Further attributes: `seeds`, and `spacing`, float64 (N, 2): the mm per row and per column of
-    each slice, which differ, so that areas in mm² can be had.
+    one slice in five has none; fat and muscles are as dark. All slices are rendered: good to
+    learn on, without any medical worth. Further attributes: `seeds`, and `spacing`, float64
+    (N, 2): the mm per row and per column of each slice, for areas in mm².
     """
 
     SEEDS: ClassVar = {"train": range(160), "val": range(1000, 1040), "test": range(2000, 2040)}
@@ -147,7 +142,7 @@ class Scans(NamedDataset):
 
     @classmethod
     def render(cls, seed: int) -> Rendered:
-        """Make the pair of `seed` anew: image, mask, and its further columns of the table."""
+        """As that of `Streets`."""
         from seglib.data.render import render_scan
 
         scan = render_scan(seed)

@@ -1,7 +1,4 @@
-"""Where the sets with a name come from, and what makes a folder the whole of one.
-
-The sets themselves are in `sets`; `download` fetches what is published.
-"""
+"""Where the sets with a name (in `sets`) come from, and what makes a folder the whole of one."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,23 +8,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Rendering:
-    """A set that is rendered from seeds (by data/render.py) and comes with the course.
-
-    A split is a folder with images/, masks/ and a table that has a line for each seed.
-    """
+    """A set that is rendered from seeds (by data/render.py) and comes with the course."""
 
     title: str
     seeds: Mapping[str, range]  # of each split
     suffix: str  # of the images' files, which are named by their seed; masks are PNG
-    table: str  # the file's name
-
-    @property
-    def name(self) -> str:
-        return self.title.lower()
+    table: str  # the name of a split's file (beside images/ and masks/) with a line for each seed
 
     @property
     def remedy(self) -> str:
-        command = f"`python data/render.py {self.name}`"
+        command = f"`python data/render.py {self.title.lower()}`"
         return f"run {command} in the course's folder, or install the package again"
 
     def pairs(self, folder: Path, split: str) -> list[tuple[Path, Path]]:
@@ -62,10 +52,6 @@ class Published:
     attribution: str
 
     @property
-    def name(self) -> str:
-        return self.title.lower()
-
-    @property
     def url(self) -> str:
         return f"https://codeload.github.com/{self.repository}/zip/{self.commit}"
 
@@ -76,8 +62,8 @@ class Published:
 
     @property
     def remedy(self) -> str:
-        size = f"{self.total_bytes / 1e6:.0f} MB"
-        return f"run `python -m seglib download {self.name}` ({size}, {self.licence})"
+        command = f"`python -m seglib download {self.title.lower()}`"
+        return f"run {command} ({self.total_bytes / 1e6:.0f} MB, {self.licence})"
 
     def shortfalls(self, folder: Path, sizes: bool = False) -> list[str]:
         """What `folder` lacks, by the number of its files and, if asked, their sizes: quick."""
@@ -101,10 +87,8 @@ class Published:
             digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
         if digest.hexdigest() != self.digest:
             found = self.shortfalls(folder, sizes=True) or [f"contents have not {self.digest}"]
-            raise ValueError(
-                f"{folder} is not {self.title} as published at {self.home}: {'; '.join(found)}; "
-                "delete it and download it again"
-            )
+            published = f"{self.title} as published at {self.home}"
+            raise ValueError(f"{folder} is not {published}: {'; '.join(found)}; download it again")
 
     def _files(self, folder: Path) -> list[Path]:
         files = [path for part in self.parts for path in (folder / part).glob("*.png")]

@@ -32,12 +32,6 @@ class ClassStatistics:
         """The classes that no image contains."""
         return tuple(name for name, n in zip(self.classes, self.images, strict=True) if n == 0)
 
-    @property
-    def only_background(self) -> bool:
-        """Whether all masks together hold only label 0 and void: the trap of masks of 0 and 255."""
-        rest = self.pixels[1:]
-        return bool(len(rest) and self.pixels[0] > 0 and not rest.any() and self.void > 0)
-
     def table(self) -> str:
         """A table for printing: per class its pixels, their share and the images it is in."""
         width = max(map(len, (*self.classes, "class")))
@@ -98,8 +92,8 @@ def check(dataset: Any, progress: bool = True) -> Report:
                 yield mask
 
     statistics = count_classes(sound_masks(), dataset.classes, dataset.ignore_index)
-    if statistics.only_background and dataset.ignore_index:
-        problems.append(void_trap(statistics, dataset.ignore_index))
+    if trap := void_trap(statistics, dataset.ignore_index):
+        problems.append(trap)
     elif statistics.absent and statistics.total_images:
         notes.append(f"no pixel of {', '.join(statistics.absent)} in any mask")
     return Report(tuple(problems), tuple(notes), statistics, len(dataset))
@@ -124,8 +118,11 @@ def count_classes(
 
 
 def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
-    """The message for masks whose foreground is written as void."""
+    """The message for masks that hold only 0 and void, as masks of 0 and 255 do; "" for others."""
     names, void = statistics.classes[1:], ignore_index
+    background, *rest = statistics.pixels.tolist()
+    if not (rest and background and statistics.void and void) or any(rest):
+        return ""
     return (
         f"the only labels in {statistics.total_images} masks are 0 and ignore_index {void}: "
         f"{statistics.void:,} pixels would be left out, and of {', '.join(names)} there are none; "

@@ -11,8 +11,7 @@ from types import FrameType
 class WorkerInit:
     """The `worker_init_fn` of our loaders: a worker lasts as long as its process, and no longer.
 
-    Ctrl-C and SIGTERM reach all processes of a group, but the main one first finishes its step
-    and saves, which it cannot without its workers.
+    Ctrl-C and SIGTERM reach all of a group, but the main process finishes its step first.
     """
 
     def __init__(self) -> None:

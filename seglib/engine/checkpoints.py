@@ -184,7 +184,8 @@ def read_training(path: Path, resume: bool, settings: dict[str, Any]) -> dict[st
             )
     machine = describe_machine(torch.device("cpu"))
     for key in ("threads", "torch"):
-        if (before := saved["machine"][key]) != (now := machine[key]):
+        before, now = saved["machine"][key], machine[key]
+        if before != now:
             text = f"this run had {key} {before} and goes on with {now}: last digits may differ"
             warnings.warn(text, stacklevel=3)
     return {**saved, "state": content["state"]}

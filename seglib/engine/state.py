@@ -235,10 +235,7 @@ def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | Non
 
 @contextmanager
 def epoch_randomness(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Draw torch's random numbers (dropout, say) from (seed, epoch); restore the state after.
-
-    Each of several processes draws its own.
-    """
+    """Draw torch's random numbers (dropout, say) from (seed, epoch, rank); then restore them."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(SampleKey(seed, epoch, distributed.rank()).derived_seed())

@@ -62,10 +62,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put `model` into eval mode for a block, and then every module back into its own mode.
-
-    (`model.train()` afterwards would also wake layers that were frozen by `.eval()`.)
-    """
+    """Put `model` into eval mode for a block, and then every module back into its own mode."""
+    # (`model.train()` afterwards would also wake layers that were frozen by `.eval()`.)
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -26,8 +26,7 @@ def legend(
 ) -> Legend:
     """Add a legend of class colours beside an Axes or below a Figure.
 
-    `present` holds the labels to list (default: all); `void=True` adds void. Raises ValueError for
-    a label without a name.
+    `present` holds the labels to list (default: all; others raise ValueError), `void` adds void.
     """
     colours = arrays.as_palette(palette, classes)
     labels = list(range(len(classes))) if present is None else sorted({int(i) for i in present})

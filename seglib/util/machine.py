@@ -36,12 +36,6 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    allowed: Any = getattr(os, "sched_getaffinity", None)  # (not on macOS and Windows)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
-
-
 def half_precision() -> list[str]:
     """The processor's instructions for sixteen-bit numbers; none known where it is not Linux."""
     found = (_cpuinfo("flags") or _cpuinfo("Features")).split()
@@ -63,8 +57,6 @@ def free_memory() -> int | None:
     if table.exists():
         lines = dict(line.split(":") for line in table.read_text().splitlines() if ":" in line)
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    elif hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     group = Path("/sys/fs/cgroup")
     limit, used = _number(group / "memory.max"), _number(group / "memory.current")
     if limit is not None and used is not None:

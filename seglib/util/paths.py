@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
+Root = str | os.PathLike[str] | None
 
 
 def checkout() -> Path | None:
@@ -26,7 +27,7 @@ def user_cache() -> Path:
     return base / "every-pixel"
 
 
-def data_roots(root: str | os.PathLike[str] | None = None) -> list[Path]:
+def data_roots(root: Root = None) -> list[Path]:
     """The folders in which data sets are looked for, in this order.
 
     An explicit `root` stands alone: a typing error in it must not end in training on another
@@ -40,9 +41,7 @@ def data_roots(root: str | os.PathLike[str] | None = None) -> list[Path]:
     return [*roots, PACKAGE / "_data", user_cache()]
 
 
-def find_dataset(
-    name: str, contains: Callable[[Path], bool], root: str | os.PathLike[str] | None = None
-) -> Path | None:
+def find_dataset(name: str, contains: Callable[[Path], bool], root: Root = None) -> Path | None:
     """The folder of the data set `name` in the first root that contains it, or None.
 
     `contains(folder)` decides; an explicit `root` may also be the data set's folder itself.
@@ -53,11 +52,8 @@ def find_dataset(
     return next((folder for folder in candidates if contains(folder)), None)
 
 
-def download_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The first data root that can be written (made if it does not exist yet).
-
-    Raises PermissionError if there is none.
-    """
+def download_root(root: Root = None) -> Path:
+    """The first data root that can be written (made if need be), or PermissionError."""
     roots = [folder for folder in data_roots(root) if folder != PACKAGE / "_data"]
     for folder in roots:
         try:

@@ -12,11 +12,7 @@ def shown() -> bool:
 
 
 def progress(iterable: Iterable[Any] | None = None, **options: Any) -> Any:
-    """A tqdm bar over `iterable` (or a manual one with `total=`), silent if SEGLIB_PROGRESS=0.
-
-    Takes tqdm's own keywords. The bar erases itself when it is done (`leave=False`), so that a
-    log keeps only what was printed on purpose.
-    """
+    """A tqdm bar (`options` are tqdm's) that erases itself when done; silent unless `shown`."""
     from tqdm.auto import tqdm
 
     options.setdefault("leave", False)

@@ -29,9 +29,10 @@ def test_setup_gives_the_profiles_settings_and_seeds_everything(capsys, monkeypa
     assert capsys.readouterr().out == 2 * "profile full · seed 4\n"
 
 
-def test_the_doctor_names_what_is_missing(capsys, monkeypatch):
-    monkeypatch.setattr(paths, "data_roots", lambda root=None: [Path("nowhere")])
-    report = doctor()
+def test_the_doctor_names_what_is_missing_or_faulty_and_goes_on(capsys, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(paths, "data_roots", lambda root=None: [Path("nowhere")])
+        report = doctor()
     lines = {finding.what: finding for finding in report.findings}
     assert lines["torch"].found == version("torch") in capsys.readouterr().out
     assert lines["camvid"].verdict == "note"
@@ -39,9 +40,6 @@ def test_the_doctor_names_what_is_missing(capsys, monkeypatch):
     assert lines["streets"].verdict == lines["scans"].verdict == "problem" and not report.ok
     assert "python data/render.py streets" in lines["streets"].found
     assert all(f.verdict in ("ok", "note", "problem") for f in report.findings)
-
-
-def test_the_doctor_reports_faulty_settings_and_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("SEGLIB_PROFILE", "fulll")
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr(module, "free_bytes", lambda folder: 5e8)
@@ -52,18 +50,15 @@ def test_the_doctor_reports_faulty_settings_and_goes_on(monkeypatch, capsys, tmp
     assert not report.ok
 
 
-def test_the_first_root_that_contains_the_set_wins(tmp_path, monkeypatch):
+def test_the_first_root_with_the_set_wins_and_an_explicit_one_stands_alone(tmp_path, monkeypatch):
     first, second = tmp_path / "a", tmp_path / "b"
     monkeypatch.setattr(paths, "data_roots", lambda root=None: [first, second])
     for folder in (second / "set", first / "set"):
         folder.mkdir(parents=True)
         assert paths.find_dataset("set", Path.is_dir) == folder
-
-
-def test_an_explicit_root_stands_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "b"))
-    (tmp_path / "b" / "set").mkdir(parents=True)
-    assert paths.find_dataset("set", Path.is_dir) == tmp_path / "b" / "set"
+    monkeypatch.undo()
+    monkeypatch.setenv("SEGLIB_DATA", str(second))
+    assert paths.find_dataset("set", Path.is_dir) == second / "set"
     assert paths.find_dataset("set", Path.is_dir, root=tmp_path / "typo") is None
     assert paths.data_roots()[1] == paths.checkout() / "data"
 
@@ -80,17 +75,13 @@ def test_atomic_write_keeps_the_old_file_on_an_error(tmp_path):
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
 
 
-def test_importing_loads_nothing_heavy():
+def test_importing_loads_nothing_heavy_and_help_is_quick():
     heavy = "{'torch', 'torchvision', 'albumentations', 'matplotlib', 'cv2'}"
     code = f"import seglib, seglib.data, seglib.__main__, sys; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-def test_help_is_quick():
-    start = time.perf_counter()
-    words = [sys.executable, "-m", "seglib", "--help"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    start, help_me = time.perf_counter(), [sys.executable, "-m", "seglib", "--help"]
+    done = subprocess.run(help_me, capture_output=True, text=True)
     assert done.returncode == 0 and "train a model" in done.stdout
     # the promise is 0.5 s on an idle machine; torch alone would take over 2 s
     assert time.perf_counter() - start < 2

@@ -1,7 +1,5 @@
 """Typical wrong answers to lesson 2: (what a reader would type, a fragment of what they hear)."""
 
-from __future__ import annotations
-
 PRELUDE = """
 import numpy as np
 import torch
@@ -46,83 +44,46 @@ def _net(*lines: str) -> str:
     return "\n    ".join(("def build(num_classes):", *lines))
 
 
-WRONG: dict[str, list[tuple[str, str]]] = {
-    "parameters": [
-        ("guess = 3 * 8 * 9 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8", "a bias for each convolution"),
-        ("guess = 'many'", "expected a number"),
-        ("guess = 900", "Count in order"),
-    ],
-    "up": [
-        (_up("x = self.up(x)", _JOIN), "left, right, top, bottom"),
-        (
-            _up(
-                "x = self.up(x)",
-                "dy, dx = skip.size(2) - x.size(2), skip.size(3) - x.size(3)",
-                "x = F.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])",
-                _JOIN,
-            ),
-            "zeros would be a dark edge",
+WRONG = {
+    "parameters": {
+        "a bias for each convolution": "guess = 3 * 8 * 9 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8",
+        "Count in order": "guess = 900",
+    },
+    "up": {
+        "left, right, top, bottom": _up("x = self.up(x)", _JOIN),
+        "padding x before the up-convolution": _up(
+            "h, w = skip.shape[2:]",
+            "x = F.pad(x, (0, w - 2 * x.shape[3], 0, h - 2 * x.shape[2]), mode='replicate')",
+            "x = self.up(x)[:, :, :h, :w]",
+            _JOIN,
         ),
-        (
-            _up(
-                "h, w = skip.shape[2:]",
-                "x = F.pad(x, (0, w - 2 * x.shape[3], 0, h - 2 * x.shape[2]), mode='replicate')",
-                "x = self.up(x)[:, :, :h, :w]",
-                _JOIN,
-            ),
-            "padding x before the up-convolution",
+        "only the bias stands there": _up("x = self.up(x, output_size=skip.shape[2:])", _JOIN),
+        "brings 8 channels back to 4": _up(
+            "return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"
         ),
-        (_up("x = self.up(x, output_size=skip.shape[2:])", _JOIN), "only the bias stands there"),
-        (
-            _up("return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"),
-            "brings 8 channels back to 4",
+        "expected a tensor": _up("return (skip,)"),
+        "expected the class Up itself": "Up = 3",
+        "leave the parts as they are": _up(_JOIN).replace("self.up", "self.enlarge"),
+    },
+    "train_steps": {
+        "a softmax stands before": _loop("value = loss(model(images).softmax(1), target.long())"),
+        "class numbers are indices": _loop("value = loss(model(images), target)"),
+        "value.item()": _loop(keep="losses.append(value)"),
+        "found 1 × float": _loop(keep="return [value.item()]"),
+        "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="[0.0] * 4"),
+    },
+    "error_maps": {"It has skips": "letter = 'c'"},
+    "advice": {"gave 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},
+    "small_net": {
+        "486,643 parameters": _net("return seglib.models.UNet(num_classes, base_channels=8)"),
+        "at the input's size": _net("return nn.Conv2d(3, num_classes, 3)"),
+        "returned None": _net("seglib.models.UNet(num_classes, base_channels=8, depth=3)"),
+        "ends in a softmax": _net(
+            "net = seglib.models.UNet(num_classes, base_channels=12, depth=2)",
+            "return nn.Sequential(net, nn.Softmax(dim=1))",
         ),
-        (
-            _up("x = F.interpolate(self.up(x), skip.shape[2:], mode='nearest')", _JOIN),
-            "as nearest interpolation does",
+        "output pixel sees: 1.": _net(
+            "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))"
         ),
-        (_up("x = self.up(x)", "self.conv(torch.cat([skip, x], 1))"), "returned None"),
-        (_up("return (skip,)"), "expected a tensor"),
-        ("Up = 3", "expected the class Up itself"),
-        (_up(_JOIN).replace("self.up", "self.enlarge"), "leave the parts as they are"),
-    ],
-    "train_steps": [
-        (_loop("value = loss(model(images).softmax(1), target.long())"), "a softmax stands before"),
-        (_loop(then="value.backward(); optimizer.step()", before="pass"), "two faults"),
-        (_loop("value = loss(model(images), target)"), "class numbers are indices"),
-        (_loop("value = loss(model(images), target.float())"), "class numbers are indices"),
-        (_loop(then="value.backward(); optimizer.zero_grad(); optimizer.step()"), "not one weight"),
-        (_loop(keep="losses.append(value)"), "value.item()"),
-        (_loop(keep="return [value.item()]"), "found 1 × float"),
-        (_loop(end="None"), "returned None"),
-        (_loop(end="[0.0] * 4"), "found losses [0.0, 0.0, 0.0, 0.0]"),
-    ],
-    "error_maps": [
-        ("letter = 'A'", "15 images only"),
-        ("letter = 'c'", "It has skips"),
-        ("letter = 'E'", "expected one of A, B, C, D"),
-    ],
-    "advice": [
-        ('advice = {"15 images": "d", "240 images": "a"}', "gave 0.384 on test"),
-        ('advice = {"15 images": "zoom", "240 images": "a"}', "expected one of a, b, c, d"),
-        ('advice = "c"', "expected a dict"),
-    ],
-    "small_net": [
-        (_net("return seglib.models.UNet(num_classes, base_channels=8)"), "486,643 parameters"),
-        (_net("return nn.Conv2d(3, num_classes, 3)"), "at the input's size"),
-        (_net("seglib.models.UNet(num_classes, base_channels=8, depth=3)"), "returned None"),
-        (
-            _net(
-                "net = seglib.models.UNet(num_classes, base_channels=12, depth=2)",
-                "return nn.Sequential(net, nn.Softmax(dim=1))",
-            ),
-            "ends in a softmax",
-        ),
-        (
-            _net(
-                "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))"
-            ),
-            "output pixel sees: 1.",
-        ),
-    ],
+    },
 }

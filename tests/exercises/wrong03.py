@@ -1,7 +1,5 @@
 """Typical wrong answers to lesson 3: (what a reader would type, a fragment of what they hear)."""
 
-from __future__ import annotations
-
 PRELUDE = """
 import numpy as np
 import torch
@@ -45,67 +43,49 @@ _FAULTS = 'faults = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}'
 _SUPPORTED = 'supported = {"a": True, "b": False, "c": False, "d": True, "e": False}'
 
 
-WRONG: dict[str, list[tuple[str, str]]] = {
-    "by_hand": [
-        ("guess = 0.170", "pixel b is missing"),  # near the next
-        ("guess = 0.174", "logarithm to base 10"),
-        ("guess = 0.305", "pixel a is missing"),  # near the next
-        ("guess = 0.30", "divided by four"),
-        ("guess = 4.80", "void counts as class 1"),
-        ("guess = 0.5", "Pixel by pixel"),
-        ("guess = 'ln 2'", "expected a number"),
-    ],
-    "soft_dice": [
-        (_maps(one_hot=", logits.shape[1])"), "movedim(3, 1) brings them there"),
-        (_maps("target[valid].reshape(2, -1, 6)", one_hot=").movedim(3, 1)"), "as many channels"),
-        (_maps("target"), "255 is no class"),
-        (_maps("target.masked_fill_(~valid, 0)"), "target has changed: 20 void pixels"),
-        (_maps(end="(1 - dice)[there].mean().item()"), "no .item()"),
-        (_maps(end="(1 - dice)[there]"), "is the mean missing"),
-        (_maps(end="F.cross_entropy(logits, target, ignore_index=255)"), "Class by class"),
-        (_maps(end="None"), "returned None"),
-        (_maps(end="(1 - dice)[there].mean()"), "divides 0 by 0"),
-        (_maps(end="(1 - dice[there]).mean() if valid.any() else torch.zeros(())"), "no gradient"),
-        (_maps(p="F.one_hot(logits.argmax(1), 4).movedim(3, 1)"), "argmax has no gradient"),
-        (_maps(end="torch.where(there, 1 - dice, 0).sum() / max(1, there.sum())", eps=""), "NaN"),
-        (_maps(end="1 - dice[there].sum() / there.sum().clamp(min=1)"), "nothing to be wrong"),
-        (_maps(end="(1 - dice)[1:][there[1:]].mean()"), "class 0, the background, is left out"),
-        (_maps(end="((1 - dice) * sizes).sum() / valid.sum()"), "are weighted by their number"),
-        (_maps(end="((1 - dice) / sizes).sum() / (1 / sizes).sum()"), "are weighted inversely"),
-        (
-            _maps(end="((1 - dice) * (w := (p.sum(over) + sizes) / sizes**2)).sum() / w.sum()"),
-            "that is generalised Dice",
+WRONG = {
+    "by_hand": {
+        "pixel b is missing": "guess = 0.170",
+        "pixel a is missing": "guess = 0.305",
+        "Pixel by pixel": "guess = 0.5",
+    },
+    "soft_dice": {
+        "movedim(3, 1) brings them there": _maps(one_hot=", logits.shape[1])"),
+        "as many channels": _maps("target[valid].reshape(2, -1, 6)", one_hot=").movedim(3, 1)"),
+        "255 is no class": _maps("target"),
+        "target has changed: 20 void pixels": _maps("target.masked_fill_(~valid, 0)"),
+        "no .item()": _maps(end="(1 - dice)[there].mean().item()"),
+        "is the mean missing": _maps(end="(1 - dice)[there]"),
+        "Class by class": _maps(end="F.cross_entropy(logits, target, ignore_index=255)"),
+        "no gradient": _maps(end="(1 - dice[there]).mean() if valid.any() else torch.zeros(())"),
+        "argmax has no gradient": _maps(p="F.one_hot(logits.argmax(1), 4).movedim(3, 1)"),
+        "class 0, the background, is left out": _maps(end="(1 - dice)[1:][there[1:]].mean()"),
+        "are weighted by their number": _maps(end="((1 - dice) * sizes).sum() / valid.sum()"),
+        "are weighted inversely": _maps(end="((1 - dice) / sizes).sum() / (1 / sizes).sum()"),
+        "that is generalised Dice": _maps(
+            end="((1 - dice) * (w := (p.sum(over) + sizes) / sizes**2)).sum() / w.sum()"
         ),
-    ],
-    "curves": [
-        (_runs(plain="A", dice="D"), "predicts no lesion at all"),
-        (_runs(dice="D"), "You gave this letter twice"),
-        (_runs(dice="E"), "one of A, B, C, D"),
-        ("runs = ['C', 'D', 'B', 'A']", "expected a dict"),
-    ],
-    "faults": [
-        (_FAULTS.replace("5", "7"), "costs 0.80 in an image of three valid pixels and 0.80"),
-        (_FAULTS.replace("5", "9"), "expected a number from 1 to 8"),
-        (_FAULTS.replace("5", "2.5"), "one of the numbers 1 to 8"),
-        ("faults = [4, 5, 2, 1, 3]", "expected a dict"),
-    ],
-    "advice": [
-        (_SUPPORTED.replace('"b": False', '"b": True'), "not True: focal minus cross-entropy"),
-        (_SUPPORTED.replace('"c": False', '"c": None'), "one of False, True for c, found None"),
-        ("supported = [True, False, False, True, False]", "expected a dict"),
-    ],
-    "own_loss": [
-        ("def build_loss(train_set):\n    return CombinedLoss()", "a pair, loss and learning rate"),
-        (_build("5e-3", "CombinedLoss()"), "the other way round"),
-        (_build("DiceLoss"), "write DiceLoss(…) to make one"),
-        (_build("'dice'"), "expected a loss to call"),
-        (_build(lr="5"), "found 5 for the learning rate"),
-        (_build(lr="'high'"), "expected a number for the learning rate"),
-        (_build("lambda x, y: (x.argmax(1) != y).float().mean()"), "your loss has no gradient"),
-        (_build("nn.CrossEntropyLoss(reduction='none')"), "a scalar tensor"),
-        (_build("lambda x, y: x.mean() * float('nan')"), "a finite number"),
-        (_build("CrossEntropyLoss(torch.ones(2))"), "found 2 class weights"),
-        (_build("lambda x, y: x.mean() / (x.shape[2] < 9)"), "training broke off"),
-        ("def build_loss(train_set):\n    DiceLoss(), 5e-3", "returned None"),
-    ],
+    },
+    "curves": {"You gave this letter twice": _runs(dice="D")},
+    "faults": {
+        "costs 0.80 in an image of three valid pixels and 0.80": _FAULTS.replace("5", "7"),
+        "one of the numbers 1 to 8": _FAULTS.replace("5", "2.5"),
+    },
+    "advice": {
+        "not True: focal minus cross-entropy": _SUPPORTED.replace('"b": False', '"b": True'),
+        "one of False, True for c, found None": _SUPPORTED.replace('"c": False', '"c": None'),
+    },
+    "own_loss": {
+        "a pair, loss and learning rate": "def build_loss(train_set):\n    return CombinedLoss()",
+        "the other way round": _build("5e-3", "CombinedLoss()"),
+        "write DiceLoss(…) to make one": _build("DiceLoss"),
+        "expected a loss to call": _build("'dice'"),
+        "found 5 for the learning rate": _build(lr="5"),
+        "expected a number for the learning rate": _build(lr="'high'"),
+        "your loss has no gradient": _build("lambda x, y: (x.argmax(1) != y).float().mean()"),
+        "a scalar tensor": _build("nn.CrossEntropyLoss(reduction='none')"),
+        "a finite number": _build("lambda x, y: x.mean() * float('nan')"),
+        "found 2 class weights": _build("CrossEntropyLoss(torch.ones(2))"),
+        "training broke off": _build("lambda x, y: x.mean() / (x.shape[2] < 9)"),
+    },
 }

@@ -3,8 +3,6 @@
 What the judges' own tables imply is not repeated here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 PRELUDE = """
@@ -142,154 +140,116 @@ def _pair(body: str) -> str:
     )
 
 
-WRONG: dict[str, Any] = {
-    "matrix": _rows(
-        _matrix(*_LONG, "if prediction.max() >= n:", "    raise ValueError('label')", _COUNT, _ADD),
-        "reductions such as max fail",
-        _matrix(
-            *_GOOD,
-            "self.counts = counts",
-            "union = counts.sum(0) + counts.sum(1) - np.diag(counts)",
-            "self.all.append(np.diag(counts) / union)",
-            start="self.all = []",
-            iou="return np.nanmean(self.all, axis=0)",
+WRONG = {
+    "matrix": {
+        "found an array of shape () and dtype float64 as iou()": _matrix(
+            *_GOOD, _ADD, iou="return np.nanmean(hits / union)"
         ),
-        "the mean of each batch's IoU",
-        _matrix(*_GOOD, _ADD, iou="return np.nanmean(hits / union)"),
-        "found an array of shape () and dtype float64 as iou()",
-        _matrix(*_GOOD, _ADD, iou="return (hits / union).astype(np.float32)"),
-        "found float32, expected float64",
-        _matrix(_READ, "target[target == self.ignore_index] = 0", *_LONG, _COUNT, _ADD),
-        "update changes the target",
-        _matrix(*_LONG[1:], *_RANGE, _COUNT, _ADD),
-        "right on arrays",
-        _matrix(*_LONG, _COUNT, _ADD),
-        "found the pixel counted as truth 1, prediction 0",
-        _matrix(*_LONG, "np.add.at(self.counts, (target, prediction), 1)"),
-        "on truth 0, prediction 5: found IndexError, expected ValueError",
-        _matrix(*_LONG, _DROP, *_RANGE, _COUNT, _ADD),
-        "found the pixel dropped without a word",
-        _matrix(*_GOOD, _ADD, start="self.counts = Matrix.all.setdefault(num_classes, self.counts)")
+        "found float32, expected float64": _matrix(
+            *_GOOD, _ADD, iou="return (hits / union).astype(np.float32)"
+        ),
+        "update changes the target": _matrix(
+            _READ, "target[target == self.ignore_index] = 0", *_LONG, _COUNT, _ADD
+        ),
+        "found the pixel counted as truth 1, prediction 0": _matrix(*_LONG, _COUNT, _ADD),
+        "on truth 0, prediction 5: found IndexError, expected ValueError": _matrix(
+            *_LONG, "np.add.at(self.counts, (target, prediction), 1)"
+        ),
+        "found the pixel dropped without a word": _matrix(*_LONG, _DROP, *_RANGE, _COUNT, _ADD),
+        "starts with the counts of those before it": _matrix(
+            *_GOOD, _ADD, start="self.counts = Matrix.all.setdefault(num_classes, self.counts)"
+        )
         + "Matrix.all = {}",
-        "starts with the counts of those before it",
-        _matrix(*_GOOD, "self.total += counts", start="self.total = self.__dict__.pop('counts')"),
-        "has no attribute 'counts'",
-        _matrix(*_GOOD, "self.counts = counts[1:]"),
-        "found an array of shape (4, 5) and dtype int64 as counts",
-        "def Matrix(num_classes):\n    return num_classes",
-        "expected the class Matrix itself",
-    ),
-    "means": _rows(
-        _guess(0.661, 0.631, 0.571),
-        "pooled: 0.661 is not it: that is the mean 'per image, absent counts 1'",
-        _guess(0.2, 0.3, 0.4),
-        "add the two matrices",
-        _guess(0.57, 0.63, 0.63),
-        "that is the mean 'per image, absent left out'",
-    ),
-    "split": _rows(
-        _lines(
+        "has no attribute 'counts'": _matrix(
+            *_GOOD, "self.total += counts", start="self.total = self.__dict__.pop('counts')"
+        ),
+        "found an array of shape (4, 5) and dtype int64 as counts": _matrix(
+            *_GOOD, "self.counts = counts[1:]"
+        ),
+        "expected the class Matrix itself": "def Matrix(num_classes):\n    return num_classes",
+    },
+    "means": {
+        "pooled: 0.661 is not it: that is the mean 'per image, absent counts 1'": _guess(
+            0.661, 0.631, 0.571
+        ),
+        "add the two matrices": _guess(0.2, 0.3, 0.4),
+    },
+    "split": {
+        "You choose frame by frame": _lines(
             _SPLIT, "i = np.random.default_rng(0).permutation(len(frames))", "return i[24:], i[:24]"
         ),
-        "You choose frame by frame",
-        _lines(_SPLIT, "return [i for i in range(len(frames)) if i % 5], range(0, len(frames), 5)"),
-        "You take every 5th frame",
-        _cut("0.8"),
-        "You cut 5 drives in two",
-        _cut("0.8", left_out=4),
-        "a short one",
-        _cut("0.8", left_out=16),
-        "are in neither part",
-        _lines(
+        "You take every 5th frame": _lines(
+            _SPLIT, "return [i for i in range(len(frames)) if i % 5], range(0, len(frames), 5)"
+        ),
+        "You cut 5 drives in two": _cut("0.8"),
+        "a short one": _cut("0.8", left_out=4),
+        "are in neither part": _cut("0.8", left_out=16),
+        "You cut one drive in two": _lines(
             _SPLIT, "n = len(frames)", "return list(range(n * 4 // 5)), list(range(n * 4 // 5, n))"
         ),
-        "You cut one drive in two",
-        _by_drive('"E"'),
-        "val has no Bicyclist",
-        _by_drive('"BD"'),
-        "Expected 15% to 35%: count frames",
-        _by_drive('"B"'),
-        "on another log (right on the notebook's: is a drive written into your function?)",
-        _by_drive('"B"', end="val, train"),
-        "train and val are swapped",
-        _by_drive('"B"', end="val"),
-        "expected two lists of indices",
-        _by_drive('"B"', end="[frames[i] for i in train], [frames[i] for i in val]"),
-        "train is [Frame('A', 0 s, Building",
-        _by_drive('"B"', end="list(range(120)), val"),
-        "are in train and in val",
-        _by_drive('"B"', end="train, val + val"),
-        "must not count twice",
-        _by_drive('"B"', end="train, [i + 90 for i in val]"),
-        "frames 0 to 119",
-    ),
-    "bootstrap": _rows(
-        _interval(
+        "val has no Bicyclist": _by_drive('"E"'),
+        "Expected 15% to 35%: count frames": _by_drive('"BD"'),
+        "on another log (right on the notebook's: is a drive written into your function?)": _by_drive(
+            '"B"'
+        ),
+        "train and val are swapped": _by_drive('"B"', end="val, train"),
+        "expected two lists of indices": _by_drive('"B"', end="val"),
+        "train is [Frame('A', 0 s, Building": _by_drive(
+            '"B"', end="[frames[i] for i in train], [frames[i] for i in val]"
+        ),
+        "are in train and in val": _by_drive('"B"', end="list(range(120)), val"),
+        "must not count twice": _by_drive('"B"', end="train, val + val"),
+        "frames 0 to 119": _by_drive('"B"', end="train, [i + 90 for i in val]"),
+    },
+    "bootstrap": {
+        "draw frames, expected groups; and you average the frames' own mIoUs, expected the sum's": _interval(
             "each = np.array([miou(matrix) for matrix in matrices])",
             score="each[rng.integers(len(each), size=len(each))].mean()",
             end="return np.mean(scores) - np.std(scores), np.mean(scores) + np.std(scores)",
         ),
-        "draw frames, expected groups; and you average the frames' own mIoUs, expected the sum's",
-        _inside("rng.choice(own, len(own))"),
-        "you draw groups and then frames inside them",
-        _inside("rng.choice(own, 1)"),
-        "you draw one frame of each drawn group",
-        _interval("sums = np.stack([*dict(zip(groups, matrices)).values()])"),
-        "you take a group's last frame",
-        _interval(_SUMS, score="np.mean([miou(s) for s in rng.choice(sums, len(sums))])"),
-        "you average the groups' own mIoUs",
-        _interval(
+        "you draw groups and then frames inside them": _inside("rng.choice(own, len(own))"),
+        "you draw one frame of each drawn group": _inside("rng.choice(own, 1)"),
+        "you average the groups' own mIoUs": _interval(
+            _SUMS, score="np.mean([miou(s) for s in rng.choice(sums, len(sums))])"
+        ),
+        "you average mIoUs by drive, then the drives": _interval(
             "each = [np.mean([miou(m) for m in matrices[groups == name]]) for name in names]",
             score="np.mean(rng.choice(each, len(each)))",
         ),
-        "you average mIoUs by drive, then the drives",
-        _interval(_SUMS.replace("sum(0)", "mean(0)")),
-        "you divide each group's matrix by its size",
-        _interval("sums = np.stack([p.sum(0) for p in np.array_split(matrices, len(names))])"),
-        "you cut the frames into equal pieces",
-        _interval(_SUMS, score="miou(sums[rng.permutation(len(sums))].sum(0))"),
-        "it has no width",
-        _interval(_SUMS, end="return min(scores), max(scores)"),
-        "each draw is right, but its width is",
-        _interval(_SUMS, score=_BY_SUMS.replace("size=len(sums)", "size=len(sums) - 1")),
-        "One draw: as many groups as there are",
-        _interval(_SUMS, seed=""),
-        "two calls with seed=0",
-        _interval(_SUMS, seed="0"),
-        "the same with every seed",
-        _interval(_SUMS, end="return np.mean(scores)"),
-        "two numbers (low, high)",
-        _interval("matrices[1:] += matrices[:-1]", _SUMS),
-        "interval changes the matrices",
-    ),
-    "size": _rows(
-        'size_needed = {"scenes": 72, "drives": 90}',
-        "scenes: 72 is not it: that scales the number with the width",
-        'size_needed = {"scenes": 1000, "drives": 90}',
-        "from a row of the table",
-    ),
-    "two_masks": _rows(
-        _pair("98, 102"),
-        "the rule speaks of mm²",
-        _pair("n - 30, n + 100"),
-        "Dices differ by",
-        _pair("n - 30, n"),
-        "one is the truth itself",
-        _pair("n - 200, n + 320"),
-        "A Dice is below 0.85",
-        _pair("620, 630"),
-        "pixels are not square: 0.4 mm",
-        _lines(_MASKS, "return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"),
-        "same area: moving a mask does not change it",
-        _lines(_MASKS, "return truth, truth"),
-        "Both masks are the same",
-        _lines(_MASKS, "truth[:40] = False", "return truth, truth"),
-        "changes the truth",
-        _lines(_MASKS, "return truth[:50], truth[:50]"),
-        "expected two bool arrays of shape (96, 96)",
-        _lines(_MASKS, "return truth * 255, truth * 255"),
-        "dtype int64, expected two bool arrays",
-        _pair("n - 25, n + 26"),
-        "on another lesion (right on the notebook's), of 108.0 mm²",
-    ),
+        "you cut the frames into equal pieces": _interval(
+            "sums = np.stack([p.sum(0) for p in np.array_split(matrices, len(names))])"
+        ),
+        "it has no width": _interval(_SUMS, score="miou(sums[rng.permutation(len(sums))].sum(0))"),
+        "each draw is right, but its width is": _interval(
+            _SUMS, end="return min(scores), max(scores)"
+        ),
+        "One draw: as many groups as there are": _interval(
+            _SUMS, score=_BY_SUMS.replace("size=len(sums)", "size=len(sums) - 1")
+        ),
+        "two calls with seed=0": _interval(_SUMS, seed=""),
+        "the same with every seed": _interval(_SUMS, seed="0"),
+        "two numbers (low, high)": _interval(_SUMS, end="return np.mean(scores)"),
+        "interval changes the matrices": _interval("matrices[1:] += matrices[:-1]", _SUMS),
+    },
+    "size": {
+        "scenes: 72 is not it: that scales the number with the width": 'size_needed = {"scenes": 72, "drives": 90}',
+        "from a row of the table": 'size_needed = {"scenes": 1000, "drives": 90}',
+    },
+    "two_masks": {
+        "the rule speaks of mm²": _pair("98, 102"),
+        "Dices differ by": _pair("n - 30, n + 100"),
+        "one is the truth itself": _pair("n - 30, n"),
+        "A Dice is below 0.85": _pair("n - 200, n + 320"),
+        "pixels are not square: 0.4 mm": _pair("620, 630"),
+        "same area: moving a mask does not change it": _lines(
+            _MASKS, "return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"
+        ),
+        "Both masks are the same": _lines(_MASKS, "return truth, truth"),
+        "changes the truth": _lines(_MASKS, "truth[:40] = False", "return truth, truth"),
+        "expected two bool arrays of shape (96, 96)": _lines(
+            _MASKS, "return truth[:50], truth[:50]"
+        ),
+        "dtype int64, expected two bool arrays": _lines(_MASKS, "return truth * 255, truth * 255"),
+        "on another lesion (right on the notebook's), of 108.0 mm²": _pair("n - 25, n + 26"),
+    },
 }

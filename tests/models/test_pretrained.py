@@ -151,11 +151,7 @@ def test_streets_comes_with_its_options(carried, num_classes):
 
 def test_streets_that_do_not_fit(carried):
     for name, options, message in (
-        (
-            "deeplabv3plus",
-            {"channels": 64},
-            "found channels=64, but .* with 16; leave channels out",
-        ),
+        ("deeplabv3plus", {"channels": 64}, "found channels=64, but .* trained with 16; leave"),
         ("fcn8s", {}, r"no weights streets_fcn8s\.pt for 'fcn8s' .* looked in .*weights.* leave"),
         ("unet", {}, r"streets_unet\.pt is no checkpoint: it lacks model"),
     ):

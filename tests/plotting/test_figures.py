@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from toys import LANDSCAPE_CLASSES, LANDSCAPE_PALETTE, landscape
 
 from seglib.data import palettes
@@ -25,10 +26,8 @@ def test_predictions_show_their_errors():
     figure = show_predictions([PHOTO] * 2, [MASK] * 2, [guess, MASK], CLASSES, PALETTE)
     share = 120 * 4 / (120 * 160 - 15 * 25)  # the path, of everything but void
     wrong = f"errors: {100 * share:.1f} % of pixels"
-    assert [axis.get_title() for axis in figure.axes] == [
-        *("photo", "truth", "prediction", wrong),
-        *("", "", "", "errors: 0.0 % of pixels"),
-    ]
+    titles = ["photo", "truth", "prediction", wrong, "", "", "", "errors: 0.0 % of pixels"]
+    assert [axis.get_title() for axis in figure.axes] == titles
     assert figure.get_suptitle() == "0.0 to 2.5 % of the labelled pixels are wrong"
     assert all(axis.images[0].get_interpolation() == "nearest" for axis in figure.axes[1:4])
     errors = np.asarray(figure.axes[3].images[0].get_array())
@@ -49,32 +48,26 @@ def test_predictions_show_their_errors():
             show_predictions(images, [MASK], [guess] * 2, CLASSES, PALETTE)
 
 
-def test_errors_look_like_no_class():
+def test_errors_look_like_no_class_and_need_labels():
     wrong = paint_errors(np.array([[1]], np.uint8))[0]
     colours = np.concatenate([wrong, palettes.STREET_PALETTE, palettes.ULTRASOUND_PALETTE])
     lab = cv2.cvtColor(np.float32(colours)[None] / 255, cv2.COLOR_RGB2Lab)[0]
     assert np.linalg.norm(lab[1:] - lab[0], axis=1).min() > 50
-
-
-def test_a_picture_without_labels_has_no_error_share():
     figure = show_predictions([PHOTO], [np.full_like(MASK, 255)], [MASK * 0], CLASSES, PALETTE)
     assert figure.axes[3].get_title() == "no labelled pixel"
     assert figure.get_suptitle() == "No labelled pixel to compare with"
 
 
 def test_legend_lists_what_is_present_and_fits():
-    figure, axis = plt.subplots()
-    plt.close(figure)
+    axis = Figure().subplots()
     legend(axis, CLASSES, PALETTE, present=np.array([2, 0, 2]))
     assert legend_texts(axis) == ["meadow", "path"]
     colours = [patch.get_facecolor()[:3] for patch in axis.get_legend().get_patches()]
     np.testing.assert_allclose(colours, PALETTE[[0, 2]] / 255)
     with pytest.raises(ValueError, match=r"found labels 0–255 in present.*void=True"):
         legend(axis, CLASSES, PALETTE, present=[0, 255])
-
     many = [f"class number {i}" for i in range(21)]
-    narrow = plt.figure(figsize=(5, 4), layout="constrained")
-    plt.close(narrow)
+    narrow = Figure(figsize=(5, 4), layout="constrained")
     drawn = legend(narrow, many, np.zeros((21, 3), np.uint8), void=True)
     narrow.canvas.draw()
     box = drawn.get_window_extent()
@@ -90,9 +83,8 @@ def test_history_marks_the_best_epoch():
     ]
     figure = plot_history(rows)
     losses, scores = figure.axes
-    assert figure.get_suptitle() == (
-        "Best validation mIoU: 0.500 in epoch 3; lowest validation loss: epoch 2"
-    )
+    title = "Best validation mIoU: 0.500 in epoch 3; lowest validation loss: epoch 2"
+    assert figure.get_suptitle() == title
     assert losses.get_xlabel() == "epoch" and scores.get_ylabel() == "mIoU"
     np.testing.assert_array_equal(losses.lines[0].get_ydata(), [2, 1, 0.8, 0.7])
     np.testing.assert_array_equal(losses.lines[1].get_ydata(), [1.5, 1.1, 1.3, np.nan])
@@ -100,29 +92,21 @@ def test_history_marks_the_best_epoch():
     assert plot_history(rows, title="Run 7").get_suptitle() == "Run 7"
 
 
-@pytest.mark.parametrize(
-    "rows, title",
-    [
+def test_history_with_less_to_show_or_nothing():
+    losses = [{"train_loss": 1.0, "val_loss": 0.9}, {"train_loss": 0.5, "val_loss": 0.95}]
+    for rows, title in (
+        (losses, "Lowest validation loss: 0.900 in epoch 1"),
         (
-            [{"train_loss": 1.0, "val_loss": 0.9}, {"train_loss": 0.5, "val_loss": 0.95}],
-            "Lowest validation loss: 0.900 in epoch 1",
-        ),
-        (
-            [{"epoch": 0, "train_loss": 1.0}],
+            [{"epoch": 0, "train_loss": 1}],
             "Training loss only: no validation to choose an epoch by",
         ),
         ([{"epoch": 0, "val_miou": 0.1}], "Best validation mIoU: 0.100 in epoch 0"),
-    ],
-)
-def test_history_with_less_to_show(rows, title):
-    figure = plot_history(rows)
-    assert len(figure.axes) == 1 and figure.get_suptitle() == title
-
-
-@pytest.mark.parametrize("nothing", [[], [{"lr": 0.1}], [{"val_loss": float("nan")}]])
-def test_a_history_of_nothing(nothing):
-    with pytest.raises(ValueError, match=rf"found {len(nothing)} rows with the keys"):
-        plot_history(nothing)
+    ):
+        figure = plot_history(rows)
+        assert len(figure.axes) == 1 and figure.get_suptitle() == title
+    for nothing in ([], [{"lr": 0.1}], [{"val_loss": float("nan")}]):
+        with pytest.raises(ValueError, match=rf"found {len(nothing)} rows with the keys"):
+            plot_history(nothing)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -137,9 +121,7 @@ def test_class_shares_are_sorted_and_absent_ones_hatched(log):
     np.testing.assert_allclose(to_rgb(drawn), PALETTE[2] / 255)
     figure.canvas.draw()
     assert axis.get_xscale() == ("log" if log else "linear")
-
-
-def test_class_shares_of_one_class_none_and_too_much():
+    # one class, none and too much
     assert plot_class_shares([0, 1, 0], CLASSES, PALETTE).get_suptitle() == "Only lake occurs"
     nothing = plot_class_shares([0, 0, 0], CLASSES, PALETTE, log=True)
     nothing.canvas.draw()
