@@ -30,7 +30,6 @@ IMPORT_NAMES = {"opencv-python-headless": ["cv2"], "pillow": ["PIL"], "scikit-im
 IMPORT_NAMES["ipykernel"] = ["ipykernel", "IPython"]
 
 
-
 @dataclass
 class Page:
     """A notebook, and the exercises of its lesson (None: it is no lesson)."""
@@ -73,8 +72,6 @@ class Page:
 
     def section(self, start: str) -> str | None:
         return next((text for title, text in self.sections if title.startswith(start)), None)
-
-
 
 
 def read(path: Path) -> Page:

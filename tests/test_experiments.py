@@ -1,23 +1,21 @@
 """Experiments: records that are whole and not stale, runs that resume, baselines by hand."""
 
-import functools
-import importlib.util
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from toys import Toy
+from toys import Toy, load_script, wait_for
 
 from seglib.transforms import eval_transform
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
 SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("[0-9]*.py"))
+each_script = pytest.mark.parametrize("script", SCRIPTS)
 sys.path.insert(0, str(EXPERIMENTS))
 
 import arms  # noqa: E402
@@ -31,14 +29,8 @@ TINY = {**PLAIN, "base_channels": 2, "batch_size": 2, "lr": 0.01, "weight_decay"
 TINY["class_weights"] = "enet"
 
 
-@functools.cache
 def load(script):
-    spec = importlib.util.spec_from_file_location(
-        f"experiment_{script}", EXPERIMENTS / f"{script}.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(EXPERIMENTS / f"{script}.py")
 
 
 def record_of(script):
@@ -48,10 +40,7 @@ def record_of(script):
     return json.loads(found.read_text(encoding="utf-8"))
 
 
-# ---------------------------------------------------------------- what is recorded
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_the_record_belongs_to_the_code_that_is_here(script):
     record, parts, stale = record_of(script), load(script).PARTS, set()
     for name, part in record["parts"].items():
@@ -59,12 +48,11 @@ def test_the_record_belongs_to_the_code_that_is_here(script):
         for run in part["runs"]:
             data = parts[name].data_of(run["arm"])
             marks[data] = marks.get(data) or parts[name].mark(run["arm"])
-            if run["fingerprint"] != marks[data]:
-                stale.add(name)
+            stale |= {name} if run["fingerprint"] != marks[data] else set()
     assert not stale, f"measure again: python experiments/{script}.py {' '.join(stale)}"
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_the_record_is_whole(script):
     record, parts = record_of(script), load(script).PARTS
     assert (record["schema"], record["experiment"]) == (1, script)
@@ -102,17 +90,14 @@ def test_the_datasheet_shows_the_record():
     assert shown.split("<!-- measured: end")[0].strip() == table
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_what_parts_declare_exists(script):
     parts = load(script).PARTS.values()
     marks = [part.mark(arm) for part in parts for arm in ("", *part.data)]
     assert {len(mark) for mark in marks} == {16} and len(set(marks)) == len(marks)
 
 
-# ---------------------------------------------------------------- arms, seeds, learning rates
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
+@each_script
 def test_every_run_that_the_script_asks_for_is_recorded(script, monkeypatch):
     """The script is played: it asks for its runs, and none is measured."""
     content = record_of(script)
@@ -130,35 +115,32 @@ def test_every_run_that_the_script_asks_for_is_recorded(script, monkeypatch):
 
 
 def nearer(arm):
-    """Sizes that were not tuned took the rate of the nearer one: 15 up to 30, 240 from 60."""
-    size = int(arm.split(", ")[1].split()[0])
-    near = 15 if size in (15, 30) else 240
-    return arm.replace(f" {size} images", f" {near} images")
-
-
-def of_dice(arm):
-    """Tversky's losses on lesions took the rate of Dice, which the lesson says."""
-    return "lesions of 1 %, Dice" if "Tversky" in arm else arm
+    """Sizes that were not tuned took the rate of the nearer one: 15 up to 30, 240 from 60; and
+    Tversky's losses on lesions that of Dice, which the lesson says."""
+    if "Tversky" in arm:
+        return "lesions of 1 %, Dice"
+    size = arm.partition(", ")[2].partition(" images")[0]
+    return arm.replace(f" {size} ", f" {15 if size in ('15', '30') else 240} ")
 
 
 @pytest.mark.parametrize(
-    ("script", "tuning", "name", "tuned"),
+    ("script", "tuning", "name"),
     [
-        ("01_half_pixel", "tuning", "arms", str),
-        ("02_unet", "tuning", "arms", nearer),
-        ("02_unet", "tuning", "live", nearer),
-        ("03_losses", "tuning_lesions", "lesions", of_dice),
-        ("03_losses", "tuning_streets", "streets", str),
+        ("01_half_pixel", "tuning", "arms"),
+        ("02_unet", "tuning", "arms"),
+        ("02_unet", "tuning", "live"),
+        ("03_losses", "tuning_lesions", "lesions"),
+        ("03_losses", "tuning_streets", "streets"),
     ],
 )
-def test_every_run_used_the_learning_rate_that_won_on_dev(script, tuning, name, tuned):
+def test_every_run_used_the_learning_rate_that_won_on_dev(script, tuning, name):
     record, parts, scores = record_of(script)["parts"], load(script).PARTS, {}
     for run in record[tuning]["runs"]:
         arm, _, rate = run["arm"].rpartition(", lr ")
         assert run["lr"] == float(rate) and not {"test", "val"} & set(run)
         scores.setdefault(arm, {})[run["lr"]] = run["dev"]["miou"]
     for run in record[name]["runs"]:
-        found = scores[run["arm"] if run["arm"] in scores else tuned(run["arm"])]
+        found = scores[run["arm"] if run["arm"] in scores else nearer(run["arm"])]
         assert set(found) == set(parts[tuning].settings["rates"]), run["arm"]
         assert found[run["lr"]] == max(found.values()) and "dev" not in run, run["arm"]
     assert parts[tuning].settings["tuning_seed"] not in range(parts[name].seeds)
@@ -169,11 +151,6 @@ def test_arms_that_are_compared_saw_equally_many_images(script):
     for name, part in record_of(script)["parts"].items():
         seen = {run["images_seen"] for run in part["runs"]}
         assert min(seen) > 0.95 * max(seen), (name, seen)  # whole epochs of 12 … 960 images
-
-
-def test_scenes_to_tune_on_are_no_others():
-    seeds = [seed for split in load("01_half_pixel").SEEDS.values() for seed in split]
-    assert len(seeds) == len(set(seeds))
 
 
 @pytest.mark.slow
@@ -202,7 +179,7 @@ def test_an_area_by_hand():
     assert load("04_metrics").area(labels, spacing).tolist() == [3 * 0.125, 2.0]
 
 
-# ---------------------------------------------------------------- fingerprints
+CODE = '"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n'
 
 
 @pytest.fixture
@@ -216,9 +193,6 @@ def repository(tmp_path, monkeypatch):
     (tmp_path / "data" / "a.png").write_bytes(b"\r\n1")
     (tmp_path / "data" / "b.csv").write_bytes(b"1\n2\n")
     return tmp_path
-
-
-CODE = '"""Doc."""\n\ndef f(x):\n    return x + 1\n\ng = 2\n'
 
 
 def mark(*code, **settings):
@@ -269,12 +243,8 @@ def test_a_fingerprint_sees_settings_data_and_names_of_files(repository):
         mark("nothing/*.py")
 
 
-# ---------------------------------------------------------------- running
-
-
 @pytest.fixture(autouse=True)
-def trials(tmp_path, monkeypatch):
-    """(locks, too, else they would be in the repository)"""
+def trials(tmp_path, monkeypatch):  # (and locks, else they would be in the repository)
     monkeypatch.setattr(records, "TRIALS", tmp_path / "trials")
 
 
@@ -290,9 +260,8 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys):
         calls.append(value)
         return {"test": {"miou": value}}
 
-    for value in (0.25, 0.5):
-        job_in(tmp_path).once("arm", 0, measure, value)
-    job_in(tmp_path).once("arm", 1, measure, 0.75)
+    for seed, value in ((0, 0.25), (0, 0.5), (1, 0.75)):
+        job_in(tmp_path).once("arm", seed, measure, value)
     assert calls == [0.25, 0.75]
     said = capsys.readouterr().out
     assert "arm, seed 0: recorded already" in said and "mIoU test 0.750" in said
@@ -303,7 +272,7 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"00_toy.json", "trials"}  # no halves
 
 
-def test_a_run_that_fails_leaves_the_others_and_frees_its_claim(tmp_path):
+def test_a_run_that_fails_frees_its_claim_and_a_damaged_record_is_named(tmp_path):
     job = job_in(tmp_path)
     job.once("arm", 0, lambda: {"value": 1})
     for _ in range(2):
@@ -312,6 +281,9 @@ def test_a_run_that_fails_leaves_the_others_and_frees_its_claim(tmp_path):
     assert [run["seed"] for run in job.record.runs(job)] == [0]
     job.once("arm", 1, lambda: {"value": 2})
     assert [run["value"] for run in job.record.runs(job)] == [1, 2]
+    (tmp_path / "00_toy.json").write_text("{")
+    with pytest.raises(ValueError, match=r"00_toy\.json is no record"):
+        job_in(tmp_path).once("arm", 0, dict)
 
 
 def test_a_changed_fingerprint_starts_the_part_anew(tmp_path):
@@ -329,8 +301,8 @@ def test_changed_data_leave_the_arms_that_do_not_use_them(repository):
     def kept(job):
         return [run["arm"] for run in job.record.runs(job)]
 
+    job = job_in(repository, data=data)
     for arm in ("Toy", "Other", both):
-        job = job_in(repository, data=data)
         job.once(arm, 0, dict)
     (repository / "data" / "b.csv").write_bytes(b"3")
     assert kept(job) == ["Toy", "Other", both]  # a job looks once
@@ -340,12 +312,6 @@ def test_changed_data_leave_the_arms_that_do_not_use_them(repository):
     runs = job.record.read()["parts"]["part"]["runs"]
     found = [(run["arm"], run.get("value")) for run in runs]
     assert found == [("Other", None), (both, None), ("Toy", 2)]
-
-
-def test_a_damaged_record_is_named(tmp_path):
-    (tmp_path / "00_toy.json").write_text("{")
-    with pytest.raises(ValueError, match=r"00_toy\.json is no record"):
-        job_in(tmp_path).once("arm", 0, dict)
 
 
 def test_a_missing_data_set_is_told_once_and_is_no_error(tmp_path, capsys, monkeypatch):
@@ -413,7 +379,7 @@ for seed in range(1 if mode == "hang" else 15):
 
 
 def start(folder, who, mode):
-    words = [sys.executable, "-c", WORKER, str(ROOT / "experiments"), str(folder), who, mode]
+    words = [sys.executable, "-c", WORKER, str(EXPERIMENTS), str(folder), who, mode]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
@@ -432,9 +398,7 @@ def test_two_processes_share_a_record_and_lose_no_run(tmp_path):
 @pytest.mark.slow
 def test_a_claim_is_respected_and_ends_with_its_process(tmp_path, capsys):
     worker = start(tmp_path, "a", "hang")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "measured.txt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for((tmp_path / "measured.txt").exists, 120)
     try:
         job = job_in(tmp_path)
         for seed in (0, 1):
@@ -465,16 +429,6 @@ def test_the_summary_by_hand():
     ]
 
 
-def test_json_is_folded_where_it_is_flat():
-    content = {"curve": [1.5, 2], "iou": {"Sky": 0.5, "Car": None}, "runs": [{"seed": 0}], "e": []}
-    text = records.as_json(content)
-    assert json.loads(text) == content
-    assert '"curve": [1.5, 2]' in text and '"iou": { "Sky": 0.5, "Car": null }' in text
-
-
-# ---------------------------------------------------------------- baselines
-
-
 def test_the_location_prior_of_two_masks_by_hand():
     first = np.array([[0, 1, 2], [255, 255, 2]], np.uint8)
     second = np.array([[0, 0, 2], [1, 255, 1]], np.uint8)
@@ -494,10 +448,10 @@ def test_a_constant_is_scored_by_hand():
 def test_features_of_a_pixel_by_hand():
     images = np.zeros((2, 3, 5, 3), np.uint8)
     images[1, 2, 4] = (255, 0, 51)
-    assert baselines.features(images, "grey")[-1] == pytest.approx([0.4])
-    assert baselines.features(images, "rgb")[-1] == pytest.approx([1, 0, 0.2])
-    rows = baselines.features(images, "rgb and position")
-    assert rows.shape == (30, 5) and rows[-1] == pytest.approx([1, 0, 0.2, 1, 1])
+    last = {"grey": [0.4], "rgb": [1, 0, 0.2], "rgb and position": [1, 0, 0.2, 1, 1]}
+    for kind, expected in last.items():
+        rows = baselines.features(images, kind)
+        assert len(rows) == 30 and rows[-1] == pytest.approx(expected)
     assert rows[5 + 2] == pytest.approx([0, 0, 0, 0.5, 0.5])
 
 
@@ -524,12 +478,12 @@ def test_position_tells_what_colour_does_not():
     assert baselines.score(found["rgb and position"], masks, 2).miou > 0.85
 
 
-# ---------------------------------------------------------------- arms
+def in_memory(images):
+    return arms.InMemory.copy_of(Toy(images), arms.augmentation(PLAIN))
 
 
 def test_data_in_memory_equals_its_origin():
-    toy = Toy(4)
-    data = arms.InMemory.copy_of(toy, arms.augmentation(PLAIN))
+    toy, data = Toy(4), in_memory(4)
     assert (len(data), data.classes, data.num_classes) == (4, toy.classes, 3)
     for i in range(4):
         assert all(np.array_equal(*pair) for pair in zip(data.read(i), toy.read(i), strict=True))
@@ -538,19 +492,15 @@ def test_data_in_memory_equals_its_origin():
     assert data[0][0].shape == (3, 16, 24)
 
 
-def test_a_budget_of_images_is_kept_and_a_seed_repeats_itself():
-    data = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
-    _, first = arms.train(data, {**TINY, "images": 13}, seed=1)
-    _, again = arms.train(data, {**TINY, "images": 13}, seed=1)
+def test_a_budget_of_images_or_seconds_is_kept_and_a_seed_repeats_itself(monkeypatch):
+    (_, first), (_, again) = (
+        arms.train(in_memory(6), {**TINY, "images": 13}, seed=1) for _ in range(2)
+    )
     assert (first["epochs"], first["images_seen"], len(first["curve"])) == (2, 12, 2)
     assert first["curve"] == again["curve"]
-
-
-def test_a_budget_of_seconds_becomes_epochs(monkeypatch):
-    data = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
     monkeypatch.setattr(arms, "speed", lambda data, settings: 10.0)
-    _, budget = arms.train(data, {**TINY, "seconds": 2}, seed=0)  # 19.4 images: 3 epochs of 6
-    assert budget["epochs"] == 3
+    _, budget = arms.train(in_memory(6), {**TINY, "seconds": 2}, seed=0)
+    assert budget["epochs"] == 3  # 19.4 images, of 6 each
 
 
 def test_scores_of_groups_add_up():
@@ -558,8 +508,7 @@ def test_scores_of_groups_add_up():
 
     data = Toy(5, eval_transform(16, 24))
     data.groups = ("a", "b", "a", "b", "b")
-    train = arms.InMemory.copy_of(Toy(6), arms.augmentation(PLAIN))
-    model, _ = arms.train(train, {**TINY, "images": 6}, seed=0)
+    model, _ = arms.train(in_memory(6), {**TINY, "images": 6}, seed=0)
     whole = arms.scores_on(model, data, by_group=True)
     assert whole["images"] == 5 and set(whole["groups"]) == {"a", "b"}
     expected = evaluate(model, arms.make_loader(data, 5))
@@ -582,30 +531,22 @@ def test_scenes_are_rendered_once_for_each_renderer(tmp_path, monkeypatch):
     assert names == ["day_48x64_7_2_another.npz"]
 
 
-# ---------------------------------------------------------------- 00_data
-
-
-@pytest.fixture(scope="module")
-def data_script():
-    return load("00_data")
-
-
-def test_shares_count_void_and_images(data_script):
+def test_shares_count_void_and_images():
     # Toy: 24×32, 64 void pixels, a box of 12×16 of which 32 pixels are stripe; void may hide some
-    found = data_script.count(arms.InMemory.copy_of(Toy(3)))
+    found = load("00_data").count(arms.InMemory.copy_of(Toy(3)))
     assert found["images"] == 3 and found["void"] == pytest.approx(64 / 768, abs=1e-5)
     assert sum(found["share"].values()) + found["void"] == pytest.approx(1, abs=1e-4)
     assert found["images_with"] == {"ground": 1.0, "box": 1.0, "stripe": 1.0}
 
 
-def test_both_data_sets_get_equally_many_steps(data_script):
-    settings = data_script.PARTS["same_steps"].settings
-    for images in (367, 240):
-        per_epoch = images // settings["batch_size"] * settings["batch_size"]
-        assert settings["images"] % per_epoch == 0
+def test_both_data_sets_get_equally_many_steps():
+    settings = load("00_data").PARTS["same_steps"].settings
+    size = settings["batch_size"]
+    assert all(settings["images"] % (images // size * size) == 0 for images in (367, 240))
 
 
-def test_vessel_is_scored_against_all_else(data_script, monkeypatch):
+def test_vessel_is_scored_against_all_else(monkeypatch):
+    data_script = load("00_data")
     matrix = np.array([[50, 4, 6], [3, 10, 2], [1, 7, 8]])  # rows background, nerve, vessel
     monkeypatch.setattr(data_script, "evaluate", lambda *_: SimpleNamespace(matrix=matrix))
     monkeypatch.setattr(data_script, "make_loader", lambda *_: None)
@@ -615,14 +556,15 @@ def test_vessel_is_scored_against_all_else(data_script, monkeypatch):
     assert found["iou"] == {"other": round(67 / 83, 4), "vessel": round(8 / 24, 4)}
 
 
-def test_the_table_of_an_empty_record_and_of_two_seeds(data_script, tmp_path):
-    assert "| constant road | – | – | – | – |" in data_script.table(Record(tmp_path / "x").read())
+def test_the_table_of_an_empty_record_and_of_two_seeds(tmp_path):
+    table = load("00_data").table
+    assert "| constant road | – | – | – | – |" in table(Record(tmp_path / "x").read())
     run = {"arm": "Streets", "machine": "m", "images_seen": 1000, "fit_seconds": 33.3}
     runs = [
         {**run, "seed": seed, "test": {"miou": value, "iou": {"Sky": value}}}
         for seed, value in ((0, 0.5), (1, 0.6))
     ]
     machine = {"hardware": "abacus", "threads": 2, "torch": "2", "revision": "abc"}
-    text = data_script.table({"machines": {"m": machine}, "parts": {"short": {"runs": runs}}})
+    text = table({"machines": {"m": machine}, "parts": {"short": {"runs": runs}}})
     assert "33 s of training (1,000 images seen) | – | 0.550 (0.500–0.600) |" in text
     assert "Measured on: abacus, 2 threads, torch 2. Revision: abc." in text

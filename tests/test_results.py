@@ -2,11 +2,11 @@
 
 import csv
 import importlib
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from toys import load_script
 
 from seglib.cli.main import main
 
@@ -32,13 +32,6 @@ def test_a_run_is_recorded_whole(path):
     assert not groups or sum(group["images"] for group in groups) == run["images"]
 
 
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def shown(name, page="README.md"):
     """What a page has between two marks."""
     readme = (ROOT / page).read_text(encoding="utf-8")
@@ -47,7 +40,7 @@ def shown(name, page="README.md"):
 
 
 def test_the_readme_shows_the_recorded_runs():
-    assert RUNS and shown("runs") == load(ROOT / "results" / "runs.py").table()
+    assert RUNS and shown("runs") == load_script(ROOT / "results" / "runs.py").table()
 
 
 @pytest.mark.slow
@@ -55,7 +48,7 @@ def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
     words = "--data=streets --model=segnet --base_channels=4 --height=32 --width=48 --epochs=1"
     flags = [*words.split(), "--batch_size=48", "--device=cpu", "--out", str(tmp_path)]
     assert main(["train", *flags]) == 0
-    found = load(ROOT / "results" / "runs.py").record(tmp_path, "small", None)
+    found = load_script(ROOT / "results" / "runs.py").record(tmp_path, "small", None)
     with open(tmp_path / "history.csv", newline="") as file:
         miou = [float(row["val_miou"]) for row in csv.DictReader(file)]
     assert found["val"]["miou"] == pytest.approx(max(miou), abs=1e-4)
@@ -75,7 +68,7 @@ def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
 def test_the_readme_shows_the_recorded_models(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     record = ROOT / "results" / "experiments" / "05_models.json"
-    table = load(ROOT / "experiments" / "05_models.py").table
+    table = load_script(ROOT / "experiments" / "05_models.py").table
     assert shown("models") == table(json.loads(record.read_text(encoding="utf-8")))
 
 

@@ -1,5 +1,8 @@
 """Small data sets, models and runs for the tests; a module, so that spawned workers can load it."""
 
+import importlib.util
+import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,22 @@ PALETTE = np.array([[90, 90, 90], [220, 60, 60], [60, 60, 220]], dtype=np.uint8)
 
 LANDSCAPE_CLASSES = ("meadow", "lake", "path")
 LANDSCAPE_PALETTE = np.array([(60, 120, 60), (30, 60, 180), (250, 140, 20)], np.uint8)
+
+
+@cache
+def load_script(path):
+    """A script whose name is none of a module, such as 01_half_pixel.py."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def wait_for(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
 
 
 def landscape() -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,7 @@ EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryEr
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 with the reason on stderr, 2 for usage,
-    130 after Ctrl-C, 143 after SIGTERM."""
+    """Run one command; returns 0, 1 (reason on stderr), 130 (Ctrl-C) or 143 (SIGTERM)."""
     options, unknown = build_parser().parse_known_args(arguments)
     try:
         check_unknown(unknown, options.command)
@@ -39,8 +38,8 @@ def check_unknown(words: list[str], command: str) -> None:
     key = word.removeprefix("--").partition("=")[0].replace("-", "_")
     if command != "train":
         raise ValueError(f"there is no flag --{key}; see python -m seglib {command} --help")
-    known = [*setting_names(), *MODEL_OPTIONS]
-    raise ValueError(f"there is no setting {key!r}{did_you_mean(key, known)}")
+    hint = did_you_mean(key, [*setting_names(), *MODEL_OPTIONS])
+    raise ValueError(f"there is no setting {key!r}{hint}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,8 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seglib", description=about)
     parser.add_argument("--version", action="version", version=f"seglib {seglib.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
     commands.add_parser("doctor", help="versions, device, data sets, disk: a verdict per line")
+    commands.add_parser("exercises", help="list the lessons' exercises and what each tests")
 
     download = commands.add_parser("download", help="fetch a public data set")
     download.add_argument("data", help="camvid or ultrasound (streets and scans are here already)")
@@ -61,7 +60,6 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--masks", help="folder of masks (with --data folder)")
 
     add_train(commands)
-
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint")
     add_data(evaluate, split="test")
@@ -77,8 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", required=True, help="folder for the overlays and label maps")
     predict.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
     predict.add_argument("--device", default="auto")
-
-    commands.add_parser("exercises", help="list the lessons' exercises and what each tests")
     return parser
 
 

@@ -147,12 +147,11 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
     kinds = list(get_args(kind)) or [kind]
     plain: Any = next(k for k in kinds if isinstance(k, type) and k is not types.NoneType)
-    words = {"none": None} if types.NoneType in kinds else {}
+    words: dict[str, Any] = {"true": True, "false": False} if plain is bool else {}
+    words |= {"none": None} if types.NoneType in kinds else {}
     words |= {word: word for each in kinds for word in get_args(each)}
-    if isinstance(value, str) and value in words:
-        return words[value]
-    if isinstance(value, str) and plain is bool and value.lower() in ("true", "false"):
-        return value.lower() == "true"
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
     if isinstance(value, str) and plain in (int, float):
         with contextlib.suppress(ValueError):
             return plain(value)
@@ -160,5 +159,5 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         return float(value)
     if type(value) is plain:
         return value.strip() if plain is str else value
-    what = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[plain]
-    raise ValueError(f"found {key} = {value!r}, expected {' or '.join([what, *words])}")
+    what = {bool: [], int: ["a whole number"], float: ["a number"], str: ["text"]}[plain]
+    raise ValueError(f"found {key} = {value!r}, expected {' or '.join([*what, *words])}")

@@ -1,7 +1,6 @@
-"""Real photographs without a download, and masks of ours for two of them.
+"""Real photographs, and masks of ours for two of them.
 
-The pictures lie in scikit-image's wheel and are read there by their path: no network, no cache
-folder, no `pooch`, and scikit-image is not imported.
+The pictures lie in scikit-image's wheel and are read there by their path, without a download.
 
 The masks ("cat", "coffee"), whose vertices are in `photo_masks.json`, were drawn by hand on the
 enlarged photo: within 1 px where an edge is sharp and within 2 px where it is blurred (fur, the

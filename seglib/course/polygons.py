@@ -1,7 +1,7 @@
 """Outlines to label maps: what an annotation tool does when it exports a mask.
 
 All in whole numbers, so a mask is the same on every machine. (OpenCV's `fillPoly` also paints each
-pixel that the outline passes through: shapes grow by half a pixel on every side.)
+pixel that the outline passes through.)
 """
 
 from collections.abc import Iterable
@@ -26,8 +26,7 @@ def polygon_mask(
     ones; where an outline crosses itself, what it goes round twice is outside (even–odd rule).
     Label 255 is void, and a polygon may reach beyond the picture.
 
-    Raises ValueError for other labels, and for polygons with fewer than three vertices, with NaN,
-    with x and y swapped, or without a single pixel.
+    Raises ValueError for other labels, and for what is no polygon (x and y swapped, no pixel, …).
 
     >>> polygon_mask([(1, [(0.5, 0.5), (2.5, 0.5), (2.5, 1.5), (0.5, 1.5)])], 3, 4).tolist()
     [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]

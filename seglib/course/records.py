@@ -44,7 +44,7 @@ def values(record: dict[str, Any], part: str, arm: str, read: Callable[..., Any]
 
 def interval(numbers: Sequence[float]) -> Interval:
     """Mean and 95 % interval of Student's t over n ≥ 2 seeds: how sure the *mean* is."""
-    found, n = np.asarray(numbers, float), len(numbers)
+    found, n = np.asarray(numbers, float), np.size(numbers)
     if found.ndim != 1 or n < 2:
         raise ValueError(f"found {found.size} values, expected one for each of two or more seeds")
     mean, reach = found.mean(), _student(0.975, n - 1) * found.std(ddof=1) / np.sqrt(n)
@@ -59,8 +59,8 @@ def prediction(numbers: Sequence[float], coverage: float = 0.999) -> Interval:
     reader's machine is expected.
     """
     mean, _, _, n = interval(numbers)
-    deviation = float(np.std(numbers, ddof=1)) * (1 + 1 / n) ** 0.5
-    reach = _student((1 + coverage) / 2, n - 1) * deviation
+    reach = _student((1 + coverage) / 2, n - 1) * float(np.std(numbers, ddof=1))
+    reach *= (1 + 1 / n) ** 0.5
     return Interval(mean, mean - reach, mean + reach, n)
 
 

@@ -29,8 +29,7 @@ def setup(lite: dict[str, Any], full: dict[str, Any], seed: int = 0) -> SimpleNa
     """Prepare a lesson: choose the profile's settings, seed every generator.
 
     Returns an object with `.profile`, `.device`, `.seed` and the settings as attributes. Prints
-    profile and seed only, so that the output is the same on every machine. Raises ValueError if
-    the two profiles do not name the same settings.
+    profile and seed only: the same on every machine. ValueError unless both name the same settings.
 
     >>> run = setup(lite=dict(epochs=2), full=dict(epochs=100))
     profile lite · seed 0

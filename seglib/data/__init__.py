@@ -1,7 +1,6 @@
 """Data sets of image–mask pairs, their statistics, and batches of them.
 
-Cheap to import: PyTorch and albumentations are loaded where they are used. (`download` is not
-exported: `seglib.data.download` is the module that it is in.)
+Cheap to import: PyTorch and albumentations are loaded where they are used.
 """
 
 from seglib.data.dataset import FolderDataset, SegmentationDataset

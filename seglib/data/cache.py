@@ -24,8 +24,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 class Cache:
     """Room for pairs of `sizes` bytes, as many from the first on as fit into `limit` bytes.
 
-    All workers fill and read the same; a pair that two of them decode at once is written twice,
-    equally. Raises MemoryError if there is less shared memory.
+    All workers fill and read the same. Raises MemoryError if there is less shared memory.
     """
 
     def __init__(self, sizes: Sequence[int], limit: float) -> None:

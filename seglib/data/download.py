@@ -21,9 +21,6 @@ from seglib.util import paths
 from seglib.util.progress import progress as progress_bar
 from seglib.util.suggest import did_you_mean
 
-_CHUNK = 1 << 18  # bytes read at a time
-_TIMEOUT = 30.0  # seconds without a byte
-
 
 class DownloadError(OSError):
     """A download that failed: its message says where, what was found, and what to do."""
@@ -87,13 +84,13 @@ def _transfer(url: str, partial: Path) -> None:
     headers = {"User-Agent": "seglib", "Accept-Encoding": "identity"}
     headers |= {"Range": f"bytes={start}-"} if start else {}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+    with urllib.request.urlopen(request, timeout=30.0) as answer:  # seconds without a byte
         size = start = start if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         total = start + int(length) if length else None
         bar = progress_bar(total=total, initial=start, unit="B", unit_scale=True, desc=partial.name)
         with bar, open(partial, "ab" if start else "wb") as handle:
-            while block := answer.read(_CHUNK):
+            while block := answer.read(1 << 18):
                 size += handle.write(block)
                 bar.update(len(block))
     if total is not None and size != total:  # read() ends a short body without a word

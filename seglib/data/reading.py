@@ -60,8 +60,7 @@ def read_mask(
     `label_map` then renames labels, all at once: {255: 1} or {11: 255}. With `classes`, every
     label must be below their number, or `ignore_index`.
 
-    Raises FileNotFoundError, and ValueError for a damaged file, fractions, colours without a
-    palette or outside of it, JPEG, and labels out of range.
+    Raises FileNotFoundError, and ValueError for what cannot be labels: damage, fractions, JPEG, …
     """
     path = Path(path)
     raw = labels = _labels_in_file(path, classes, palette)

@@ -60,7 +60,6 @@ class RenderedDataset(SegmentationDataset):
         return shown.image, shown.semantic
 
     def read_mask(self, index: int) -> NDArray[np.uint8]:
-        """The mask of pair `index`: uint8 (H, W). It takes as long as the pair."""
         return self.read(index)[1]
 
 

@@ -60,8 +60,9 @@ class NamedDataset(SegmentationDataset):
             looked += [] if root is None else [Path(root).expanduser()]
             found = [f"  {place}: {'; '.join(self.source.shortfalls(place))}\n" for place in looked]
             raise FileNotFoundError(
-                f"{self.title} is complete in none of the places looked at:\n{''.join(found)}To "
-                f"mend it, {self.remedy()}, or name the folder of {self.name}/: root=, SEGLIB_DATA"
+                f"{self.title} is complete in none of the places looked at:\n{''.join(found)}"
+                f"To mend it, {self.remedy()}, pass root=… (the folder that holds {self.name}/), "
+                "or set SEGLIB_DATA."
             )
         self.split, self.root = split, folder
         files = self._select(split)
@@ -142,7 +143,6 @@ class Scans(NamedDataset):
 
     @classmethod
     def render(cls, seed: int) -> Rendered:
-        """As that of `Streets`."""
         from seglib.data.render import render_scan
 
         scan = render_scan(seed)
@@ -185,10 +185,8 @@ class Ultrasound(NamedDataset):
     Splits: "trainval" (204) and "test" (40) as published, which leak: many frames occur twice, at
     other sizes, and 8 test pictures have a copy in trainval. Hence two splits of ours, without
     any copy of a test picture: "val" (32) has the file numbers 0100–0125 and their copies, "train"
-    (163) the rest. Train on "train", choose on "val", report on "test".
-
-    A group is a set of copies, named after the lowest number; patients are not published. (Copies
-    correlate in their fine structure by 0.58 and more, no pair in different groups by 0.42.)
+    (163) the rest. Choose on "val", report on "test". A group is a set of copies (by correlation:
+    0.58 and more; below 0.42 between groups); patients are not published.
 
     CC BY 4.0: name the authors (`attribution`) where you show pictures.
     """
@@ -216,11 +214,10 @@ class Ultrasound(NamedDataset):
 
 # Numbers of pictures that show the same frame (or, for the last three, nearly the same).
 _COPIES = (
-    *((2, 47), (3, 50), (4, 54), (6, 56), (7, 61), (9, 65), (10, 67), (11, 68), (12, 73)),
-    *((13, 80), (14, 83), (15, 87), (17, 91), (18, 99), (21, 104), (22, 105), (23, 109)),
-    *((24, 112), (25, 116), (27, 118), (28, 120), (29, 125), (33, 140), (34, 143), (35, 144)),
-    *((36, 146), (37, 147), (38, 151), (39, 153), (43, 77), (55, 58)),
-    *((79, 81, 114), (113, 131), (127, 145)),
+    *((2, 47), (3, 50), (4, 54), (6, 56), (7, 61), (9, 65), (10, 67), (11, 68), (12, 73), (13, 80)),
+    *((14, 83), (15, 87), (17, 91), (18, 99), (21, 104), (22, 105), (23, 109), (24, 112)),
+    *((25, 116), (27, 118), (28, 120), (29, 125), (33, 140), (34, 143), (35, 144), (36, 146)),
+    *((37, 147), (38, 151), (39, 153), (43, 77), (55, 58), (79, 81, 114), (113, 131), (127, 145)),
 )
 _FRAME = {f"{number:04}": f"{copies[0]:04}" for copies in _COPIES for number in copies}
 

@@ -57,7 +57,6 @@ class Published:
 
     @property
     def home(self) -> str:
-        """The page on which a reader sees the same files."""
         return f"https://github.com/{self.repository}/tree/{self.commit}/{self.folder}"
 
     @property

@@ -55,11 +55,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no problem was found; notes do not count."""
         return not self.problems
 
     def table(self) -> str:
-        """The whole report for printing."""
         number = len(self.problems)
         lines = [f"{self.images} images checked: {number or 'no'} problem{'s' * (number != 1)}"]
         lines += [f"  problem: {text}" for text in self.problems]
@@ -124,7 +122,7 @@ def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:
     if not (rest and background and statistics.void and void) or any(rest):
         return ""
     return (
-        f"the only labels in {statistics.total_images} masks are 0 and ignore_index {void}: "
+        f"the only labels in {statistics.total_images} masks are 0 and {void}, the ignore_index: "
         f"{statistics.void:,} pixels would be left out, and of {', '.join(names)} there are none; "
         f"if {void} means {names[0]}, pass label_map={{{void}: 1}} (--label_map {void}:1)"
     )

@@ -196,8 +196,8 @@ def split_batches(loader: Any) -> Any:
     check_order(loader, EpochSampler)
     if loader.batch_size < world() or len(loader.sampler) < world():
         raise ValueError(
-            f"found batches of {loader.batch_size} out of {len(loader.sampler)} images, expected "
-            f"{world()} or more, one a process; use a larger batch size or fewer processes"
+            f"found batches of {loader.batch_size} out of {len(loader.sampler)} images for "
+            f"{world()} processes, expected one for each; use larger batches or fewer processes"
         )
     sampler = BatchPart(loader.sampler, loader.batch_size, loader.drop_last)
     return _like(loader, sampler, sampler.batch)

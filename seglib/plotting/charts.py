@@ -109,7 +109,8 @@ def plot_class_shares(
     figure, axis = plt.subplots(figsize=(width, 0.9 + 0.3 * len(classes)), layout="constrained")
     plt.close(figure)
     present = known[known > 0]
-    left = 10.0 ** np.floor(np.log10(present.min()) - 0.3) if log and present.size else 0.0
+    log = log and present.size > 0
+    left = 10.0 ** np.floor(np.log10(present.min()) - 0.3) if log else 0.0
     right = present.max(initial=1e-3)
     axis.set_xlim(left, right * (3 if log else 1.12))
     if log:

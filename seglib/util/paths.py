@@ -68,10 +68,7 @@ def download_root(root: Root = None) -> Path:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it to `path` if the block succeeds.
-
-    Readers see the old file or the new one, never a part of one, and the old one after an error.
-    """
+    """Give a temporary path; rename it to `path` on success, so that readers see all or nothing."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

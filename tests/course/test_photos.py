@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,9 +30,6 @@ FILES = {
     "retina": (1411, 1411, "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6"),
     "astronaut": (512, 512, "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
 }
-
-
-# --- the photos
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -76,9 +74,6 @@ def test_what_is_unknown_or_missing_is_told_with_a_remedy(monkeypatch, tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: empty)
     with pytest.raises(FileNotFoundError, match=r"no file .*chelsea\.png.*--force-reinstall"):
         photo("cat")
-
-
-# --- the polygons
 
 
 def test_a_mask_by_hand():
@@ -162,9 +157,6 @@ def test_a_hand_that_slips_over_the_edge_is_no_mistake_but_no_height_is():
         polygon_mask([], 0, 5)
 
 
-# --- the masks
-
-
 CAT = "background cat eye nose", (20.39, 68.93, 3.07, 0.69), "a3c729bb97e59871"
 SHARES = (52.06, 22.90, 15.42, 4.96, 2.54)
 COFFEE = "background saucer cup coffee spoon", SHARES, "ada389e737c7e220"
@@ -219,3 +211,8 @@ def test_outlines_lie_on_the_edges_of_the_picture(name):
         profile = edge_profile(image, mask, label)
         assert max(profile, key=profile.get) in (-1, 0), (word, profile)
         assert profile[0] > 1.5 * max(profile[-6], profile[6]), (word, profile)
+
+
+def test_the_polygons_travel_with_the_wheel():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "course/*.json" in project["tool"]["setuptools"]["package-data"]["seglib"]

@@ -63,8 +63,6 @@ def test_a_paired_difference_by_hand():
         paired_difference(first, {0: 1.0, 2: 1.0})
 
 
-# ---------------------------------------------------------------- records
-
 RUNS = [
     {"arm": "U-Net", "seed": 2, "test": {"miou": 0.5}},
     {"arm": "U-Net", "seed": 0, "test": {"miou": 0.4}},

@@ -21,9 +21,6 @@ SIZES = {
 }
 
 
-# ---------------------------------------------------------------- those that come with the course
-
-
 @pytest.mark.parametrize("kind, most", [(Streets, 8e6), (Scans, 3.5e6)])
 def test_embedded_splits(kind, most):
     files = (path for path in kind("train").root.rglob("*") if path.is_file())
@@ -86,9 +83,6 @@ def test_the_command_line_knows_them(name, tmp_path, capsys):
     assert f"run `python data/render.py {name}`" in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------- all of them
-
-
 @pytest.mark.parametrize("kind", DATASETS.values())
 def test_what_is_not_there_is_told(kind, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no split 'tset'; did you mean 'test'\? \(known: train"):
@@ -106,9 +100,6 @@ def test_what_is_not_there_is_told(kind, tmp_path, monkeypatch):
     assert "run `python data/render.py streets`" in Streets.remedy()
     assert CamVid.remedy() == "run `python -m seglib download camvid` (187 MB, CC BY-NC 4.0)"
     assert "Brostow" in CamVid.attribution and "tmkand" in Ultrasound.attribution
-
-
-# ---------------------------------------------------------------- those that are fetched
 
 
 def test_incomplete_data_name_what_is_missing(tmp_path):

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
 import torch
@@ -59,13 +58,6 @@ def forkserver():
         imported = "seglib.training", "albumentations", "torch._dynamo", "matplotlib.pyplot"
         context.set_forkserver_preload(list(imported))
     return context
-
-
-def wait_for(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def tiny_process(out: str, resume: bool, workers: int, method: str | None, options: dict) -> None:

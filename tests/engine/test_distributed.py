@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 import torch
-from accidents import forkserver, same_weights, terminated, training_of, wait_for
+from accidents import forkserver, same_weights, terminated, training_of
 from filelock import FileLock
 from test_accumulation import WEIGHT, Double, Uneven
-from toys import Toy, flags, tiny_model, write_folder
+from toys import Toy, flags, tiny_model, wait_for, write_folder
 
 from seglib.data.loader import make_loader
 from seglib.engine import distributed

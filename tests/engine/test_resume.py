@@ -10,17 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from accidents import (
-    Hit,
-    Killed,
-    forkserver,
-    same_weights,
-    terminated,
-    tiny_process,
-    training_of,
-    wait_for,
-)
-from toys import Toy, tiny_model, tiny_run
+from accidents import Hit, Killed, forkserver, same_weights, terminated, tiny_process, training_of
+from toys import Toy, tiny_model, tiny_run, wait_for
 
 from seglib.data.loader import make_loader
 from seglib.engine import history as history_module

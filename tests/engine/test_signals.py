@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from accidents import Hit, forkserver, same_weights, terminated, training_of, wait_for
+from accidents import Hit, forkserver, same_weights, terminated, training_of
 from test_resume import without_figure  # noqa: F401
-from toys import Toy, flags, tiny_model, tiny_run, write_folder
+from toys import Toy, flags, tiny_model, tiny_run, wait_for, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader

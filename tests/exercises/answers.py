@@ -1,10 +1,8 @@
 """The answers that readers give to exercises, and how they do: for tests, and for people to read.
 
 wrongNN.py beside this file holds PRELUDE, the imports, and WRONG: for each exercise of lesson NN
-typical wrong answers, as source in place of the placeholder, with a part of the message each gets.
+{a part of the message: the wrong answer that must hear it, as source in place of the placeholder}.
 """
-
-from __future__ import annotations
 
 import contextlib
 import importlib
@@ -44,10 +42,10 @@ class Case(NamedTuple):
     def exercise(self) -> Exercise:
         return self.lesson.exercises[self.name]
 
-    @property
-    def wrong(self) -> tuple[str, str]:
-        """Of a wrong answer: its source, and a part of the message that must come."""
-        return wrong_ones(self.number)[self.name][int(self.answer.split()[1]) - 1]
+
+def code(head: str, *body: str) -> str:
+    """A definition from its lines."""
+    return "\n    ".join((head, *body))
 
 
 def module(number: str) -> Any:
@@ -55,59 +53,48 @@ def module(number: str) -> Any:
 
 
 def wrong_ones(number: str) -> dict[str, list[tuple[str, str]]]:
-    """WRONG of a lesson; empty where there is no wrongNN.py."""
-    return module(number).WRONG if (HERE / f"wrong{number}.py").exists() else {}
+    """Of each exercise: (the source of a wrong answer, a part of the message that must come)."""
+    rows = module(number).WRONG
+    return {name: [(source, part) for part, source in rows[name].items()] for name in rows}
 
 
 @cache
-def page(number: str) -> notebook_rules.Page | None:
-    """The lesson's notebook, or None where there is none."""
-    found = [path for path in commands.lessons([]) if path.name.startswith(number)]
-    return notebook_rules.read(found[0]) if found else None
+def page(number: str) -> notebook_rules.Page:
+    """The lesson's notebook."""
+    return next(
+        notebook_rules.read(path) for path in commands.lessons([]) if path.name.startswith(number)
+    )
 
 
-def cell(case: Case) -> notebook_rules.ExerciseCell | None:
+def cell(case: Case) -> notebook_rules.ExerciseCell:
     """The exercise's cell in the notebook."""
-    found = page(case.number)
-    cells = notebook_rules.exercise_cells(found) if found else []
-    return next((cell for cell in cells if cell.name == case.name), None)
+    cells = notebook_rules.exercise_cells(page(case.number))
+    return next(cell for cell in cells if cell.name == case.name)
 
 
 def cases() -> list[Case]:
     """Every answer to every exercise."""
-    found = []
-    for lesson in exercises.lessons():
-        wrong = wrong_ones(lesson.number)
-        for name in lesson.exercises:
-            rows = range(1, 1 + len(wrong.get(name, [])))
-            kinds = ["solution", "placeholder", *(f"wrong {n}" for n in rows)]
-            found += [Case(lesson.number, name, kind) for kind in kinds]
-    return found
+    return [
+        Case(lesson.number, name, kind)
+        for lesson in exercises.lessons()
+        for name, rows in wrong_ones(lesson.number).items()
+        for kind in ("solution", "placeholder", *(f"wrong {n + 1}" for n in range(len(rows))))
+    ]
 
 
 def source(case: Case) -> str:
     if case.answer == "solution":
         return case.exercise.source()
     if case.answer == "placeholder":
-        asked = cell(case)
-        if asked is None:
-            raise LookupError(f"{case}: the notebook has no cell for this exercise")
-        return asked.placeholder
-    return case.wrong[0]
-
-
-def evaluate(case: Case) -> Any:
-    """What the reader hands to check: the source after the lesson's imports, then the name."""
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    exec(module(case.number).PRELUDE, namespace)
-    exec(compile(source(case), f"<{case}>", "exec"), namespace)
-    asked = cell(case)
-    name = case.exercise.variable or case.exercise.answer.__name__
-    return eval(asked.answer if asked else name, namespace)
+        return cell(case).placeholder
+    return wrong_ones(case.number)[case.name][int(case.answer.split()[1]) - 1][0]
 
 
 @cache
 def outcome(case: Case) -> Outcome:
-    """How the answer does (judged once)."""
+    """How the answer does: its source is run after the lesson's imports, and the name judged."""
+    namespace = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):  # what the answer itself prints
-        return case.exercise.judged(evaluate(case))
+        exec(module(case.number).PRELUDE, namespace)
+        exec(compile(source(case), f"<{case}>", "exec"), namespace)
+        return case.exercise.judged(eval(cell(case).answer, namespace))

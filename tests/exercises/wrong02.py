@@ -1,4 +1,6 @@
-"""Typical wrong answers to lesson 2: (what a reader would type, a fragment of what they hear)."""
+"""Wrong answers to the exercises of lesson 2, beside those that their judges' tables imply."""
+
+from answers import code
 
 PRELUDE = """
 import numpy as np
@@ -22,26 +24,29 @@ class Up(nn.Module):
 _JOIN = "return self.conv(torch.cat([skip, x], 1))"
 
 
-def _up(*lines: str) -> str:
+def _up(*lines):
     return _UP.format(body="\n        ".join(lines))
 
 
 def _loop(
-    forward: str = "value = loss(model(images), target.long())",
-    then: str = "optimizer.zero_grad(); value.backward(); optimizer.step()",
-    keep: str = "losses.append(value.item())",
-    before: str = "model.train()",
-    end: str = "losses",
-) -> str:
-    return (
-        f"def train_steps(model, batches, loss, optimizer):\n    losses = []\n    {before}\n"
-        f"    for images, target in batches:\n        {forward}\n        {then}\n        {keep}\n"
-        f"    return {end}\n"
+    forward="value = loss(model(images), target.long())",
+    keep="losses.append(value.item())",
+    end="return losses",
+):
+    return code(
+        "def train_steps(model, batches, loss, optimizer):",
+        "losses = []",
+        "model.train()",
+        "for images, target in batches:",
+        f"    {forward}",
+        "    optimizer.zero_grad(); value.backward(); optimizer.step()",
+        f"    {keep}",
+        end,
     )
 
 
-def _net(*lines: str) -> str:
-    return "\n    ".join(("def build(num_classes):", *lines))
+def _net(*lines):
+    return code("def build(num_classes):", *lines)
 
 
 WRONG = {
@@ -70,7 +75,7 @@ WRONG = {
         "class numbers are indices": _loop("value = loss(model(images), target)"),
         "value.item()": _loop(keep="losses.append(value)"),
         "found 1 × float": _loop(keep="return [value.item()]"),
-        "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="[0.0] * 4"),
+        "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="return [0.0] * 4"),
     },
     "error_maps": {"It has skips": "letter = 'c'"},
     "advice": {"gave 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},

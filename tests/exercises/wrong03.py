@@ -1,4 +1,6 @@
-"""Typical wrong answers to lesson 3: (what a reader would type, a fragment of what they hear)."""
+"""Wrong answers to the exercises of lesson 3, beside those that their judges' tables imply."""
+
+from answers import code
 
 PRELUDE = """
 import numpy as np
@@ -11,37 +13,30 @@ from seglib.losses import CombinedLoss, CrossEntropyLoss, DiceLoss, class_weight
 
 
 def _maps(
-    labels: str = "torch.where(valid, target, 0)",
-    p: str = "logits.softmax(1)",
-    valid: str = "target != 255",
-    end: str = "(1 - dice)[there].sum() / there.sum().clamp(min=1)",
-    eps: str = ".clamp(min=1e-6)",
-    one_hot: str = ", logits.shape[1]).movedim(3, 1)",
-) -> str:
+    labels="torch.where(valid, target, 0)",
+    p="logits.softmax(1)",
+    end="(1 - dice)[there].sum() / there.sum().clamp(min=1)",
+    one_hot=", logits.shape[1]).movedim(3, 1)",
+):
     """A way to the solution with whole maps; some of its parts changed."""
-    return (
-        f"def soft_dice(logits, target):\n    valid = {valid}\n"
-        f"    p = {p} * valid[:, None]\n    g = F.one_hot({labels}{one_hot} * valid[:, None]\n"
-        "    hits, sizes, over = p * g, g.sum((0, 2, 3)), (0, 2, 3)\n"
-        f"    dice, there = 2 * hits.sum(over) / (p.sum(over) + sizes){eps}, sizes > 0\n"
-        f"    return {end}\n"
+    return code(
+        "def soft_dice(logits, target):",
+        "valid = target != 255",
+        f"p = {p} * valid[:, None]",
+        f"g = F.one_hot({labels}{one_hot} * valid[:, None]",
+        "hits, sizes, over = p * g, g.sum((0, 2, 3)), (0, 2, 3)",
+        "dice, there = 2 * hits.sum(over) / (p.sum(over) + sizes).clamp(min=1e-6), sizes > 0",
+        f"return {end}",
     )
 
 
-def _runs(four: str = "C", plain: str = "D", median: str = "B", dice: str = "A") -> str:
-    return (
-        f'runs = {{"cross-entropy, 4 %": "{four}", "cross-entropy, 0.1 %": "{plain}", '
-        f'"median weights, 0.1 %": "{median}", "Dice, 0.1 %": "{dice}"}}'
-    )
-
-
-def _build(loss: str = "CombinedLoss()", lr: str = "5e-3") -> str:
+def _build(loss="CombinedLoss()", lr="5e-3"):
     return f"def build_loss(train_set):\n    return {loss}, {lr}"
 
 
+_RUNS = '"cross-entropy, 0.1 %": "D", "median weights, 0.1 %": "B", "Dice, 0.1 %"'
 _FAULTS = 'faults = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}'
 _SUPPORTED = 'supported = {"a": True, "b": False, "c": False, "d": True, "e": False}'
-
 
 WRONG = {
     "by_hand": {
@@ -66,7 +61,7 @@ WRONG = {
             end="((1 - dice) * (w := (p.sum(over) + sizes) / sizes**2)).sum() / w.sum()"
         ),
     },
-    "curves": {"You gave this letter twice": _runs(dice="D")},
+    "curves": {"gave this letter twice": f'runs = {{"cross-entropy, 4 %": "C", {_RUNS}: "D"}}'},
     "faults": {
         "costs 0.80 in an image of three valid pixels and 0.80": _FAULTS.replace("5", "7"),
         "one of the numbers 1 to 8": _FAULTS.replace("5", "2.5"),

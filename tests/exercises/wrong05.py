@@ -1,4 +1,6 @@
-"""Typical wrong answers to lesson 5: (what a reader would type, a fragment of what they hear)."""
+"""Wrong answers to the exercises of lesson 5, beside those that their judges' tables imply."""
+
+from answers import code
 
 PRELUDE = """
 from copy import deepcopy
@@ -14,39 +16,37 @@ taps = ex.taps.answer
 """
 
 
-def _taps(end: str, rows: str = "1 + 2 * max(0, height - rate) / height", first: str = "") -> str:
-    body = f"rows, columns = {rows}, {rows.replace('height', 'width')}"
-    return f"def taps(height, width, rate):\n    {first}{body}\n    return {end}"
-
-
-def _map(end: str = "found.mean()", kernel: str = "*[[1, 1, 1]] * 3") -> str:
-    return (
-        "def taps(height, width, rate):\n    ones = torch.ones(1, 1, height, width)\n"
-        f"    kernel = torch.tensor([[[{kernel}]]]).float()\n"
-        "    found = F.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]\n"
-        f"    return {end}"
+def _map(end="found.mean()", kernel="*[[1, 1, 1]] * 3", first="pass"):
+    return code(
+        "def taps(height, width, rate):",
+        first,
+        "ones = torch.ones(1, 1, height, width)",
+        f"kernel = torch.tensor([[[{kernel}]]]).float()",
+        "found = F.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]",
+        f"return {end}",
     )
 
 
-def _rates(end: str = "2, 3, largest", passes: str = "taps(h, w, rate) >= 3", up: str = "-") -> str:
-    return (
-        "def rates(height, width, output_stride):\n"
-        f"    h, w = {up}({up}height // output_stride), {up}({up}width // output_stride)\n"
-        f"    largest = max(rate for rate in range(1, max(h, w)) if {passes})\n    return {end}"
+def _rates(end="2, 3, largest", up="-"):
+    return code(
+        "def rates(height, width, output_stride):",
+        f"h, w = {up}({up}height // output_stride), {up}({up}width // output_stride)",
+        "largest = max(rate for rate in range(1, max(h, w)) if taps(h, w, rate) >= 3)",
+        f"return {end}",
     )
 
 
-def _head(*body: str, end: str = "model") -> str:
-    lines = "\n    ".join(("c = model.decoder[-1].in_channels", *body, f"return {end}"))
-    return f"def replace_head(model, num_classes):\n    {lines}"
+def _head(*body, end="model"):
+    head = "def replace_head(model, num_classes):"
+    return code(head, "c = model.decoder[-1].in_channels", *body, f"return {end}")
 
 
 _PUT = "model.decoder[-1] = nn.Conv2d(c, num_classes, 1)"
 _DEEPLAB = "create_model('deeplabv3plus', num_classes, backbone='mobilenet_v3_small')"
 
 
-def _freeze(*body: str, start: str = "module.requires_grad_(False)") -> str:
-    return "def freeze(module):\n    " + "\n    ".join((start, *body))
+def _freeze(*body, start="module.requires_grad_(False)"):
+    return code("def freeze(module):", start, *body)
 
 
 _STAY = "part.train = lambda mode=True, part=part: part"
@@ -63,9 +63,9 @@ WRONG = {
     "taps": {
         "cross of five": _map(kernel="[0, 1, 0], [1, 1, 1], [0, 1, 0]"),
         "forgets the middle tap": _map(kernel="[1, 1, 1], [1, 0, 1], [1, 1, 1]"),
-        "shorter side": _taps("rows ** 2", first="height = min(height, width); "),
+        "shorter side": _map(first="height = width = min(height, width)"),
         "number for the mean": _map("found"),
-        "begin with the tap": _taps("rows * columns / 2"),
+        "begin with the tap": _map("found.mean() / 2"),
     },
     "rates": {
         "rounded down": _rates(up="+"),

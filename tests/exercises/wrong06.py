@@ -1,4 +1,6 @@
-"""Typical wrong answers to lesson 6: (what a reader would type, a fragment of what they hear)."""
+"""Wrong answers to the exercises of lesson 6, beside those that their judges' tables imply."""
+
+from answers import code
 
 from seglib.exercises import lesson06
 
@@ -7,13 +9,13 @@ import torch
 """
 
 
-def _with(variable: str, place: int, value: object) -> str:
+def _with(variable, place, value):
     """A dict's right answer with another value at a place."""
     right = next(e for e in lesson06.LESSON.exercises.values() if e.variable == variable).answer
     return f"{variable} = {right | {list(right)[place]: value}!r}"
 
 
-def _edited(name: str, *changes: str) -> str:
+def _edited(name, *changes):
     """A solution's source after changes: old, new, old, new, …"""
     source = lesson06.LESSON.exercises[name].source()
     for old, new in zip(changes[::2], changes[1::2], strict=True):
@@ -22,28 +24,36 @@ def _edited(name: str, *changes: str) -> str:
     return source
 
 
-def _dice(*changes: str) -> str:
+def _dice(*changes):
     return _edited("half_loss", *changes)
 
 
-def _sum(weight: str, inside: str = "pass", after: str = "pass", mean: str = "loss(y, t)") -> str:
+def _step(*lines):
+    return code("def step(scale, good, overflow, growth_interval):", *lines)
+
+
+def _accumulate(*lines):
+    head = "def accumulate(model, loss, batches):"
+    return code(head, "valid, total = [(t != 255).sum() for _, t in batches], 0", *lines)
+
+
+def _sum(weight, inside="pass", after="pass", mean="loss(y, t)"):
     """A loop over batches; `weight` is the factor of each mean."""
-    return (
-        f"{_VALID}    seen = 0\n    for n, (x, t) in enumerate(batches):\n        {inside}\n"
-        "        y, seen = model(x), seen + valid[n]\n"
-        f"        ({mean} * ({weight})).backward()\n        {after}"
+    return _accumulate(
+        "for n, (x, t) in enumerate(batches):",
+        f"    {inside}",
+        "    y, total = model(x), total + valid[n]",
+        f"    ({mean} * ({weight})).backward()",
+        f"    {after}",
     )
 
 
-_STEP = "def step(scale, good, overflow, growth_interval):\n"
-_SUM = "def accumulate(model, loss, batches):\n"
-_VALID = f"{_SUM}    valid = [(t != 255).sum() for _, t in batches]\n"
 _HALF = (".float()", "")
 _LOSS, _SUMS = "1 - 2 * inside / (whole + 1e-8)", "(p * g).sum(), p.sum() + g.sum()"
 _LARGE_EPS = "(1 - 2 * inside / (whole + 1e-4))"
 _BY_ROWS = "(p * g).sum(2).float().sum(), p.sum(2).float().sum() + g.sum(2).float().sum()"
 _LIMITS = "(p * g).sum().clamp(max=20000), (p.sum() + g.sum()).clamp(max=65504)"
-_DIVIDES = "for p in model.parameters(): p.grad /= max(1, seen)"
+_DIVIDES = "for p in model.parameters(): p.grad /= max(1, total)"
 
 WRONG = {
     "formats": {
@@ -60,11 +70,15 @@ WRONG = {
         "expected a set of names": _with("vanishes", 2, "head"),
     },
     "scaler": {
-        "doubles one step late. Count this step first": f"{_STEP}    if overflow: return scale * 0.5, 0, False\n"
-        "    if good == growth_interval: scale, good = scale * 2, 0\n"
-        "    return scale, good + 1, True",
-        "that doubles at the first step of a run": f"{_STEP}    if not overflow and good % growth_interval == 0: scale *= 2\n"
-        "    return (scale / 2, 0, False) if overflow else (scale, good + 1, True)",
+        "doubles one step late. Count this step first": _step(
+            "if overflow: return scale * 0.5, 0, False",
+            "if good == growth_interval: scale, good = scale * 2, 0",
+            "return scale, good + 1, True",
+        ),
+        "that doubles at the first step of a run": _step(
+            "if not overflow and good % growth_interval == 0: scale *= 2",
+            "return (scale / 2, 0, False) if overflow else (scale, good + 1, True)",
+        ),
         "ends: the count begins again at 0": _edited("scaler", "2, 0, True", "2, 1, True"),
         "what becomes of each at an overflow": _edited("scaler", "* 2", "* 3"),
         "expected three values": _edited("scaler", "scale, good, True", "scale, good"),
@@ -93,18 +107,25 @@ WRONG = {
     "accumulate": {
         "divides again what earlier batches left": _sum("valid[n]", after=_DIVIDES),
         "the gradient is not finite": _sum("valid[n] / (n * sum(valid))"),
-        "the share is 0, without a division": _sum("int(valid[n]) / int(seen)"),
+        "the share is 0, without a division": _sum("int(valid[n]) / int(total)"),
         "that is -3 times the gradient of one big batch": _sum("-3 * valid[n] / sum(valid)"),
         "weigh a batch's mean by its share of all valid pixels": _sum("torch.rand(())"),
         "weights have moved": _sum("valid[n]", "[p.data.zero_() for p in model.parameters()]"),
         "the batches are not what they were": _sum("valid[n]", "t[t == 255] = 0"),
         "a number taken with .item()": _sum("valid[n]", mean="torch.tensor(loss(y, t).item())"),
-        "the model saw 6 images at once": f"{_SUM}    images, target = (torch.cat(rows) for rows in zip(*batches))\n"
-        "    loss(model(images), target).backward()",
-        "batches went forward before a backward": f"{_VALID}    means = [loss(model(images), target) for images, target in batches]\n"
-        "    (sum(m * v for m, v in zip(means, valid)) / sum(valid)).backward()",
-        "forward comes anew each time": f"{_SUM}    total = 0\n    for x, t in batches:\n"
-        "        total = total + loss(model(x), t)\n        (total / 3).backward()",
+        "the model saw 6 images at once": _accumulate(
+            "images, target = (torch.cat(rows) for rows in zip(*batches))",
+            "loss(model(images), target).backward()",
+        ),
+        "batches went forward before a backward": _accumulate(
+            "means = [loss(model(images), target) for images, target in batches]",
+            "(sum(m * v for m, v in zip(means, valid)) / sum(valid)).backward()",
+        ),
+        "forward comes anew each time": _accumulate(
+            "for x, t in batches:",
+            "    total = total + loss(model(x), t)",
+            "    (total / 3).backward()",
+        ),
     },
     "speedup": {
         "12 ms are what is left of the data's 60 ms": _with("factors", 1, 1.11),

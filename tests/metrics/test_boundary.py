@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from seglib.metrics.boundary import BoundaryCounts, band, border_distance, error_by_distance
 
-# ---------------------------------------------------------------- boundary IoU and F1
-
 
 def steps_to(mask):
     """Steps (eight neighbours) from each pixel to the nearest pixel of a mask; inf without one."""
@@ -113,9 +111,6 @@ def test_what_cannot_be_counted():
             BoundaryCounts(*options)
 
 
-# ---------------------------------------------------------------- distances to borders
-
-
 def by_all_pairs(mask, void=255):
     """For each pixel the nearest one of another class, by trying them all."""
     pixels = list(np.ndindex(mask.shape))
@@ -168,9 +163,6 @@ def test_a_large_distance_is_exact_and_what_is_no_mask_is_refused():
     for other in (mask / 1, mask == 1, mask[None], mask[0]):  # floats, bool, axes
         with pytest.raises(ValueError, match=r"found a mask of shape .* expected integer labels"):
             border_distance(other)
-
-
-# ---------------------------------------------------------------- errors in rings
 
 
 def test_rings_by_hand():
