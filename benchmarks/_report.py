@@ -79,7 +79,7 @@ def report(script: str, rows: list[Row], instead: str | None = None) -> None:
     if "--record" in sys.argv and instead is not None:
         print(f"not recorded: measured on {instead}")
     elif "--record" in sys.argv:
-        from seglib.util.paths import atomic_write
+        from seglib.util.files import atomic_write
 
         content = json.loads(RECORD.read_text("utf-8")) if RECORD.exists() else {}
         content = dict(sorted({**content, Path(script).stem: entry}.items()))

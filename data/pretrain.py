@@ -33,8 +33,8 @@ from seglib.losses import CombinedLoss
 from seglib.models import create_model
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
+from seglib.util.files import atomic_write
 from seglib.util.machine import describe_machine
-from seglib.util.paths import atomic_write
 
 HOME = Path(__file__).resolve().parent
 MODEL = "deeplabv3plus"

@@ -20,7 +20,7 @@ from seglib.metrics import Scores
 from seglib.models.unet import UNet
 from seglib.training import evaluate, fit
 from seglib.transforms import TrainTransform, train_transform
-from seglib.util.paths import atomic_write
+from seglib.util.files import atomic_write
 from seglib.util.progress import progress
 
 # What decides a trained network's scores (see fingerprints.py)

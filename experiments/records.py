@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from fingerprints import ROOT, fingerprint
 
 from seglib.data.sources import Rendering
-from seglib.util.paths import atomic_write
+from seglib.util.files import atomic_write
 
 FOLDER = ROOT / "results" / "experiments"
 TRIALS = ROOT / "runs" / "experiments"  # ignored by git: runs with other settings

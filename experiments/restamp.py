@@ -24,7 +24,7 @@ from typing import Any
 from fingerprints import ROOT
 from records import FOLDER, Record, as_json, revision
 
-from seglib.util.paths import atomic_write
+from seglib.util.files import atomic_write
 
 VARY = {"seconds", "load", "machine", "fingerprint", "fit_seconds", "images_per_second"}
 

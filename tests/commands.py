@@ -1,8 +1,6 @@
 """The steps behind bootstrap.py's commands; runs in .venv, which bootstrap.py has made.
 
-notebooks, full and reset are functions here: execute and normalise in place, execute with full
-settings into notebooks/full/, put a fresh copy of a lesson into workbook/. The imports at the top
-are from the standard library only, because `make lab` does not install the test tools.
+The imports at the top need the standard library only: `make lab` installs no test tools.
 """
 
 import json
@@ -39,10 +37,8 @@ def lessons(args: list[str]) -> list[Path]:
     names = wanted or [name for name in known if not name.startswith("extra/")]
     if not names or not set(names) <= set(known):
         there = [path.relative_to(NOTEBOOKS).with_suffix("").as_posix() for path in known.values()]
-        raise Trouble(
-            f"there is no lesson {', '.join(wanted) or 'at all'} in notebooks/; "
-            f"there are: {', '.join(there) or 'none'}"
-        )
+        named = ", ".join(wanted) or "at all"
+        raise Trouble(f"there is no lesson {named} in notebooks/; there are: {', '.join(there)}")
     return [path for name, path in known.items() if name in names]
 
 
@@ -52,20 +48,14 @@ def git(*args: str) -> str:
     except FileNotFoundError:
         raise Trouble("git is not on PATH; install it, then run this again") from None
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Trouble(f"git {args[0]} failed: {said}; this needs a clone of the repository")
+        raise Trouble(f"git {args[0]} failed: {done.stderr}; this needs a clone of the repository")
     return done.stdout
-
-
-# ---------------------------------------------------------------- notebooks
 
 
 def normalise(notebook: Any) -> None:
     """Take out what differs between runs and machines: timings, versions, foreign metadata."""
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     number = 0
     for cell in notebook.cells:
         cell.metadata = {key: cell.metadata[key] for key in ("tags",) if cell.metadata.get(key)}
@@ -92,11 +82,8 @@ def too_big(notebook: Any) -> list[str]:
         if (picture := output.get("data", {}).get("image/png"))
     ]
     sizes.append(("", len(json.dumps(notebook)), MAX_NOTEBOOK))
-    return [
-        f"{what}{size // 1000} kB (at most {most // 1000})"
-        for what, size, most in sizes
-        if size > most
-    ]
+    faults = [(what, size // 1000, most // 1000) for what, size, most in sizes if size > most]
+    return [f"{what}{size} kB (at most {most})" for what, size, most in faults]
 
 
 def client(notebook: Any, **options: Any) -> Any:
@@ -119,14 +106,11 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
         client(notebook, timeout=timeout).execute()
     except CellExecutionError as error:
         print(error, flush=True)
-        raise Trouble(
-            f"{source.name} stopped at an error and was not written; mend the cell shown above"
-        ) from None
+        what = "stopped at an error and was not written; mend the cell shown above"
+        raise Trouble(f"{source.name} {what}") from None
     except DeadKernelError:
-        raise Trouble(
-            f"the kernel of {source.name} died, perhaps for want of memory; close other "
-            "programs, then run this again"
-        ) from None
+        remedy = "close other programs (it may want memory), then run this again"
+        raise Trouble(f"the kernel of {source.name} died; {remedy}") from None
     normalise(notebook)
     faults = too_big(notebook)
     if faults and target == source:
@@ -144,10 +128,8 @@ def run_notebooks(args: list[str]) -> int:
     chosen = lessons(args)
     changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
     if changed and "--force" not in args:
-        raise Trouble(
-            f"there are uncommitted changes ({', '.join(changed[:5])}); commit them, or "
-            "add --force to run anyway"
-        )
+        found = ", ".join(changed[:5])
+        raise Trouble(f"there are uncommitted changes ({found}); commit them, or add --force")
     kernel_env.apply()
     for path in chosen:
         execute(path, path)
@@ -176,16 +158,6 @@ def check_command(loosely: bool) -> list[str]:
     how = ["--nbval-lax" if loosely else "--nbval", "--nbval-current-env"]
     how += [f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full"]
     return [*PYTEST, *BY_FILE, *how, "notebooks"]
-
-
-# ---------------------------------------------------------------- commands
-
-
-def prepare_lab() -> None:
-    """Bring workbook/ up to date and let JupyterLab read the settings there."""
-    workbook.fill(NOTEBOOKS, WORKBOOK)
-    folders = [str(WORKBOOK / workbook.CONFIG), os.environ.get("JUPYTER_CONFIG_PATH")]
-    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, folders))
 
 
 def lab_command(args: list[str]) -> list[str]:
@@ -228,15 +200,14 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
 
 def main(argv: list[str]) -> int:
     command, args = argv[0], argv[1:]
-    alone = {"notebooks": run_notebooks, "full": run_full, "reset": reset}
-    if command in alone:
-        return alone[command](args)
-    if command == "lab":
-        prepare_lab()
-    failed, todo = [], steps(command, args)
-    if not todo:
-        print(f"{command}: there is no script for it yet")
-    for step in todo:
+    if command in ("notebooks", "full", "reset"):
+        return {"notebooks": run_notebooks, "full": run_full, "reset": reset}[command](args)
+    if command == "lab":  # (JupyterLab reads the settings in workbook/, too)
+        workbook.fill(NOTEBOOKS, WORKBOOK)
+        folders = [str(WORKBOOK / workbook.CONFIG), os.environ.get("JUPYTER_CONFIG_PATH")]
+        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, folders))
+    failed = []
+    for step in steps(command, args):
         if run(step) != 0:
             name = "notebooks" if step[-1] == "notebooks" else Path(step[1]).name
             failed.append(step[2] if name == "-m" else name)

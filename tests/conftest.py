@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def datasets() -> Path:
+def datasets():
     """The folder with the real data sets (camvid/, ultrasound/); skips where there is none."""
     named = os.environ.get("SEGLIB_TEST_DATASETS")
     folder = Path(named) if named else ROOT.parent / "shared" / "datasets"
@@ -33,13 +33,10 @@ def datasets() -> Path:
         return folder
     if named:
         pytest.fail(f"SEGLIB_TEST_DATASETS names {folder}, but there is no such folder")
-    pytest.skip(
-        "the real data sets are not here; put camvid/ and ultrasound/ into a folder and name it "
-        "in SEGLIB_TEST_DATASETS"
-    )
+    pytest.skip("no real data; name a folder of camvid/ and ultrasound/ in SEGLIB_TEST_DATASETS")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Leave out the copies of lessons that have not changed (SEGLIB_COPIES=all runs them).
 
     What takes long comes first, so that no worker is left with it while the others wait.
@@ -47,16 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     import commands
     import notebook_copies
 
-    def is_copy(item: pytest.Item) -> bool:
+    def is_copy(item):
         return "test_notebook_copies.py::TestLesson" in item.nodeid and "wrong_and" in item.nodeid
 
     if os.environ.get("SEGLIB_COPIES") != "all" and any(map(is_copy, items)):
         again = tuple(f"TestLesson{n}" for n in notebook_copies.changed(commands.lessons([])))
-        left_out = [
-            item
-            for item in items
-            if is_copy(item) and not any(name in item.nodeid for name in again)
-        ]
+        copies = filter(is_copy, items)
+        left_out = [item for item in copies if not any(name in item.nodeid for name in again)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: (not is_copy(item), item.get_closest_marker("slow") is None))

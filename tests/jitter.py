@@ -1,15 +1,10 @@
 """The arithmetic of another processor: every inexact result is a little off, by a rule.
 
-Processors add in different orders, and round half precision in different places; a training
-multiplies the difference. `install` makes torch do the same on purpose: each element of an inexact
-operation's result is multiplied by 1 + strength · u, with u in [−1, 1] taken from the element's own
-bits and a seed. So, as on a real processor, the same input gives the same result (a resumed
-training, or a second process, agrees with the first), and another seed is another processor.
-What is exact stays exact: an element whose last bits are zero (integers, halves, …) is left
-alone, and so is float64, which tests use as the reference.
-
-`everywhere.py` says which worlds use it. In a kernel a start-up file calls `from_environment`,
-under pytest conftest.py does. Nothing else knows of it.
+Each element of an inexact operation's result is multiplied by 1 + strength · u, with u in [−1, 1]
+taken from the element's own bits and a seed. So, as on a real processor, the same input gives the
+same result, and another seed is another processor. What is exact stays exact: an element whose last
+bits are zero (integers, halves, …) is left alone, and so is float64, which tests use as the
+reference. In a kernel a start-up file calls `from_environment`, under pytest conftest.py does.
 """
 
 import json
@@ -19,8 +14,6 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-
-VARIABLE = "SEGLIB_WORLD"  # what to install, as JSON: {"seed": 1, "gradient": 1e-3, …}
 
 
 def operations(names: str) -> set[Any]:
@@ -84,13 +77,7 @@ class Jitter(TorchDispatchMode):
         return shaken(found) if isinstance(found, torch.Tensor) else tuple(map(shaken, found))
 
 
-def install(
-    seed: int = 0,
-    gradient: float = 0,
-    convolution: float = 0,
-    rounding: float = 0,
-    mkldnn: bool = True,
-) -> None:
+def install(seed=0, gradient=0.0, convolution=0.0, rounding=0.0, mkldnn=True) -> None:
     """Make this process another processor, for as long as it lives."""
     torch.backends.mkldnn.enabled = mkldnn  # type: ignore[assignment]
     if convolution or rounding:
@@ -107,4 +94,5 @@ def install(
 
 
 def from_environment() -> None:
-    install(**json.loads(os.environ.get(VARIABLE, "{}")))
+    """Install what SEGLIB_WORLD says, as JSON: {"seed": 1, "gradient": 1e-3, …}."""
+    install(**json.loads(os.environ.get("SEGLIB_WORLD", "{}")))

@@ -1,14 +1,9 @@
 """The world in which notebooks run: the same when they are written and when compared."""
 
 import os
-from collections.abc import MutableMapping
 
 
-def apply(
-    environ: MutableMapping[str, str] = os.environ,
-    profile: str = "lite",
-    threads: int | None = None,
-) -> None:
+def apply(environ=os.environ, profile="lite", threads=None) -> None:
     """Set the variables that kernels inherit; call it before anything imports torch.
 
     `threads` caps the threads of each process: 1 where several kernels or workers share the

@@ -2,13 +2,9 @@
 
 One copy is enough for a wrong and a right answer, since the cells behind an exercise cannot tell
 that the wrong one was there: `ex.NAME.use` hands on the solution, and `mentions` shows that they
-read nothing else that the reader has bound.
-
-The copy is made in memory and, for people to look at, written where the caller says; its working
-directory is notebooks/, so it finds pictures and data as the original does.
-
-Copies take as long as everything else together, so `make test` runs those of lessons that have
-changed since `make test-everywhere` last ran them in every world: VERIFIED holds a digest of each.
+read nothing else that the reader has bound. Copies take as long as everything else together, so
+`make test` runs those of lessons that have changed since `make test-everywhere` last ran them in
+every world: VERIFIED holds a digest of each.
 """
 
 import ast
@@ -35,11 +31,8 @@ def digest(notebook: Path) -> str:
     """What a copy is made from: the code of a lesson, its exercises and their wrong answers."""
     number, root = notebook.name[:2], commands.ROOT
     cells = nbformat.read(notebook, as_version=4).cells
-    said = [
-        (cell.source, tags(cell), [] if IGNORED in tags(cell) else texts(cell))
-        for cell in cells
-        if cell.cell_type == "code"
-    ]
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    said = [(c.source, tags(c), [] if IGNORED in tags(c) else texts(c)) for c in code]
     found = hashlib.sha256(json.dumps(said).encode())
     for folder in (root / "seglib" / "exercises", root / "tests" / "exercises"):
         for path in sorted(folder.glob(f"*{number}.py")):
@@ -59,10 +52,9 @@ def changed(notebooks: list[Path]) -> list[str]:
 
 
 def filled(page: Page, *attempts: Mapping[str, str]) -> Any:
-    """The notebook with answers (exercise -> source) in place of its placeholders, outputs empty.
+    """The notebook with answers (exercise -> source) for its placeholders, outputs empty.
 
-    What stands before the first line that begins with `ex.` is replaced; after several attempts
-    the cell is there several times over, as if it had been run again.
+    After several attempts the cell is there several times over, as if it had been run again.
     """
     notebook = copy.deepcopy(page.notebook)
     for cell in notebook.cells:
@@ -113,15 +105,12 @@ def differences(page: Page, ran: Any) -> list[str]:
 
 
 def mentions(page: Page) -> list[str]:
-    """Cells behind an exercise that use a name as the reader bound it there, without ex.NAME.use.
-
-    (A cell that binds the name itself takes nothing from the reader.)
-    """
+    """Cells behind an exercise that use a name as the reader bound it there, without `use`."""
     found = []
     for asked in exercise_cells(page):
         for where, cell, i in page.code:
             names = [node for node in walk(cell) if isinstance(node, ast.Name)]
-            bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+            bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}  # by the cell
             read = {node.id for node in names} - bound
             if i > asked.place:
                 loose = sorted(read & loose_names(asked))
@@ -132,9 +121,6 @@ def mentions(page: Page) -> list[str]:
 def loose_names(asked: ExerciseCell) -> set[str]:
     """The names in the argument of check that no `use` binds afterwards."""
     names = {node.id for node in ast.walk(ast.parse(asked.answer)) if isinstance(node, ast.Name)}
-    used = [
-        re.findall(r"\w+", ast.unparse(statement.targets))
-        for statement in ast.parse(asked.cell.source).body
-        if isinstance(statement, ast.Assign) and ".use(" in ast.unparse(statement.value)
-    ]
+    lines = map(ast.unparse, ast.parse(asked.cell.source).body)
+    used = [re.findall(r"\w+", line.partition(" = ")[0]) for line in lines if ".use(" in line]
     return names - {name for names in used for name in names}

@@ -14,12 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from toys import wait_for
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -31,7 +31,7 @@ PROGRAM = compile((ROOT / "bootstrap.py").read_bytes(), "bootstrap.py", "exec")
 STAMP = ".venv/.every-pixel-stamp"
 PACKAGES = ("pyproject.toml", "requirements.lock")
 
-# A Python for .venv that starts in no time: it says that it is fit, and runs shell scripts.
+# A Python for .venv that starts in no time: it says that it is fit, and runs shell scripts
 PYTHON = 'case "$1" in -c) echo "$0" ;; *) exec sh "$@" ;; esac'
 # What uv does, as far as bootstrap.py can see: makes a .venv, "installs", counts its calls.
 UV = f"""
@@ -64,14 +64,13 @@ class Tree:
         self.root, self.bin, self.calls = folder / "course", folder / "bin", folder / "calls"
         for path in (self.root / "tests", self.bin):
             path.mkdir(parents=True)
-        for name in ("bootstrap.py", *PACKAGES, "Makefile"):
+        for name in ("bootstrap.py", *PACKAGES):
             shutil.copy(ROOT / name, self.root)
         (self.root / "tests" / "commands.py").write_text('echo "ran $*"')  # (for the stand-in)
         for tool in ("sh", "mkdir", "ln", "sleep", "cp", "touch", "kill"):
             (self.bin / tool).symlink_to(shutil.which(tool) or f"/bin/{tool}")
-        python = self.script("python", PYTHON, folder=folder / "venv")
         self.env = {"PATH": str(self.bin), "CALLS": str(self.calls), "HOME": str(folder)}
-        self.env["PYTHON"] = str(python)
+        self.env["PYTHON"] = str(self.script("python", PYTHON, folder / "venv"))
         self.uv()
 
     def script(self, name, body, folder=None):
@@ -128,9 +127,9 @@ class Tree:
         assert (result.returncode, result.stderr) == (0, "")
         return result.stdout
 
-    def fails(self, *args, **how):
-        """Run it, and return the one line of its failure."""
-        return line_of(self.run(*args, **how))
+    def fails(self, said, *args, **how):
+        """Run it, see that its failure is one line, which has `said`; return the result."""
+        return failed(self.run(*args, **how), said)
 
     def start(self, *args, python=sys.executable, **how):
         """Run it as a reader would: as a program."""
@@ -159,16 +158,10 @@ def tree(tmp_path, monkeypatch, capfd):
     return Tree(tmp_path, monkeypatch, capfd)
 
 
-def line_of(result):
-    """The one line of a failure."""
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
+def failed(result, said):
     [line] = result.stderr.splitlines()
-    assert line.startswith("every-pixel: ")
-    return line
-
-
-# ---------------------------------------------------------------- the way it should go
+    assert result.returncode == 1 and line.startswith("every-pixel: ") and said in line
+    return result
 
 
 def test_first_call_installs_and_the_second_calls_nobody(tree):
@@ -177,9 +170,7 @@ def test_first_call_installs_and_the_second_calls_nobody(tree):
     assert venv.startswith("venv --no-project")
     assert install.endswith("-c requirements.lock -e .[lab,test]")
     tree.play(REFUSES)
-    start = time.perf_counter()
     second = tree.run_program("test-fast", "-k", "some")
-    assert time.perf_counter() - start < 2  # 0.1 s; the bound allows for a busy machine
     assert (second.stdout, second.stderr) == ("ran test-fast -k some\n", "")
     assert len(tree.called()) == 2
 
@@ -190,8 +181,6 @@ def test_commands_get_their_environment_and_their_status_is_handed_on(tree):
     result = tree.run_program("lab")
     assert result.returncode == 7 and result.stdout.endswith("\nPASSIVE 2000 1\n")
 
-
-# ---------------------------------------------------------------- what is installed, and when
 
 LAB = ["lab", "lab --no-browser", "setup", "reset LESSON=03", "full", "pretrain", "setup full"]
 TEST = ["test", "test-fast", "soak", "notebooks LESSON=03", "experiments", "setup test"]
@@ -237,10 +226,8 @@ ADDED = ["lab", "test", "bench", REFUSES, "lab", "test", "bench", "setup", "full
     ("steps", "calls", "last"),
     [
         # changed packages are installed for all extras that are there
-        *(
-            (["test", CHANGE + name, "lab", REFUSES, "test"], TWICE, "lab,test")
-            for name in PACKAGES
-        ),
+        (["test", CHANGE + PACKAGES[0], "lab", REFUSES, "test"], TWICE, "lab,test"),
+        (["test", CHANGE + LOCK, "lab", REFUSES, "test"], TWICE, "lab,test"),
         ([real_python, "setup", CHANGE + LOCK, "setup"], TWICE, ""),
         (ADDED, "venv pip pip pip", "bench,lab,test"),
         # another torch satisfies the same version, and an installer would keep it
@@ -254,11 +241,7 @@ ADDED = ["lab", "test", "bench", REFUSES, "lab", "test", "bench", "setup", "full
         (["lab", CHANGE + LOCK, OFFLINE, "!lab", INSTALLS, "lab"], "venv pip pip pip", ""),
         # a kill is noticed, whatever the stamp says, and the choice of torch is not forgotten
         ([KILLED, f"!{CPU} setup", INSTALLS, "setup"], ANEW, "--torch-backend cpu"),
-        (
-            ["lab", CHANGE + LOCK, KILLED, "!lab", UNDO, INSTALLS, "lab"],
-            "venv pip pip venv pip",
-            "",
-        ),
+        (["lab", CHANGE + LOCK, KILLED, "!lab", UNDO, INSTALLS, "lab"], f"{TWICE} {ONCE}", ""),
         (["setup", "$ ln -sf /gone/python .venv/bin/python", "setup"], ANEW, ""),
         (["setup", move, "setup"], TWICE, ""),
         # a stamp of an older bootstrap.py, and one that claims what is not installed
@@ -305,17 +288,12 @@ def test_what_lab_reset_and_full_run_comes_with_jupyterlab():
     assert imported == brought | {"bootstrap", "kernel_env", "workbook"}
 
 
-# ---------------------------------------------------------------- Python
-
 # What makes this Python look like an older one to bootstrap.py
 OLDER = {"sys": like(sys, version_info=(3, 8, 18))}
 
 
-def test_parses_on_python_3_6():
-    ast.parse((ROOT / "bootstrap.py").read_text(encoding="utf-8"), feature_version=(3, 6))
-
-
 def test_older_python_finds_a_fit_one_and_runs_again_with_it(tree):
+    ast.parse((ROOT / "bootstrap.py").read_text(encoding="utf-8"), feature_version=(3, 6))
     tree.script("python3.13", "echo 'shim: command not found'; exit 127")  # a dead shim
     tree.script("python3.12", f'echo again >> "$CALLS"\n{RUNS}')
     tree.script("python3", OLD)
@@ -332,11 +310,10 @@ def test_older_python_asks_uv_for_one(tree):
 
 
 def test_no_fit_python(tree):
-    tree.script("python3", OLD)
-    tree.script("python", OLD)
-    line = tree.fails("lab", change=OLDER)
-    assert "this is Python 3.8, and no Python 3.11 or newer was found" in line
-    assert "install one" in line
+    for name in ("python3", "python"):
+        tree.script(name, OLD)
+    said = "this is Python 3.8, and no Python 3.11 or newer was found on PATH; install one"
+    tree.fails(said, "lab", change=OLDER)
 
 
 @pytest.mark.slow
@@ -348,15 +325,11 @@ def test_a_really_older_python(tree):
     if python is None:
         pytest.skip("no Python older than 3.11 on this machine")
     (tree.bin / "uv").unlink()
-    line = line_of(tree.run_program("setup", python=python))
-    assert "no Python 3.11 or newer was found" in line
+    failed(tree.run_program("setup", python=python), "no Python 3.11 or newer was found")
     tree.uv()
     tree.script("python3.12", RUNS)
     assert tree.run_program("setup", python=python).returncode == 0
     assert tree.kinds() == "venv pip"
-
-
-# ---------------------------------------------------------------- uv
 
 
 def python_with(tree, pip, venv="exit 1", uv=None):
@@ -364,17 +337,9 @@ def python_with(tree, pip, venv="exit 1", uv=None):
     (tree.bin / "uv").unlink()
     if uv:
         tree.script("uv", uv)
-    script = tree.script(
-        "python3",
-        f"""
-case "$1 $2 $3" in
-    "-m pip --version") {"exit 1" if pip == "none" else "echo pip 23"} ;;
-    "-m pip install") {pip} ;;
-    "-m venv --clear") {venv} ;;
-    *) {RUNS} ;;
-esac
-""",
-    )
+    version = "exit 1" if pip == "none" else "echo pip 23"
+    cases = f'"-m pip --version") {version} ;; "-m pip install") {pip} ;; "-m venv --clear") {venv}'
+    script = tree.script("python3", f'case "$1 $2 $3" in {cases} ;; *) {RUNS} ;; esac')
     return {"find_python": lambda: str(script)}
 
 
@@ -417,30 +382,26 @@ NONE_FOUND = "echo 'ERROR: Could not find a version of uv (from versions: none)'
     ],
 )
 def test_uv_that_cannot_be_brought(tree, pip, said):
-    assert said in tree.fails("setup", change=python_with(tree, pip=pip))
+    tree.fails(said, "setup", change=python_with(tree, pip=pip))
 
-
-# ---------------------------------------------------------------- installers that fail
 
 UNFIT = "  x No solution found when resolving dependencies:\\n  because torch==99 needs numpy<1"
 RIGHTS = "error: failed to remove file .venv/x: Permission denied (os error 13)"
 
 
 @pytest.mark.parametrize(
-    ("said", "what", "remedy"),
+    ("said", "told"),
     [
-        (NETWORK, "the package index cannot be reached", "check the network"),
-        (FULL, "the disk is full", "2 GB with SEGLIB_TORCH=cpu"),
-        (UNFIT, "do not fit together", "unchanged requirements.lock"),
-        (RIGHTS, "a file cannot be written", "check the folder's rights"),
-        ("error: something new", "the installer failed", "fix what its last lines (above) report"),
+        (NETWORK, "the package index cannot be reached; check the network"),
+        (FULL, "the disk is full; free some space"),
+        (UNFIT, "do not fit together, or not this Python; take an unchanged requirements.lock"),
+        (RIGHTS, "a file cannot be written; close programs"),
+        ("error: something new", "the installer failed; fix what its last lines (above) report"),
     ],
 )
-def test_failing_install(tree, said, what, remedy):
+def test_failing_install(tree, said, told):
     tree.uv(f"printf '{said}\\n'; exit 1")
-    result = tree.run("lab", SEGLIB_TORCH="cpu")
-    line = line_of(result)
-    assert what in line and remedy in line and "then run this again" in line
+    result = tree.fails(told, "lab", SEGLIB_TORCH="cpu")
     assert said.split("\\n")[0] in result.stdout  # the installer's own words stand above
     assert not (tree.root / STAMP).exists()
     tree.uv()
@@ -450,15 +411,13 @@ def test_failing_install(tree, said, what, remedy):
 
 def test_little_space_is_noticed_before(tree):
     full = like(shutil, disk_usage=lambda _: SimpleNamespace(free=5e8))
-    line = tree.fails("setup", change={"shutil": full})
-    assert "less than 1 GB is free" in line and "free some space" in line
+    tree.fails("less than 1 GB is free on this disk; free some", "setup", change={"shutil": full})
     assert tree.called() == []
 
 
 @pytest.mark.parametrize(
     ("number", "what"),
     [
-        (errno.EACCES, "copy the course to a folder of your own"),
         (errno.EROFS, "copy the course to a folder of your own"),
         (errno.ENOSPC, "the disk is full; free some space"),
     ],
@@ -469,51 +428,39 @@ def test_folder_that_takes_no_files(tree, number, what):
     def refuse(path, **_):
         raise OSError(number, "refused", path)
 
-    assert what in tree.fails("setup", change={"os": like(os, makedirs=refuse)})
+    tree.fails(what, "setup", change={"os": like(os, makedirs=refuse)})
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_missing_file(tree, name):
-    (tree.root / name).unlink()
-    assert f"{name} is missing in {tree.root}; fetch it again" in tree.fails("lab")
-
-
-def test_unknown_words(tree):
-    assert "unknown: lap; choose one of: lab, setup" in line_of(tree.run_program("lap"))
-    assert "unknown: lap; choose one of: lab, setup" in tree.fails("setup", "lap")
-    assert "choose one of: locked" in tree.fails("lab", SEGLIB_VERSIONS="new")
-
-
-# ---------------------------------------------------------------- .venv, and who else is there
+def test_unknown_words_and_missing_files(tree):
+    failed(tree.run_program("lap"), "unknown: lap; choose one of: lab, setup")
+    tree.fails("unknown: lap; choose one of: lab, setup", "setup", "lap")
+    tree.fails("choose one of: locked", "lab", SEGLIB_VERSIONS="new")
+    for name in reversed(PACKAGES):
+        (tree.root / name).unlink()
+        tree.fails(f"{name} is missing in {tree.root}; fetch it again", "lab")
 
 
 def test_foreign_things_in_the_place_of_venv_are_not_deleted(tree):
-    (tree.root / ".venv").write_text("mine")
-    assert ".venv is not a folder; delete it" in tree.fails("setup")
-    (tree.root / ".venv").unlink()
-    (tree.root / ".venv").mkdir()
-    (tree.root / ".venv" / "mine").write_text("mine")
-    assert "holds files but no Python environment" in tree.fails("setup")
-    assert (tree.root / ".venv" / "mine").read_text() == "mine"
-
-
-def wait_for(tree, process, calls):
-    while len(tree.called()) < calls:
-        assert process.poll() is None
-        time.sleep(0.02)
+    venv = tree.root / ".venv"
+    venv.write_text("mine")
+    tree.fails(".venv is not a folder; delete it", "setup")
+    venv.unlink()
+    venv.mkdir()
+    (venv / "mine").write_text("mine")
+    tree.fails("holds files but no Python environment", "setup")
+    assert (venv / "mine").read_text() == "mine"
 
 
 def test_two_at_the_same_time_install_once(tree):
     tree.uv("while [ ! -e go ]; do sleep 0.05; done")
     first = tree.start("lab")
-    wait_for(tree, first, 2)
+    wait_for(lambda: len(tree.called()) == 2, 60)
     second = tree.start("lab")
     assert second.stdout.readline() == "another set-up is running here; waiting for it\n"
     (tree.root / "go").touch()
     for process in (first, second):
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, err) == (0, "")
-        assert out.endswith("ran lab\n")
+        assert (process.returncode, err) == (0, "") and out.endswith("ran lab\n")
     assert len(tree.called()) == 2  # one venv, one install
 
 
@@ -525,7 +472,7 @@ def test_ctrl_c_is_quiet_and_the_next_call_goes_on(tree):
     )
     tree.uv(f'exec "{sys.executable}" -c "{waiting}"')
     process = tree.start("lab", start_new_session=True)
-    wait_for(tree, process, 3)
+    wait_for(lambda: len(tree.called()) == 3, 60)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everyone
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (130, "")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def course(tmp_path, monkeypatch):
     """A repository with one lesson, in the place of the real one."""
     cells = [
         new_markdown_cell("# A lesson"),
@@ -38,11 +38,10 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_notebooks_are_executed_and_normalised_in_place(course: Path) -> None:
+def test_notebooks_are_executed_and_normalised_in_place(course):
     assert commands.main(["notebooks", "LESSON=3"]) == 0
     notebook = nbformat.read(course, as_version=4)
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert notebook.metadata.language_info == {"name": "python"}
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == [1, 2, 3]
     assert [dict(cell.metadata) for cell in code] == [{"tags": ["keep"]}, {}, {}]
@@ -62,14 +61,11 @@ def test_notebooks_are_executed_and_normalised_in_place(course: Path) -> None:
     assert course.read_bytes() == before
 
 
-def test_paths_of_this_machine_do_not_stay_in_outputs(course: Path) -> None:
+def test_paths_of_this_machine_do_not_stay_and_what_is_large_is_named(course):
     text = f"{commands.ROOT}/data and {Path.home()}/.cache"
     cell = new_code_cell(outputs=[new_output("stream", name="stdout", text=text)])
     commands.normalise(new_notebook(cells=[cell]))
     assert cell.outputs[0].text == "every-pixel/data and ~/.cache"
-
-
-def test_large_figures_and_notebooks_are_named() -> None:
     for size, faults in ((1_400_000, ["a figure of 1050 kB (at most 80)", "1400 kB"]), (1000, [])):
         output = new_output("display_data", data={"image/png": "A" * size})
         found = commands.too_big(new_notebook(cells=[new_code_cell(outputs=[output])]))
@@ -77,26 +73,20 @@ def test_large_figures_and_notebooks_are_named() -> None:
         assert all(said in fault for said, fault in zip(faults, found, strict=True))
 
 
-def test_reset_needs_no_git_and_leaves_the_lesson_alone(course: Path) -> None:
+def test_reset_needs_no_git_leaves_the_lesson_alone_and_names_what_is_not_there(course):
     before = course.read_bytes()
     (course.parent.parent / ".git").rename(course.parent.parent / "no-git")
-    for said in ("LESSON=03", "3"):
-        assert commands.main(["reset", said]) == 0
-    assert len(list(commands.WORKBOOK.glob("03_*.ipynb"))) == 2
-    copy = nbformat.read(commands.WORKBOOK / course.name, as_version=4)
-    assert copy.cells[1].source == "print('one')\nprint('two')"
-    assert course.read_bytes() == before
-
-
-def test_lessons_that_are_not_there(course: Path) -> None:
     with pytest.raises(commands.Trouble, match=r"there is no lesson 07.*there are: 03_lesson"):
         commands.main(["reset", "LESSON=07"])
     with pytest.raises(commands.Trouble, match="name the lesson: reset LESSON=03"):
         commands.main(["reset"])
     assert not commands.WORKBOOK.exists()
+    for said in ("LESSON=03", "3"):
+        assert commands.main(["reset", said]) == 0
+    assert len(list(commands.WORKBOOK.glob("03_*.ipynb"))) == 2 and course.read_bytes() == before
 
 
-def test_a_deep_dive_is_no_lesson_but_can_be_named(course: Path) -> None:
+def test_a_deep_dive_is_no_lesson_but_can_be_named(course):
     deep = course.parent / "extra" / "borders.ipynb"
     deep.parent.mkdir()
     deep.write_bytes(course.read_bytes())
@@ -107,9 +97,7 @@ def test_a_deep_dive_is_no_lesson_but_can_be_named(course: Path) -> None:
     assert made == [Path("extra/borders.ipynb")]
 
 
-def test_lab_fills_the_workbook_before_jupyterlab_starts(
-    course: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lab_fills_the_workbook_before_jupyterlab_starts(course, monkeypatch):
     monkeypatch.setitem(os.environ, "JUPYTER_CONFIG_PATH", "before")
     monkeypatch.setattr(commands, "run", lambda _: int(not any(commands.WORKBOOK.glob("03_*"))))
     assert commands.main(["lab"]) == 0
@@ -118,15 +106,15 @@ def test_lab_fills_the_workbook_before_jupyterlab_starts(
     assert (Path(settings) / "labconfig" / "default_setting_overrides.json").is_file()
 
 
-def test_commands_can_be_imported_without_any_package() -> None:
+def test_commands_can_be_imported_without_any_package():
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import commands"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
 
 
-def test_every_step_runs_and_the_failed_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_runs_and_the_failed_ones_are_named(monkeypatch):
     ran = []
 
-    def run(step: list[str]) -> int:
+    def run(step):
         ran.append(step)
         return int("ruff" in step or "--nbval" in step)
 
@@ -141,29 +129,22 @@ def test_every_step_runs_and_the_failed_ones_are_named(monkeypatch: pytest.Monke
     assert len(ran) == 6 and "--nbval-lax" in ran[-1]
 
 
-def test_kernels_world() -> None:
+def test_kernels_world():
     world = {"MPLBACKEND": "Agg", "SEGLIB_DATA": "/x", "SEGLIB_PROFILE": "full", "HOME": "/h"}
     kernel_env.apply(world, threads=1)
-    expected = (
-        "HOME=/h SEGLIB_PROFILE=lite SEGLIB_PROGRESS=0 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 "
-        "NO_ALBUMENTATIONS_UPDATE=1 OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=2000 "
-        "JUPYTER_PREFER_ENV_PATH=1"
-    )
-    assert world == dict(word.split("=") for word in expected.split())
+    assert not {"MPLBACKEND", "SEGLIB_DATA"} & set(world) and world["HOME"] == "/h"
+    expected = "SEGLIB_PROFILE=lite SEGLIB_PROGRESS=0 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE"
+    assert {tuple(word.split("=")) for word in expected.split()} <= set(world.items())
     world = {"SEGLIB_DATA": "/x"}
     kernel_env.apply(world, profile="full")
     assert world["SEGLIB_DATA"] == "/x" and "OMP_NUM_THREADS" not in world
 
 
-# ---------------------------------------------------------------- Makefile, CI, environment
-
-
-def test_makefile_help_and_steps_know_the_same_commands() -> None:
+def test_makefile_help_and_steps_know_the_same_commands():
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.search(r"^TARGETS := (.*)$", makefile, re.MULTILINE)
-    assert targets is not None
-    assert {*targets[1].split(), "help"} == set(bootstrap.COMMANDS)
-    described = re.findall(r"^  ([a-z][a-z-]+)(?:, ([a-z]+))?", bootstrap.__doc__ or "", re.M)
+    targets = re.search(r"^TARGETS := (.*)$", makefile, re.M)[1]
+    assert {*targets.split(), "help"} == set(bootstrap.COMMANDS)
+    described = re.findall(r"^  ([a-z][a-z-]+)(?:, ([a-z]+))?", bootstrap.__doc__, re.M)
     names = {name for pair in described for name in pair if name}
     assert names | {"help"} == set(bootstrap.COMMANDS)
     elsewhere = {"help", "clean", "setup", "notebooks", "full", "reset"}
@@ -171,22 +152,22 @@ def test_makefile_help_and_steps_know_the_same_commands() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="make")
-def test_make_hands_on_lesson_and_options_and_tells_when_python_is_missing() -> None:
-    def make(*words: str) -> subprocess.CompletedProcess[str]:
+def test_make_hands_on_lesson_and_options_and_tells_when_python_is_missing():
+    def make(*words):
         # (a `make test ARGS=…` around these tests would hand its own ARGS and flags on)
         command, world = ["make", "-s", "-C", str(ROOT), *words], {"PATH": os.environ["PATH"]}
         return subprocess.run(command, capture_output=True, text=True, env=world)
 
-    result = make("-n", "notebooks", "LESSON=03", "ARGS=--force")
-    assert result.returncode == 0
-    assert result.stdout.strip().endswith("bootstrap.py notebooks LESSON=03 --force")
-    assert make("-n").stdout.strip().endswith("bootstrap.py help")
+    for words, line in (
+        (["notebooks", "LESSON=03", "ARGS=--force"], "notebooks LESSON=03 --force"),
+        ([], "help"),
+    ):
+        assert make("-n", *words).stdout.strip().endswith(f"bootstrap.py {line}")
     result = make("lab", "PYTHON=")
-    assert result.returncode != 0
-    assert "install Python 3.11 or newer" in result.stderr
+    assert result.returncode != 0 and "install Python 3.11 or newer" in result.stderr
 
 
-def test_conda_environment_names_what_exists() -> None:
+def test_conda_names_what_exists_and_ci_is_a_program():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert conda["channels"][0] == "conda-forge"
     assert conda["dependencies"][-1] == {"pip": ["-e .[lab]"]}
@@ -194,10 +175,6 @@ def test_conda_environment_names_what_exists() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     assert f'"{wanted["torchvision"]}"' in project  # the same oldest versions
     assert f'"{wanted["pytorch"].removeprefix("py")}"' in project
-
-
-def test_ci_is_a_program() -> None:
     script = ROOT / ".ci" / "run"
-    assert script.read_text().startswith("#!/usr/bin/env bash\n")
-    assert "set -euo pipefail" in script.read_text()
+    assert re.match(r"#!/usr/bin/env bash\n[^$]*set -euo pipefail", script.read_text())
     assert os.name == "nt" or os.access(script, os.X_OK)

@@ -36,9 +36,7 @@ def test_labels_have_the_photos_size_and_place():
     ty, tx = np.nonzero(truth)
     assert abs(y.mean() - ty.mean()) < 0.5 and abs(x.mean() - tx.mean()) < 0.5
     assert (labels == truth).mean() > 0.97
-
-
-def test_without_a_size_the_photo_is_taken_as_it_is():
+    # without a size the photo is taken as it is
     image = np.random.default_rng(0).integers(0, 256, (11, 13, 3), dtype=np.uint8)
     labels = predict(Brightness(), image)
     assert np.array_equal(labels, image[..., 0] >= 128)

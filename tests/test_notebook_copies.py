@@ -42,32 +42,28 @@ for path in commands.lessons([]):
         globals()[name] = type(name, (Copies,), {"path": path})
 
 
-# ---------------------------------------------------------------- the machinery itself
-
 TOY = """
 from seglib.exercises.kit import Lesson, NotYet
 
 LESSON = Lesson("07", outcomes=("add", "double", "tell"))
 
 
-def judge(right):
-    def judged(answer):
-        found = answer(5) if callable(answer) else answer
+def add(name, kind, outcome, right, answer, **more):
+    def judge(given):
+        found = given(5) if callable(given) else given
         if found != right:
             raise NotYet(f"{found} is not {right}")
-    return judged
+    return LESSON.add(name=name, title=name, kind=kind, outcome=outcome, judge=judge,
+                      answer=answer, hints=(), **more)
 
 
 def double(number):
     return number * 2
 
 
-total = LESSON.add(name="total", title="t", kind="predict", outcome=0, judge=judge(3), answer=3,
-                   variable="total", hints=())
-double = LESSON.add(name="double", title="d", kind="implement", outcome=1, judge=judge(10),
-                    answer=double, hints=())
-odd = LESSON.add(name="odd", title="o", kind="interpret", outcome=2, judge=judge((True, False)),
-                 answer=(True, False), variable="odd, even", hints=())
+total = add("total", "predict", 0, 3, 3, variable="total")
+double = add("double", "implement", 1, 10, double)
+odd = add("odd", "interpret", 2, (True, False), (True, False), variable="odd, even")
 summary = LESSON.summary
 """
 
@@ -94,16 +90,10 @@ def play(page, folder, *attempts):
     return errors, notebook_copies.verdicts(page, ran), notebook_copies.differences(page, ran)
 
 
-SOLVED = {
-    "total": "total = 3",
-    "odd": "odd, even = True, False",
-    "double": "def double(number):\n    return 2 * number",
-}
-WRONG = {
-    "total": "total = 4",
-    "odd": "odd, even = True, True",
-    "double": "def double(number):\n    return number ** 2",
-}
+SOLVED = {"total": "total = 3", "odd": "odd, even = True, False"}
+SOLVED["double"] = "def double(number):\n    return 2 * number"
+WRONG = {"total": "total = 4", "odd": "odd, even = True, True"}
+WRONG["double"] = "def double(number):\n    return number ** 2"
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_reductions_are_aligned_and_plain_nearest_is_not(height, width, flip):
         assert (exact < -0.1).all()  # why resize_mask is not OpenCV's
 
 
-def test_masks_take_the_pixel_at_the_centre_and_images_are_reduced_by_area():
+def test_masks_take_the_pixel_at_the_centre_and_images_are_reduced_by_area_and_normalised():
     mask = np.arange(7 * 10, dtype=np.uint8).reshape(7, 10)  # no centre on a border here
     rows = [int((i + 0.5) * 7 / 3) for i in range(3)]
     columns = [int((j + 0.5) * 10 / 4) for j in range(4)]
@@ -110,8 +110,7 @@ def test_masks_take_the_pixel_at_the_centre_and_images_are_reduced_by_area():
     stripes[:, ::3] = 240  # one column in three; an axis is averaged though the other grows
     assert np.abs(resize_image(stripes, 8, 4).astype(int) - 80).max() <= 1
 
-
-def test_normalise_by_hand():
+    # normalised by hand
     out = normalise(np.array([[[0, 0, 0], [255, 51, 0]]], np.uint8))
     expected = torch.tensor([(1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, -0.406 / 0.225])
     torch.testing.assert_close(out[:, 0, 1], expected)

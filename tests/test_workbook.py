@@ -4,7 +4,6 @@ import datetime
 import errno
 import json
 import os
-import posixpath
 import re
 import shutil
 import signal
@@ -18,7 +17,7 @@ import nbformat
 import pytest
 import workbook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebook_rules import LINK
+from notebook_rules import LINK, Page
 
 ROOT = Path(__file__).resolve().parent.parent
 TODAY = "03_losses_2026-11-26"
@@ -52,14 +51,13 @@ def course(tmp_path, monkeypatch):
 
 @pytest.fixture
 def copies(course, capsys):
-    """The reader's folder, filled."""
     fill()
     return course / "workbook"
 
 
 @pytest.fixture
 def said(capsys):
-    """A function: the lines that were printed since it was called last."""
+    """The lines that were printed since it was called last."""
     return lambda: capsys.readouterr().out.replace(workbook.MAKE, "make").splitlines()
 
 
@@ -67,8 +65,8 @@ def fill():
     workbook.fill(commands.NOTEBOOKS, commands.WORKBOOK)
 
 
-def reset():
-    commands.main(["reset", "LESSON=03"])
+def reset(lesson="03"):
+    commands.main(["reset", f"LESSON={lesson}"])
 
 
 def edit(path, **code):
@@ -82,9 +80,6 @@ def edit(path, **code):
 def files(folder):
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
-# ---------------------------------------------------------------- the copies of the real lessons
 
 
 @pytest.fixture(scope="module")
@@ -107,34 +102,25 @@ def test_every_lesson_has_a_valid_copy_without_outputs(real):
 
 
 def test_pictures_and_links_work_in_the_copies(real):
-    found = []
+    found = set()
     for copy in real.rglob("*.ipynb"):
-        for cell in nbformat.read(copy, as_version=4).cells:
-            for match in LINK.finditer(cell.source if cell.cell_type == "markdown" else ""):
+        for _, cell, _ in Page(copy, nbformat.read(copy, as_version=4)).prose:
+            for match in LINK.finditer(cell.source):
                 target = match[3] or match[5] or match[6] or ""
                 name = urllib.parse.unquote(target).partition("#")[0]
                 if name and not re.match(r"\w+:", name):
-                    found.append((copy.relative_to(real.parent).as_posix(), name))
-    assert ("workbook/01_problem_setup.ipynb", "pictures/01.png") in found
-    for place, name in found:
-        target = posixpath.normpath(f"{posixpath.dirname(place)}/{name}")
-        root = real.parent if target.startswith("workbook/") else ROOT
-        assert (root / target).exists(), f"{place} links to {name}"
-
-
-# ---------------------------------------------------------------- filling
+                    place = os.path.relpath(copy.parent / name, real.parent)
+                    root = real.parent if place.startswith("workbook") else ROOT
+                    assert (root / place).exists(), f"{copy.name} links to {name}"
+                    found.add(Path(place).as_posix())
+    assert "workbook/pictures/01.png" in found
 
 
 def test_copies_pictures_and_settings_are_made(copies, said):
     assert said() == ["new in workbook/: 00_welcome, 03_losses, borders"]
-    assert set(files(copies)) == {
-        "00_welcome.ipynb",
-        "03_losses.ipynb",
-        "extra/borders.ipynb",
-        "pictures/01.png",
-        "extra/pictures/01.png",
-        ".jupyter/labconfig/default_setting_overrides.json",
-    }
+    made = "00_welcome.ipynb 03_losses.ipynb extra/borders.ipynb pictures/01.png"
+    settings = ".jupyter/labconfig/default_setting_overrides.json"
+    assert set(files(copies)) == {*made.split(), "extra/pictures/01.png", settings}
 
 
 def test_a_second_time_changes_nothing_and_says_nothing(copies, said):
@@ -153,7 +139,8 @@ def test_a_second_time_changes_nothing_and_says_nothing(copies, said):
 def test_a_new_version_is_offered_and_not_forced(course, copies, said, edited):
     if edited:
         edit(copies / "03_losses.ipynb", source="my answer")
-    before, _ = files(copies), said()
+    (course / "notebooks" / "pictures" / "01.png").write_bytes(b"a new picture")
+    before, _ = {**files(copies), "pictures/01.png": b"a new picture"}, said()
     for name in ("03_losses", "extra/borders"):
         edit(course / "notebooks" / f"{name}.ipynb", source="new")
     fill()
@@ -171,21 +158,15 @@ def test_a_new_version_is_offered_and_not_forced(course, copies, said, edited):
     assert [line.split()[0] for line in said()] == ["borders"]
 
 
-def test_outputs_counts_and_metadata_are_no_new_version(course, copies, said):
-    said()
-    lesson = course / "notebooks" / "03_losses.ipynb"
-    edit(lesson, execution_count=9, outputs=[], metadata={"tags": ["slow"]})
-    fill()
-    assert said() == []
-
-
-def test_a_copy_without_a_version_is_left_alone(course, said):
+def test_outputs_are_no_new_version_and_a_copy_without_a_version_is_left_alone(course, said):
     shutil.copytree(course / "notebooks", course / "workbook")  # made by hand, say
-    edit(course / "notebooks" / "03_losses.ipynb", source="new")
-    before = files(course / "workbook")
+    (course / "workbook" / "00_welcome.ipynb").unlink()
     fill()
-    assert before.items() <= files(course / "workbook").items()
-    assert said() == []
+    lessons, before, _ = course / "notebooks", files(course / "workbook"), said()
+    edit(lessons / "00_welcome.ipynb", execution_count=9, outputs=[], metadata={"tags": ["slow"]})
+    edit(lessons / "03_losses.ipynb", source="new")
+    fill()
+    assert files(course / "workbook") == before and said() == []
 
 
 @pytest.mark.parametrize("content", [b"", b'{"cells": [', b"\xff\xfe\xfd", b"[]", b"{}"])
@@ -202,16 +183,6 @@ def test_a_broken_copy_is_the_readers(copies, said, content):
     nbformat.validate(nbformat.read(broken, as_version=4))
 
 
-def test_pictures_follow_the_course(course, copies):
-    (course / "notebooks" / "pictures" / "01.png").write_bytes(b"a new picture")
-    (copies / "pictures" / "mine.png").write_bytes(b"mine")
-    fill()
-    assert files(copies / "pictures") == {"01.png": b"a new picture", "mine.png": b"mine"}
-
-
-# ---------------------------------------------------------------- resetting
-
-
 def test_reset_keeps_every_old_copy_with_its_date(copies, said):
     lesson, kept = copies / "03_losses.ipynb", {}
     fresh = lesson.read_bytes()
@@ -222,22 +193,18 @@ def test_reset_keeps_every_old_copy_with_its_date(copies, said):
         assert f"yours is kept beside it as {name}.ipynb" in said()[0]
         assert lesson.read_bytes() == fresh
         assert kept.items() <= files(copies).items()
-    # dated copies are no lessons: nobody lists, fills or resets them
-    fill()
+    fill()  # dated copies are no lessons: nobody lists, fills or resets them
     assert [path.name for path in commands.lessons([])] == ["00_welcome.ipynb", "03_losses.ipynb"]
     with pytest.raises(TROUBLE, match="there is no lesson"):
-        commands.main(["reset", f"LESSON={TODAY}"])
+        reset(TODAY)
     assert kept.items() <= files(copies).items()
     assert said() == []
 
 
 def test_reset_without_a_copy_makes_one(course, said):
     reset()
-    assert said() == ["there was no copy of 03_losses; a fresh one is in workbook/"]
+    assert said() == ["03_losses in workbook/ is fresh"]
     assert list(files(course / "workbook")) == ["03_losses.ipynb"]
-
-
-# ---------------------------------------------------------------- what may happen on the way
 
 
 @pytest.mark.parametrize("name", ["fsync", "rename", "replace"])
@@ -275,12 +242,11 @@ from pathlib import Path
 workbook.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 workbook.fill(Path("notebooks"), Path("workbook"))
 """
-    killed = subprocess.run([sys.executable, "-c", code], cwd=course)
+    killed, folder = subprocess.run([sys.executable, "-c", code], cwd=course), course / "workbook"
     assert killed.returncode == -signal.SIGKILL
-    assert list((course / "workbook").glob(".00_welcome.ipynb.*.part"))
-    assert not list((course / "workbook").glob("*.ipynb"))
+    assert [*folder.glob(".00_welcome.ipynb.*.part")] and not [*folder.glob("*.ipynb")]
     fill()
-    assert len(list((course / "workbook").glob("*.ipynb"))) == 2
+    assert len([*folder.glob("*.ipynb")]) == 2
 
 
 FULL = r"the disk is full: .*03_losses.ipynb was not written, but nothing of yours"

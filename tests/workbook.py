@@ -39,7 +39,6 @@ def fill(notebooks: Path, folder: Path) -> None:
     made = []
     for original in originals(notebooks):
         lesson, copy = fresh(original), folder / original.relative_to(notebooks)
-        command = f"`{MAKE} reset LESSON={handle(original)}`"
         if not os.path.lexists(copy):
             write(copy, as_bytes(lesson))
             made.append(copy.stem)
@@ -48,17 +47,12 @@ def fill(notebooks: Path, folder: Path) -> None:
         try:
             was = json.loads(copy.read_bytes())["metadata"].get("every_pixel")
             if was not in (None, lesson["metadata"]["every_pixel"]):  # (None: cannot tell)
-                said = (
-                    f"{copy.stem} has a new version; yours in {folder.name}/ is unchanged. "
-                    f"{command} fetches it and keeps yours"
-                )
+                said = f"has a new version; yours in {folder.name}/ is unchanged"
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            said = (
-                f"{copy.stem} in {folder.name}/ is not a readable notebook and is left as it is. "
-                f"{command} puts a fresh copy there and keeps yours"
-            )
+            said = f"in {folder.name}/ is not a readable notebook and is left as it is"
         if said:
-            print(said, flush=True)
+            command = f"`{MAKE} reset LESSON={handle(original)}`"
+            print(f"{copy.stem} {said}. {command} fetches it and keeps yours", flush=True)
     if made:
         print(f"new in {folder.name}/: {', '.join(made)}", flush=True)
     for picture in [*notebooks.glob("pictures/*"), *notebooks.glob("extra/pictures/*")]:
@@ -71,13 +65,10 @@ def reset(original: Path, notebooks: Path, folder: Path) -> None:
     """Put a fresh copy in the place of the reader's, which stays beside it with the date."""
     copy = folder / original.relative_to(notebooks)
     kept = write(copy, as_bytes(fresh(original)), keep=True)
-    if kept is None:
-        print(f"there was no copy of {copy.stem}; a fresh one is in {folder.name}/")
-    else:
-        print(
-            f"{copy.stem} in {folder.name}/ is fresh; yours is kept beside it as {kept.name}. If "
-            "it is open in JupyterLab, choose File, then Reload Notebook from Disk"
-        )
+    print(f"{copy.stem} in {folder.name}/ is fresh", end="\n" if kept is None else "; ")
+    if kept is not None:
+        print(f"yours is kept beside it as {kept.name}. If it is open in JupyterLab, choose File,")
+        print("then Reload Notebook from Disk")
 
 
 def fresh(original: Path) -> Any:
@@ -91,10 +82,8 @@ def fresh(original: Path) -> Any:
         version = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
         notebook["metadata"]["every_pixel"] = {"version": version}
     except (ValueError, LookupError, TypeError) as error:
-        raise Trouble(
-            f"{original} is not a readable notebook ({error}); restore it: "
-            f"git checkout -- {original}"
-        ) from None
+        remedy = f"restore it: git checkout -- {original}"
+        raise Trouble(f"{original} is not a readable notebook ({error}); {remedy}") from None
     return notebook
 
 
@@ -142,15 +131,11 @@ def dated(path: Path) -> Path:
 def explained(path: Path, error: OSError) -> str:
     """What kept a file from being written, and how to fix it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk is full: {path} was not written, but nothing of yours is lost; free "
-            "some space (a few MB), then run this again"
-        )
+        lost = "was not written, but nothing of yours is lost"
+        return f"the disk is full: {path} {lost}; free a few MB, then run this again"
     for parent in reversed(path.parents):
         if os.path.lexists(parent) and not parent.is_dir():
             return f"{parent} is not a folder; rename it or move it away, then run this again"
     folder = next(parent for parent in path.parents if parent.is_dir())
-    return (
-        f"{path} cannot be written ({error.strerror}); allow writing in {folder}, or copy the "
-        "course to a folder of your own, then run this again"
-    )
+    remedy = f"allow writing in {folder}, or copy the course to a folder of your own"
+    return f"{path} cannot be written ({error.strerror}); {remedy}, then run this again"

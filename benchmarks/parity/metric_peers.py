@@ -59,7 +59,8 @@ OTHERWISE = {
 
 NOT_MEASURED = {
     "Hugging Face evaluate mean_iou": "evaluate.load fetches the metric's code from the hub; the "
-    "package does not hold it. tests/metrics/test_confusion.py holds ours to its documented example."
+    "package does not hold it. tests/metrics/test_confusion.py holds ours to its documented "
+    "example."
 }
 
 

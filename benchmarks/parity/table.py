@@ -21,7 +21,7 @@ import metric_properties  # noqa: E402
 import peers  # noqa: E402
 import properties  # noqa: E402
 
-from seglib.util.paths import atomic_write  # noqa: E402
+from seglib.util.files import atomic_write  # noqa: E402
 
 # What is no defect, but defined in another way
 OTHERWISE = {

@@ -13,7 +13,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from seglib.engine.checkpoints import load_checkpoint, make_folder
     from seglib.training import evaluate
     from seglib.transforms import eval_transform
-    from seglib.util.paths import atomic_write
+    from seglib.util.files import atomic_write
 
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
     data = checkpoint.data
@@ -53,7 +53,7 @@ def predict(options: argparse.Namespace) -> int:
     from seglib.engine.checkpoints import load_checkpoint, make_folder
     from seglib.inference import predict
     from seglib.plotting import overlay
-    from seglib.util.paths import atomic_write
+    from seglib.util.files import atomic_write
     from seglib.util.progress import progress
 
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))

@@ -132,7 +132,7 @@ def write_examples(out: Path, dataset: Any, count: int = 4) -> None:
     from seglib.engine.checkpoints import load_checkpoint, make_folder
     from seglib.inference import predict
     from seglib.plotting import overlay
-    from seglib.util.paths import atomic_write
+    from seglib.util.files import atomic_write
 
     best = load_checkpoint(out / "best.pt")
     data, folder = best.data, out / "examples"

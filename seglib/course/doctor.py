@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seglib.course.setup import best_device, profile
+from seglib.util.files import free_bytes
 from seglib.util.machine import PACKAGES, describe_machine
-from seglib.util.paths import checkout, data_roots, free_bytes, user_cache
+from seglib.util.paths import checkout, data_roots, user_cache
 
 
 class Finding(NamedTuple):

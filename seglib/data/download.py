@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from seglib.data.sources import SOURCES, Published
-from seglib.util import paths
+from seglib.util import files, paths
 from seglib.util.progress import progress as progress_bar
 from seglib.util.suggest import did_you_mean
 
@@ -44,7 +44,7 @@ def download(name: str, root: paths.Root = None) -> Path:
         raise DownloadError(
             f"{target} exists, but is not whole: {found}; move it away or delete it, then try again"
         )
-    free, needed = paths.free_bytes(base), 2 * source.total_bytes  # the archive and its contents
+    free, needed = files.free_bytes(base), 2 * source.total_bytes  # the archive and its contents
     if free < needed:
         raise DownloadError(
             f"the disk of {base} has {free / 1e6:,.0f} MB free, but {needed / 1e6:,.0f} MB are "

@@ -37,8 +37,9 @@ def pair_files(
 
 def jpeg_masks(paths: Sequence[Path]) -> str:
     """The message for masks that are JPEG files."""
-    found = f"found JPEG masks ({some(paths)}), but JPEG changes values, so labels are lost"
-    return f"{found}; export them again as PNG from where they were drawn"
+    lost = "JPEG changes pixel values, so labels are lost"
+    remedy = "export the masks again as PNG from where they were drawn"
+    return f"found JPEG masks ({some(paths)}), but {lost}; {remedy}"
 
 
 def some(items: Sequence[Any], most: int = 5) -> str:

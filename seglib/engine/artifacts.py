@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import seglib
+from seglib.util.files import atomic_write
 from seglib.util.machine import describe_machine
-from seglib.util.paths import atomic_write, checkout
+from seglib.util.paths import checkout
 
 
 def revision() -> str:

@@ -19,8 +19,8 @@ from torch import nn
 from seglib.models import create_model, is_model
 from seglib.models.pretrained import read_file
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
+from seglib.util.files import atomic_write, free_bytes
 from seglib.util.machine import describe_machine
-from seglib.util.paths import atomic_write, free_bytes
 
 FORMAT = "seglib-1"
 KEYS = {

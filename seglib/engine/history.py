@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seglib.util.paths import atomic_write
+from seglib.util.files import atomic_write
 
 # What the table and the file show, and with which format.
 COLUMNS = {"epoch": "d", "lr": ".2e", "train_loss": ".4f", "val_loss": ".4f", "val_miou": ".4f"}

@@ -1,10 +1,8 @@
-"""Where data sets and weights are found, and how to write a file that a kill cannot harm."""
+"""Where data sets and weights are found."""
 
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -64,26 +62,3 @@ def download_root(root: Root = None) -> Path:
             return folder
     tried = ", ".join(str(folder) for folder in roots)
     raise PermissionError(f"no folder for downloads can be written; tried {tried}; pass root=…")
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path; rename it to `path` on success, so that readers see all or nothing."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as handle:
-            os.fsync(handle.fileno())  # the content reaches the disk before the name does
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space, in bytes, on the disk that holds `folder` (which need not exist yet)."""
-    folder = folder.expanduser().resolve()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from seglib.course import doctor, setup
-from seglib.util import paths
+from seglib.util import files, paths
 
 module = importlib.import_module("seglib.course.doctor")  # the package's name is the function
 
@@ -66,11 +66,11 @@ def test_the_first_root_with_the_set_wins_and_an_explicit_one_stands_alone(tmp_p
 def test_atomic_write_keeps_the_old_file_on_an_error(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), paths.atomic_write(target) as temporary:
+    with pytest.raises(RuntimeError), files.atomic_write(target) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
-    with paths.atomic_write(target) as temporary:
+    with files.atomic_write(target) as temporary:
         temporary.write_text("new")
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
 

@@ -11,11 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from seglib.data.sources import Published
 
 # Random bytes do not compress, so that half of the archive is half of the contents.
-CONTENT = {
-    f"{part}/{name}.png": hashlib.shake_256(f"{part}{name}".encode()).digest(90_000)
-    for part in ("images", "test/masks")
-    for name in ("a", "b")
-}
+NAMES = [f"{part}/{name}.png" for part in ("images", "test/masks") for name in "ab"]
+CONTENT = {name: hashlib.shake_256(name.encode()).digest(90_000) for name in NAMES}
 LINES = [f"{path}\0{hashlib.sha256(CONTENT[path]).hexdigest()}\n" for path in sorted(CONTENT)]
 PREFIX = "toys-0123/sets/toy/"
 
@@ -26,17 +23,11 @@ class Toy(Published):
     url = "http://127.0.0.1:9/toy.zip"
 
 
-TOY = Toy(
-    title="Toy",
-    repository="someone/toys",
-    commit="0123456789abcdef",
-    folder="sets/toy",
-    parts={"images": 2, "test/masks": 2},
-    total_bytes=360_000,
-    digest=hashlib.sha256("".join(LINES).encode()).hexdigest(),
-    licence="CC BY 4.0",
-    attribution="Toy: by someone",
-)
+PLACE = {"repository": "someone/toys", "commit": "0123456789abcdef", "folder": "sets/toy"}
+SIZE = {"parts": {"images": 2, "test/masks": 2}, "total_bytes": 360_000}
+DIGEST = hashlib.sha256("".join(LINES).encode()).hexdigest()
+TERMS = {"licence": "CC BY 4.0", "attribution": "Toy: by someone"}
+TOY = Toy(title="Toy", digest=DIGEST, **PLACE, **SIZE, **TERMS)
 
 
 def archive(members=CONTENT, extra=()):

@@ -1,7 +1,6 @@
 """Data sets from folders: samples, keys, transforms, groups, sizes, and the full check."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,13 +50,6 @@ def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder):
     assert dataset[key] == {}
 
 
-def test_groups(folder):
-    dataset = folder.add("north_1").add("north_2").add("south_1")
-    assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
-    with pytest.raises(ValueError, match="found 2 groups for 1 images"):
-        SegmentationDataset([(Path("a.png"), Path("a.png"))], CLASSES, groups=["x", "y"])
-
-
 def test_names_without_a_partner_are_an_error_or_left_out(folder):
     for stem in "abcdefgh":
         folder.add(stem)
@@ -91,8 +83,11 @@ def test_coloured_masks_and_a_colour_for_void(folder):
         folder.open()[0]  # the default palette is for drawing, never a key to the labels
 
 
-def test_bad_arguments(folder):
-    folder.add("a")
+def test_groups_and_bad_arguments(folder):
+    dataset = folder.add("north_1").add("north_2").add("south_1")
+    assert dataset.open(group=lambda stem: stem[:5]).groups == ("north", "north", "south")
+    with pytest.raises(ValueError, match="found 2 groups for 3 images"):
+        SegmentationDataset(folder.open().files, CLASSES, groups=["x", "y"])
     for options, message in (
         ({"classes": [f"c{i}" for i in range(256)]}, r"256 classes.*1 to 255.*merge"),
         ({"classes": []}, "0 classes"),

@@ -48,9 +48,7 @@ def test_every_sample_comes_once_in_an_epoch():
     order = [int(key) for key in sampler]
     assert sorted(order) == list(range(50)) and order != list(range(50))
     assert list(EpochSampler(range(4), shuffle=False)) == [0, 1, 2, 3]
-
-
-def test_an_incomplete_batch_is_dropped_only_in_training():
+    # an incomplete batch is dropped only in training
     data = Toy(7, eval_transform(16, 24))
     assert [len(masks) for _, masks in make_loader(data, 3)] == [3, 3, 1]
     assert [len(masks) for _, masks in make_loader(data, 3, shuffle=True)] == [3, 3]

@@ -22,17 +22,18 @@ def test_pairs_by_stem(tmp_path):
     assert problems == []
 
 
-@pytest.mark.parametrize(
-    ("images", "masks", "parts"),
-    [
-        ("a.jpg b.jpg", "a.png", ["b.jpg is without a mask of the same name"]),
-        ("a.jpg", "a.png z.png", ["z.png is without an image of the same name"]),
-        ("1.png 2.png x.png", "x.png y.png", ["1.png", "2.png", "y.png"]),
-        ("a.jpg a.png", "a.png", ["both a.jpg and a.png"]),
-        ("a.jpg", "a.png a.jpg b.JPEG", ["JPEG masks (a.jpg, b.JPEG), but JPEG"]),
-    ],
-)
-def test_problems_of_single_files(tmp_path, images, masks, parts):
+FOUND = {
+    ("a.jpg b.jpg", "a.png"): ["b.jpg is without a mask of the same name"],
+    ("a.jpg", "a.png z.png"): ["z.png is without an image of the same name"],
+    ("1.png 2.png x.png", "x.png y.png"): ["1.png", "2.png", "y.png"],
+    ("a.jpg a.png", "a.png"): ["both a.jpg and a.png"],
+    ("a.jpg", "a.png a.jpg b.JPEG"): ["JPEG masks (a.jpg, b.JPEG), but JPEG"],
+}
+
+
+@pytest.mark.parametrize("images, masks", FOUND)
+def test_problems_of_single_files(tmp_path, images, masks):
+    parts = FOUND[images, masks]
     found, problems = pair_files(*folders(tmp_path, images, masks))
     assert len(found) == 1 and len(problems) == len(parts)
     assert all(part in problem for part, problem in zip(parts, problems, strict=True)), problems

@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toys import words
 
-from seglib.cli.main import main
-from seglib.data import DATASETS, Scans, Streets, read_mask
+from seglib.data import Scans, Streets, read_mask
 from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, VOID_COLOUR
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,13 +127,3 @@ def test_void_survives_the_palette_png_and_photos_keep_their_colours(render, tmp
     with Image.open(tmp_path / "stripes.jpg") as picture:
         assert np.abs(np.asarray(picture).astype(int) - image).mean() < 12
         assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3
-
-
-@pytest.mark.slow
-def test_train_and_evaluate_on_scans(few, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(DATASETS, "scans", Few)
-    data = ["--data", "scans", "--root", str(few), "--device", "cpu"]
-    small = words(height=32, width=32, base_channels=4, depth=2, epochs=1)
-    assert main(["train", *data, *small, "--out", str(tmp_path / "run")]) == 0
-    assert main(["evaluate", str(tmp_path / "run" / "best.pt"), *data]) == 0
-    assert "scans test at 32×32, all (2 images): mIoU" in capsys.readouterr().out

@@ -7,9 +7,8 @@ from seglib.data.palettes import STREET_CLASSES
 from seglib.data.render import render_scene
 from seglib.data.render.canvas import SCALE, Camera, Canvas, Surface, facing
 
-ROAD, CAR, PEDESTRIAN, BICYCLIST, POLE = map(
-    STREET_CLASSES.index, ("Road", "Car", "Pedestrian", "Bicyclist", "Pole")
-)
+NAMED = ["Road", "Car", "Pedestrian", "Bicyclist", "Pole"]
+ROAD, CAR, PEDESTRIAN, BICYCLIST, POLE = map(STREET_CLASSES.index, NAMED)
 SEEDS = range(40)
 
 

@@ -12,16 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-for folder in (HERE, HERE.parent):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # where this is not pytest
 
-import commands  # noqa: E402
-import notebook_rules  # noqa: E402
+import commands
+import notebook_rules
 
-from seglib import exercises  # noqa: E402
-from seglib.exercises.kit import Exercise, Lesson, Outcome  # noqa: E402
+from seglib import exercises
+from seglib.exercises.kit import CORRECT, Exercise, Lesson, Outcome
 
 
 class Case(NamedTuple):
@@ -31,9 +28,6 @@ class Case(NamedTuple):
     name: str
     answer: str
 
-    def __str__(self) -> str:
-        return f"{self.number}-{self.name}-{self.answer.replace(' ', '')}"
-
     @property
     def lesson(self) -> Lesson:
         return next(lesson for lesson in exercises.lessons() if lesson.number == self.number)
@@ -41,6 +35,13 @@ class Case(NamedTuple):
     @property
     def exercise(self) -> Exercise:
         return self.lesson.exercises[self.name]
+
+
+def accepted(exercise: Exercise, answer: Any) -> str:
+    """What an answer hears that must be correct."""
+    found = exercise.judged(answer)
+    assert found.state == CORRECT, str(found)
+    return found.message
 
 
 def code(head: str, *body: str) -> str:
@@ -72,16 +73,6 @@ def cell(case: Case) -> notebook_rules.ExerciseCell:
     return next(cell for cell in cells if cell.name == case.name)
 
 
-def cases() -> list[Case]:
-    """Every answer to every exercise."""
-    return [
-        Case(lesson.number, name, kind)
-        for lesson in exercises.lessons()
-        for name, rows in wrong_ones(lesson.number).items()
-        for kind in ("solution", "placeholder", *(f"wrong {n + 1}" for n in range(len(rows))))
-    ]
-
-
 def source(case: Case) -> str:
     if case.answer == "solution":
         return case.exercise.source()
@@ -96,5 +87,5 @@ def outcome(case: Case) -> Outcome:
     namespace = {"__name__": "__main__"}
     with contextlib.redirect_stdout(io.StringIO()):  # what the answer itself prints
         exec(module(case.number).PRELUDE, namespace)
-        exec(compile(source(case), f"<{case}>", "exec"), namespace)
+        exec(compile(source(case), f"<{case.name}>", "exec"), namespace)
         return case.exercise.judged(eval(cell(case).answer, namespace))

@@ -20,18 +20,19 @@ from seglib import exercises
 from seglib.exercises.kit import CORRECT, NOT_ATTEMPTED, NOT_YET
 
 LESSONS = exercises.lessons()
-CASES = [
-    answers.Case(lesson.number, name, "solution") for lesson in LESSONS for name in lesson.exercises
-]
+CASES = {
+    f"{lesson.number}-{name}": answers.Case(lesson.number, name, "solution")
+    for lesson in LESSONS
+    for name in lesson.exercises
+}
 SLOW = "02-small_net", "04-bootstrap"  # whose judges train a net, and draw again and again
 TRAINED = "02-small_net", "03-own_loss"  # half a minute; test_notebook_copies does it, too
 
 
 def each_exercise(slow=(), without=()):
-    names = {f"{case.number}-{case.name}": case for case in CASES}
     rows = [
         pytest.param(case, id=name, marks=pytest.mark.slow if name in slow else ())
-        for name, case in names.items()
+        for name, case in CASES.items()
         if name not in without
     ]
     return pytest.mark.parametrize("case", rows)
@@ -49,7 +50,7 @@ def test_the_solution_is_correct(case):
 
 
 def test_the_placeholder_is_not_attempted():
-    for case in CASES:
+    for case in CASES.values():
         found = answers.outcome(case._replace(answer="placeholder"))
         assert found.state == NOT_ATTEMPTED, f"{case.name}: {found}"
         assert f"ex.{case.name}.hint()" in found.message
@@ -67,7 +68,7 @@ def test_each_wrong_answer_hears_what_is_wrong_with_it(case):
         alike = told.setdefault(re.sub(r"\d+", "#", said), n)
         heard = found.state == NOT_YET and fragment and fragment in said and 20 <= len(said) <= 700
         if not heard or alike != n or "stumbled" in said or "Traceback" in said:
-            failed.append(f"wrong {n}: {found}; expected {fragment!r}, and not that of {alike}")
+            failed.append(f"wrong {n}, like {alike}: {found}; expected {fragment!r}")
     assert not failed, "\n\n".join(failed)
 
 
@@ -142,14 +143,13 @@ def test_every_exercise_has_wrong_answers_hints_a_title_and_an_outcome(lesson):
 
 
 if __name__ == "__main__":
-    wanted = {word.zfill(2) for word in sys.argv[1:]}
-    for case in answers.cases():
-        if wanted and case.number not in wanted:
-            continue
-        if case.answer == "solution":
-            exercise = case.exercise
-            print(f"\n{'=' * 100}\nlesson {case.number} · ex.{case.name} ({exercise.kind})")
-            print(f"{exercise.title}; tests: {case.lesson.outcomes[exercise.outcome]}")
-            print(*(f"hint {n}: {hint}" for n, hint in enumerate(exercise.hints, 1)), sep="\n")
-        print(f"\n--- {case.answer}\n{answers.source(case).strip()}")
-        print(f"  ▷ {answers.outcome(case)}", flush=True)
+    wanted = {word.zfill(2) for word in sys.argv[1:]} or {lesson.number for lesson in LESSONS}
+    for case in (case for case in CASES.values() if case.number in wanted):
+        exercise = case.exercise
+        print(f"\n{'=' * 100}\nlesson {case.number} · ex.{case.name} ({exercise.kind})")
+        print(f"{exercise.title}; tests: {case.lesson.outcomes[exercise.outcome]}")
+        print(*(f"hint {n}: {hint}" for n, hint in enumerate(exercise.hints, 1)), sep="\n")
+        wrong = range(len(answers.wrong_ones(case.number)[case.name]))
+        for kind in ("solution", "placeholder", *(f"wrong {n + 1}" for n in wrong)):
+            each = case._replace(answer=kind)
+            print(f"\n--- {kind}\n{answers.source(each).strip()}\n  ▷ {answers.outcome(each)}")

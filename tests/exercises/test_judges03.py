@@ -1,7 +1,5 @@
 """Lesson 3: figures in hints are those of the record and of `ask`; a loss without training."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 
@@ -15,8 +13,6 @@ from seglib.course.records import paired_difference, read_record, values
 from seglib.exercises import lesson03, material03
 from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.losses import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss
-
-LETTERS = "abcde"
 
 
 def notebook_cell(words):
@@ -39,8 +35,7 @@ def by_loops(logits, target):
 
 @pytest.mark.parametrize("loss", [by_loops, DiceLoss(), DiceLoss(smooth=1e-3)], ids=str)
 def test_other_ways_to_soft_dice_are_right(loss):
-    found = lesson03.LESSON.exercises["soft_dice"].judged(loss)
-    assert found.state == CORRECT, str(found)
+    answers.accepted(lesson03.LESSON.exercises["soft_dice"], loss)
 
 
 def test_the_figure_has_recall_and_precision_in_the_panels_of_the_runs(monkeypatch):
@@ -88,9 +83,6 @@ def test_what_the_record_supports():
     assert said in lesson03.REASONS["d"]
 
 
-# ---------------------------------------------------------------- a loss of one's own
-
-
 @pytest.mark.parametrize(
     ("runs", "fragment"),
     [
@@ -121,8 +113,6 @@ def test_plain_functions_can_be_losses_and_slices_cannot_be_spoilt():
     mask[:] = 7
     assert train.read(1)[1].max() < 7 and np.array_equal(image, train.read(1)[0])
 
-
-# ---------------------------------------------------------------- five losses, five faults
 
 SHOWN_BY = {  # lines of `ask`, and whether their figures show the fault
     1: (("unsure", "unsure, image 2 void"), lambda a, b: b < 0.9 * a),
@@ -160,12 +150,12 @@ def faults_of(found, changed):
     return [fault for fault, shows in sorted((shown | {4: changed}).items()) if shows]
 
 
-@pytest.mark.parametrize("letter", LETTERS)
-def test_each_loss_has_its_fault_alone_and_the_hints_quote_what_ask_prints(asked, letter):
+@pytest.mark.parametrize(("place", "letter"), list(enumerate("abcde")))
+def test_each_loss_has_its_fault_alone_and_the_hints_quote_what_ask_prints(asked, place, letter):
     exec(notebook_cell("def loss_a"), space := {"torch": torch, "F": F})
     found, changed = asked(space[f"loss_{letter}"])
     assert faults_of(found, changed) == [lesson03.FAULTY[letter]]
-    quoted = {fault: row[LETTERS.index(letter)] for fault, row in lesson03.FOUND.items()}
+    quoted = {fault: row[place] for fault, row in lesson03.FOUND.items()}
     assert quoted.pop(4) == ("changed" if changed else "unchanged")
     assert quoted == {n: " ".join(found[x] for x in lines) for n, (lines, _) in SHOWN_BY.items()}
 

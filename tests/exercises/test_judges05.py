@@ -1,5 +1,6 @@
 """Lesson 5: right answers of other kinds, and what the judges stand on."""
 
+import answers
 import numpy as np
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 
 from seglib.course.records import interval, paired_difference, read_record, values
 from seglib.exercises import lesson05 as ex
-from seglib.exercises.kit import CORRECT, NOT_YET
+from seglib.exercises.kit import NOT_YET
 from seglib.models import freeze
 
 
@@ -26,8 +27,7 @@ def test_the_fields_by_gradient_and_the_taps_by_convolution():
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda three: [*map(np.int64, three)]])
 def test_rates_may_come_as_an_array(kind):
-    found = ex.rates.judged(lambda *case: kind(ex.rates.answer(*case)))
-    assert found.state == CORRECT, str(found)
+    answers.accepted(ex.rates, lambda *case: kind(ex.rates.answer(*case)))
 
 
 def test_the_frozen_block_is_alive():  # else nothing that an answer does would show
@@ -54,9 +54,8 @@ def returns_nothing(module):
 
 @pytest.mark.parametrize("answer", [freeze, only_the_module, before_each_pass, returns_nothing])
 def test_other_ways_to_freeze(answer):
-    found = ex.freeze.judged(answer)
-    assert found.state == CORRECT, str(found)
-    assert ("returns no module" in found.message) == (answer is returns_nothing)
+    said = answers.accepted(ex.freeze, answer)
+    assert ("returns no module" in said) == (answer is returns_nothing)
 
 
 def test_what_an_answer_does_to_classes_and_gradients_is_undone():
@@ -75,8 +74,7 @@ def test_a_note_that_was_left_is_mentioned():
         model.decoder[-1] = nn.Conv2d(model.decoder[-1].in_channels, num_classes, 1)
         return model
 
-    found = ex.replace_head.judged(without_the_note)
-    assert found.state == CORRECT and "still says 11" in found.message
+    assert "still says 11" in answers.accepted(ex.replace_head, without_the_note)
 
 
 def test_the_choice_is_what_the_record_says_and_the_hints_quote_it():

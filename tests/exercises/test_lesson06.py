@@ -1,23 +1,17 @@
 """Lesson 6: what the judges stand on, right answers of other kinds, and what the loops do."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from answers import accepted
 from torch import nn
 
 from seglib.exercises import lesson06
-from seglib.exercises.kit import CORRECT, NOT_YET
+from seglib.exercises.kit import NOT_YET
 from seglib.losses import CrossEntropyLoss
-
-
-def is_correct(exercise, answer):
-    found = exercise.judged(answer)
-    assert found.state == CORRECT, str(found)
 
 
 def test_what_the_formats_keep():
@@ -37,11 +31,11 @@ def test_what_the_scaled_gradients_become():
 def test_answers_of_other_types_are_fine():
     for kind in (np.float32, str, torch.tensor, np.array, float):
         right = lesson06.formats.judge.right
-        is_correct(lesson06.formats, {key: kind(value) for key, value in right.items()})
+        accepted(lesson06.formats, {key: kind(value) for key, value in right.items()})
     for kind in (list, tuple, frozenset):
         right = lesson06.VANISHES
-        is_correct(lesson06.underflow, {key: kind(value) for key, value in right.items()})
-    is_correct(lesson06.speedup, dict(zip(lesson06.FACTORS, (1.3, 1.67, 1.03, 2.7), strict=True)))
+        accepted(lesson06.underflow, {key: kind(value) for key, value in right.items()})
+    accepted(lesson06.speedup, dict(zip(lesson06.FACTORS, (1.3, 1.67, 1.03, 2.7), strict=True)))
 
 
 @pytest.mark.parametrize("start, interval, steps", lesson06.SCRIPTS)
@@ -89,7 +83,7 @@ def by_pixels(logits, target):
     ],
 )
 def test_other_ways_to_mend_the_loss(answer):
-    is_correct(lesson06.half_loss, answer)
+    accepted(lesson06.half_loss, answer)
 
 
 def test_the_maps_are_what_they_are_for():
@@ -202,13 +196,12 @@ def test_printing(capsys):
         lesson06.loop("F")
 
 
-def whole(model, loss, batches):
-    images, target = (torch.cat(rows) for rows in zip(*batches, strict=True))
-    loss(model(images), target).backward()
-
-
 @pytest.mark.parametrize("case", lesson06.CASES)
 def test_the_solution_leaves_the_gradient_of_one_big_batch(case):
+    def whole(model, loss, batches):
+        images, target = (torch.cat(rows) for rows in zip(*batches, strict=True))
+        loss(model(images), target).backward()
+
     answers = lesson06.accumulate.answer, whole
     found, right = (lesson06._accumulated(answer, "", *case)[0] for answer in answers)
     assert torch.allclose(found, right, rtol=1e-4, atol=1e-6)
@@ -222,13 +215,11 @@ def without_void(model, loss, batches):
 
 
 def divides_the_gradients(model, loss, batches):
-    total = 0
-    for images, target in batches:
-        count = int((target != 255).sum())
+    counts = [(target != 255).sum() for _, target in batches]
+    for (images, target), count in zip(batches, counts, strict=True):
         (loss(model(images), target) * count).backward()
-        total += count
     for parameter in model.parameters():
-        parameter.grad /= total
+        parameter.grad /= sum(counts)
 
 
 def one_by_one(model, loss, batches):
@@ -246,7 +237,7 @@ def looks_first(model, loss, batches):
 
 @pytest.mark.parametrize("answer", [without_void, divides_the_gradients, one_by_one, looks_first])
 def test_other_ways_to_accumulate(answer):
-    is_correct(lesson06.accumulate, answer)
+    accepted(lesson06.accumulate, answer)
 
 
 def test_gradients_switched_off_are_told_and_switched_on_again():

@@ -7,19 +7,13 @@ import cv2
 import numpy as np
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
+from seglib.exercises import lesson01 as ex
 """
 
 
 def _labellings(*three):
     questions = "how many cars", "which pixels are road", "which pixels are this one car"
     return f"labellings = {dict(zip(questions, three, strict=True))}"
-
-
-def _misread(*letters):
-    values = (
-        "[0, 38, 75, 113]; [0.0, 0.0039, 0.0078, 1.0]; [0, 1, 2, 3, 254, 255]; [0, 3, 4, 5, 255]"
-    )
-    return f"misread = {dict(zip(values.split('; '), letters, strict=True))!r}"
 
 
 def _read(refuse, result="labels"):
@@ -67,10 +61,7 @@ def _iou(*lines, value="both / either if either else np.nan", end="np.array(foun
     )
 
 
-def _shares(*lines):
-    return code("def shares(masks, num_classes):", *lines)
-
-
+_SHARES = "def shares(masks, num_classes):"
 _SUM = "pixels = sum(np.bincount(m.ravel(), minlength=256)[:num_classes] for m in masks)"
 
 WRONG = {
@@ -91,8 +82,8 @@ WRONG = {
         "raised TypeError: no labels, exp": _read(_RIGHT).replace("ValueError", "TypeError"),
     },
     "misread": {
-        "almost 255": _misread("b", "d", "a", "a"),
-        "one of a, b, c, d": _misread("b", "d", "c", "jpeg"),
+        "almost 255": "misread = {**ex.misread.answer, '[0, 1, 2, 3, 254, 255]': 'a'}",
+        "one of a, b, c, d": "misread = {**ex.misread.answer, '[0, 3, 4, 5, 255]': 'jpeg'}",
     },
     "misaligned": {
         "expected 2 values": 'misaligned = "D"',
@@ -125,10 +116,15 @@ WRONG = {
         ),
     },
     "shares": {
-        "0, not nan": _shares(_SUM, "return np.where(pixels, pixels / pixels.sum(), np.nan)"),
-        "class 0": _shares("masks = [m % 255 for m in masks]", _SUM, "return pixels / sum(pixels)"),
-        "makes 256 bins": _shares(
-            "n = np.zeros(num_classes)", "for m in masks:", "    n += np.bincount(m.ravel())"
+        "0, not nan": code(_SHARES, _SUM, "return np.where(pixels, pixels / pixels.sum(), np.nan)"),
+        "class 0": code(
+            _SHARES, "masks = [m % 255 for m in masks]", _SUM, "return pixels / sum(pixels)"
+        ),
+        "makes 256 bins": code(
+            _SHARES,
+            "n = np.zeros(num_classes)",
+            "for m in masks:",
+            "    n += np.bincount(m.ravel())",
         ),
     },
     "road": {"divided by ten": "road = 0.03", "work out road's IoU": "road = 0.5"},

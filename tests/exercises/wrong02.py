@@ -11,21 +11,19 @@ import seglib.models
 from seglib.models.unet import DoubleConv
 """
 
-_UP = """
-class Up(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
-        self.conv = DoubleConv(channels, channels // 2)
-
-    def forward(self, x, skip):
-        {body}
-"""
 _JOIN = "return self.conv(torch.cat([skip, x], 1))"
 
 
 def _up(*lines):
-    return _UP.format(body="\n        ".join(lines))
+    return code(
+        "class Up(nn.Module):",
+        "def __init__(self, channels):",
+        "    super().__init__()",
+        "    self.up = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)",
+        "    self.conv = DoubleConv(channels, channels // 2)",
+        "def forward(self, x, skip):",
+        *(f"    {line}" for line in lines),
+    )
 
 
 def _loop(
@@ -45,10 +43,7 @@ def _loop(
     )
 
 
-def _net(*lines):
-    return code("def build(num_classes):", *lines)
-
-
+_NET = "def build(num_classes):"
 WRONG = {
     "parameters": {
         "a bias for each convolution": "guess = 3 * 8 * 9 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8",
@@ -80,15 +75,17 @@ WRONG = {
     "error_maps": {"It has skips": "letter = 'c'"},
     "advice": {"gave 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},
     "small_net": {
-        "486,643 parameters": _net("return seglib.models.UNet(num_classes, base_channels=8)"),
-        "at the input's size": _net("return nn.Conv2d(3, num_classes, 3)"),
-        "returned None": _net("seglib.models.UNet(num_classes, base_channels=8, depth=3)"),
-        "ends in a softmax": _net(
+        "486,643 parameters": code(_NET, "return seglib.models.UNet(num_classes, base_channels=8)"),
+        "at the input's size": code(_NET, "return nn.Conv2d(3, num_classes, 3)"),
+        "returned None": code(_NET, "seglib.models.UNet(num_classes, base_channels=8, depth=3)"),
+        "ends in a softmax": code(
+            _NET,
             "net = seglib.models.UNet(num_classes, base_channels=12, depth=2)",
             "return nn.Sequential(net, nn.Softmax(dim=1))",
         ),
-        "output pixel sees: 1.": _net(
-            "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))"
+        "output pixel sees: 1.": code(
+            _NET,
+            "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))",
         ),
     },
 }

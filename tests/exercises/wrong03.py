@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from seglib.data import class_statistics
 from seglib.losses import CombinedLoss, CrossEntropyLoss, DiceLoss, class_weights
+from seglib.exercises import lesson03 as ex
 """
 
 
@@ -34,10 +35,6 @@ def _build(loss="CombinedLoss()", lr="5e-3"):
     return f"def build_loss(train_set):\n    return {loss}, {lr}"
 
 
-_RUNS = '"cross-entropy, 0.1 %": "D", "median weights, 0.1 %": "B", "Dice, 0.1 %"'
-_FAULTS = 'faults = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}'
-_SUPPORTED = 'supported = {"a": True, "b": False, "c": False, "d": True, "e": False}'
-
 WRONG = {
     "by_hand": {
         "pixel b is missing": "guess = 0.170",
@@ -61,14 +58,14 @@ WRONG = {
             end="((1 - dice) * (w := (p.sum(over) + sizes) / sizes**2)).sum() / w.sum()"
         ),
     },
-    "curves": {"gave this letter twice": f'runs = {{"cross-entropy, 4 %": "C", {_RUNS}: "D"}}'},
+    "curves": {"gave this letter twice": "runs = {**ex.curves.answer, 'Dice, 0.1 %': 'D'}"},
     "faults": {
-        "costs 0.80 in an image of three valid pixels and 0.80": _FAULTS.replace("5", "7"),
-        "one of the numbers 1 to 8": _FAULTS.replace("5", "2.5"),
+        "in an image of three valid pixels and 0.80": "faults = {**ex.faults.answer, 'b': 7}",
+        "one of the numbers 1 to 8": "faults = {**ex.faults.answer, 'b': 2.5}",
     },
     "advice": {
-        "not True: focal minus cross-entropy": _SUPPORTED.replace('"b": False', '"b": True'),
-        "one of False, True for c, found None": _SUPPORTED.replace('"c": False', '"c": None'),
+        "not True: focal minus cross-entropy": "supported = {**ex.advice.answer, 'b': True}",
+        "one of False, True for c, found None": "supported = {**ex.advice.answer, 'c': None}",
     },
     "own_loss": {
         "a pair, loss and learning rate": "def build_loss(train_set):\n    return CombinedLoss()",

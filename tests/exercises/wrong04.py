@@ -3,6 +3,7 @@
 from answers import code
 
 PRELUDE = """
+from itertools import combinations
 import cv2
 import numpy as np
 from seglib.exercises import lesson04 as ex
@@ -17,11 +18,8 @@ truth, spacing = ex.lesion()
 """
 
 
-# ---------------------------------------------------------------- parts of a Matrix
-
-_READ = "prediction, target = np.asarray(prediction), np.asarray(target)"
 _LONG = (
-    _READ,
+    "prediction, target = np.asarray(prediction), np.asarray(target)",
     "valid = target != self.ignore_index",
     "prediction, target = prediction[valid].astype(int), target[valid].astype(int)",
 )
@@ -51,17 +49,12 @@ def _matrix(*update, iou="return hits / union", start="pass"):
     )
 
 
-def _guess(*three):
-    names = "pooled", "per image, absent left out", "per image, absent counts 1"
-    return f"guess = {dict(zip(names, three, strict=True))}"
-
-
-def _split(*body):
-    return code("def split(frames):", *body)
+_SPLIT, _MASKS = "def split(frames):", "def masks(truth, spacing):"
 
 
 def _by_drive(drives, end="train, val"):
-    return _split(
+    return code(
+        _SPLIT,
         f"val = [i for i, f in enumerate(frames) if f.drive in {drives}]",
         "train = [i for i in range(len(frames)) if i not in set(val)]",
         f"return {end}",
@@ -69,7 +62,8 @@ def _by_drive(drives, end="train, val"):
 
 
 def _cut(left_out=0):
-    return _split(
+    return code(
+        _SPLIT,
         "train, val = [], []",
         "for drive in sorted({f.drive for f in frames}):",
         "    own = [i for i, f in enumerate(frames) if f.drive == drive]",
@@ -105,13 +99,10 @@ def _inside(pick):
     )
 
 
-def _masks(*body):
-    return code("def masks(truth, spacing):", *body)
-
-
 def _pair(body):
     """Masks of so many pixels, from the lesion's core outwards."""
-    return _masks(
+    return code(
+        _MASKS,
         "outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)",
         "inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)",
         "order = np.argsort(outside - inside, axis=None, kind='stable')",
@@ -130,9 +121,7 @@ WRONG = {
         "found float32, expected float64": _matrix(
             *_GOOD, iou="return (hits / union).astype(np.float32)"
         ),
-        "update changes the target": _matrix(
-            _READ, "target[target == self.ignore_index] = 0", *_LONG, _COUNT
-        ),
+        "update changes the target": _matrix("target[target == self.ignore_index] = 0", *_GOOD),
         "found the pixel counted as truth 1, prediction 0": _matrix(*_LONG, _COUNT),
         "found IndexError, expected ValueError": _matrix(
             *_LONG, "np.add.at(self.counts, (target, prediction), 1)"
@@ -144,28 +133,26 @@ WRONG = {
         + "Matrix.all = {}",
         "has no attribute 'counts'": _matrix(*_GOOD, "self.total = self.__dict__.pop('counts')"),
         "array of shape (4, 5) and dtype int64 as counts": _matrix(
-            *_GOOD, "self.counts = self.counts[1:]"
+            *_LONG, "self.counts = np.zeros((4, 5), int)"
         ),
         "expected the class Matrix itself": "def Matrix(num_classes):\n    return num_classes",
     },
     "means": {
-        "0.661 is not it: that is the mean 'per image, absent counts 1'": _guess(
-            0.661, 0.631, 0.571
-        ),
-        "add the two matrices": _guess(0.2, 0.3, 0.4),
+        "that is the mean 'per image, absent": "guess = {**ex.means.answer, 'pooled': 0.661}",
+        "add the two matrices": "guess = {**ex.means.answer, 'pooled': 0.2}",
     },
     "split": {
-        "You choose frame by frame": _split(
-            "i = np.random.default_rng(0).permutation(len(frames))", "return i[24:], i[:24]"
+        "You choose frame by frame": code(
+            _SPLIT, "i = np.random.default_rng(0).permutation(len(frames))", "return i[24:], i[:24]"
         ),
-        "every 5th frame": _split(
-            "return [i for i in range(len(frames)) if i % 5], range(0, len(frames), 5)"
+        "every 5th frame": code(
+            _SPLIT, "return [i for i in range(len(frames)) if i % 5], range(0, len(frames), 5)"
         ),
         "You cut 5 drives in two": _cut(),
         "a short one": _cut(left_out=4),
         "are in neither part": _cut(left_out=16),
-        "You cut one drive in two": _split(
-            "n = len(frames)", "return list(range(n * 4 // 5)), list(range(n * 4 // 5, n))"
+        "You cut one drive in two": code(
+            _SPLIT, "n = len(frames)", "return list(range(n * 4 // 5)), list(range(n * 4 // 5, n))"
         ),
         "val has no Bicyclist": _by_drive('"E"'),
         "Expected 15% to 35%: count frames": _by_drive('"BD"'),
@@ -190,7 +177,7 @@ WRONG = {
             score="np.mean(rng.choice(each, len(each)))",
         ),
         "you cut the frames into equal pieces": _interval(
-            "sums = np.stack([p.sum(0) for p in np.array_split(matrices, len(names))])"
+            "sums = np.stack([p.sum(0) for p in np.arraycode(_SPLIT, matrices, len(names))])"
         ),
         "it has no width": _interval(_SUMS, score="miou(sums[rng.permutation(len(sums))].sum(0))"),
         "each draw is right, but its width is": _interval(
@@ -214,11 +201,13 @@ WRONG = {
         "one is the truth itself": _pair("n - 30, n"),
         "A Dice is below 0.85": _pair("n - 200, n + 320"),
         "pixels are not square: 0.4 mm": _pair("620, 630"),
-        "same area: moving a mask": _masks("return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"),
-        "Both masks are the same": _masks("return truth, truth"),
-        "changes the truth": _masks("truth[:40] = False", "return truth, truth"),
-        "two bool arrays of shape (96, 96)": _masks("return truth[:50], truth[:50]"),
-        "dtype int64, expected two bool arrays": _masks("return truth * 255, truth * 255"),
+        "same area: moving a mask": code(
+            _MASKS, "return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"
+        ),
+        "Both masks are the same": code(_MASKS, "return truth, truth"),
+        "changes the truth": code(_MASKS, "truth[:40] = False", "return truth, truth"),
+        "two bool arrays of shape (96, 96)": code(_MASKS, "return truth[:50], truth[:50]"),
+        "dtype int64, expected two bool arrays": code(_MASKS, "return truth * 255, truth * 255"),
         "on another lesion (right on the notebook's), of 108.0 mm²": _pair("n - 25, n + 26"),
     },
 }

@@ -6,13 +6,8 @@ from seglib.exercises import lesson06
 
 PRELUDE = """
 import torch
+from seglib.exercises import lesson06 as ex
 """
-
-
-def _with(variable, place, value):
-    """A dict's right answer with another value at a place."""
-    right = next(e for e in lesson06.LESSON.exercises.values() if e.variable == variable).answer
-    return f"{variable} = {right | {list(right)[place]: value}!r}"
 
 
 def _edited(name, *changes):
@@ -26,10 +21,6 @@ def _edited(name, *changes):
 
 def _dice(*changes):
     return _edited("half_loss", *changes)
-
-
-def _step(*lines):
-    return code("def step(scale, good, overflow, growth_interval):", *lines)
 
 
 def _accumulate(*lines):
@@ -48,6 +39,7 @@ def _sum(weight, inside="pass", after="pass", mean="loss(y, t)"):
     )
 
 
+_STEP = "def step(scale, good, overflow, growth_interval):"
 _HALF = (".float()", "")
 _LOSS, _SUMS = "1 - 2 * inside / (whole + 1e-8)", "(p * g).sum(), p.sum() + g.sum()"
 _LARGE_EPS = "(1 - 2 * inside / (whole + 1e-4))"
@@ -57,25 +49,27 @@ _DIVIDES = "for p in model.parameters(): p.grad /= max(1, total)"
 
 WRONG = {
     "formats": {
-        "that is the next number above 1. 1.001 is nearer to 1": _with("guess", 5, 1.0078),
-        "not even in the format": _with("guess", 1, 2051),
-        "The nearer one is stored": _with("guess", 2, 264),
-        "nan comes of 0/0": _with("guess", 0, "nan"),
+        "1.001 is nearer to 1": "guess = {**ex.formats.answer, 'bfloat16(1 + 0.001)': 1.0078}",
+        "not even in the format": "guess = {**ex.formats.answer, 'float16(2049)': 2051}",
+        "The nearer one is stored": "guess = {**ex.formats.answer, 'bfloat16(257)': 264}",
+        "nan comes of 0/0": "guess = {**ex.formats.answer, 'float16(70000)': 'nan'}",
     },
     "underflow": {
-        "bridge becomes 0, and you leave it out": _with("vanishes", 0, ["norm", "block", "stem"]),
-        "up does not, 3e-05": _with("vanishes", 0, ("up", "bridge", "block", "stem")),
-        "head overflows, and you leave it out": _with("vanishes", 2, {"stem"}),
-        "there is no gradient named 'foot'": _with("vanishes", 2, {"foot"}),
-        "expected a set of names": _with("vanishes", 2, "head"),
+        "bridge becomes 0": "vanishes = {**ex.VANISHES, 'unscaled': ['norm', 'block']}",
+        "up does not, 3e-05": "vanishes = {**ex.VANISHES, 'unscaled': ('up', 'block', 'stem')}",
+        "head overflows": "vanishes = {**ex.VANISHES, 'overflow at 2**24': {'stem'}}",
+        "no gradient named 'foot'": "vanishes = {**ex.VANISHES, 'overflow at 2**24': {'foot'}}",
+        "expected a set of names": "vanishes = {**ex.VANISHES, 'overflow at 2**24': 'head'}",
     },
     "scaler": {
-        "doubles one step late. Count this step first": _step(
+        "doubles one step late. Count this step first": code(
+            _STEP,
             "if overflow: return scale * 0.5, 0, False",
             "if good == growth_interval: scale, good = scale * 2, 0",
             "return scale, good + 1, True",
         ),
-        "that doubles at the first step of a run": _step(
+        "that doubles at the first step of a run": code(
+            _STEP,
             "if not overflow and good % growth_interval == 0: scale *= 2",
             "return (scale / 2, 0, False) if overflow else (scale, good + 1, True)",
         ),
@@ -101,8 +95,8 @@ WRONG = {
         "the target is another one afterwards": _dice(_LOSS, f"({_LOSS}, target.zero_())[0]"),
     },
     "loops": {
-        "no overflow lowers the scale: it can only grow": _with("faults", 4, "step"),
-        "expected one of clip, inside, new,": _with("faults", 0, "clipping"),
+        "no overflow lowers the scale": "faults = {**ex.loops.answer, 'E': 'step'}",
+        "expected one of clip, inside, new,": "faults = {**ex.loops.answer, 'A': 'clipping'}",
     },
     "accumulate": {
         "divides again what earlier batches left": _sum("valid[n]", after=_DIVIDES),
@@ -128,8 +122,8 @@ WRONG = {
         ),
     },
     "speedup": {
-        "12 ms are what is left of the data's 60 ms": _with("factors", 1, 1.11),
-        "too little": _with("factors", 1, 1.5),
-        "too much": _with("factors", 1, 1.9),
+        "12 ms are what is left": "factors = {**ex.speedup.answer, 'cached images': 1.11}",
+        "too little": "factors = {**ex.speedup.answer, 'cached images': 1.5}",
+        "too much": "factors = {**ex.speedup.answer, 'cached images': 1.9}",
     },
 }

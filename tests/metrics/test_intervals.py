@@ -46,18 +46,14 @@ def test_images_are_kept_apart_and_add_up(prediction):
     assert [s.miou for s in together.compute().per_image()] == [cm.compute().miou for cm in alone]
 
 
-def test_sums_of_matrices_join_their_images():
+def test_sums_of_matrices_join_their_images_and_groups_keep_theirs():
     prediction, truth = maps(2)
     a, b = (counted(prediction[i], truth[i]) for i in (slice(2), slice(2, 6)))
     whole = counted(prediction, truth)
     assert torch.equal(torch.stack((a + b).images), torch.stack(whole.images))
     with pytest.raises(ValueError, match="only equal ones add"):
         a + counted(prediction, truth, per_image=False)
-
-
-def test_scores_by_group():
-    prediction, truth = maps(6)
-    found = counted(prediction, truth).compute(("a", "b", "c")).by_group(["y", "x", "y"] * 2)
+    found = whole.compute(("a", "b", "c")).by_group(["y", "x", "y"] * 2)
     assert list(found) == ["y", "x"] and found["x"].classes == ("a", "b", "c")
     for name, places in (("x", [1, 4]), ("y", [0, 2, 3, 5])):
         alone = counted(prediction[places], truth[places]).compute()

@@ -32,9 +32,8 @@ def test_sizes_and_channels_and_no_other_weights(name, output_stride):
         backbone, theirs = Backbone(name, output_stride).eval(), zoo.get_model(name)
         features = backbone(torch.zeros(2, 3, 65, 96))
     strides = [min(stride, output_stride) for stride in (4, 8, 16, 32)]
-    assert [tuple(f.shape) for f in features] == [
-        (2, c, -(-65 // s), 96 // s) for c, s in zip(CHANNELS[name], strides, strict=True)
-    ]
+    for found, channels, s in zip(features, CHANNELS[name], strides, strict=True):
+        assert found.shape == (2, channels, -(-65 // s), 96 // s)
     state = getattr(theirs, "features", theirs).state_dict()
     state = {k: v.shape for k, v in state.items() if not k.startswith("fc.")}
     assert {k: v.shape for k, v in backbone.state_dict().items()} == state

@@ -22,13 +22,9 @@ class Small(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.ReLU(),
-            nn.Dropout2d(0.3),
-            nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
-        )
+        parts = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.3)]
+        last = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+        self.backbone = nn.Sequential(*parts, last)
         self.head = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 3, 1))
 
     def forward(self, x):
@@ -132,13 +128,12 @@ def test_parameter_groups_cover_everything_once():
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     plain = create_model("unet", 3, base_channels=2, depth=1)
-    for use in (
-        lambda: parameter_groups(plain, 0.1),
-        lambda: tiny_run(None, model=plain, freeze_epochs=1),
-        lambda: tiny_run(None, model=plain, backbone_lr=0.1),
-    ):
-        with pytest.raises(ValueError, match=r"unet has no backbone to freeze .* deeplabv3plus"):
-            use()
+    told = "unet has no backbone to freeze .* deeplabv3plus"
+    with pytest.raises(ValueError, match=told):
+        parameter_groups(plain, 0.1)
+    for options in ({"freeze_epochs": 1}, {"backbone_lr": 0.1}):
+        with pytest.raises(ValueError, match=told):
+            tiny_run(None, model=plain, **options)
     for name, bad in (("freeze_epochs", -1), ("backbone_lr", 0), ("backbone_lr", -1)):
         with pytest.raises(ValueError, match=f"found {name}="):
             tiny_run(None, model=model, **{name: bad})

@@ -61,9 +61,7 @@ def test_overlay_between_photo_and_mask():
     overlay(PHOTO, MASK, PALETTE, 0.5, CLASSES)
     np.testing.assert_array_equal(PHOTO, before[0])
     np.testing.assert_array_equal(MASK, before[1])
-
-
-def test_borders_are_thin_and_in_full_colour():
+    # borders are thin and in full colour
     photo, mask = np.full((60, 60, 3), 200, np.uint8), np.zeros((60, 60), np.uint8)
     mask[:, 30:] = 1
     laid = overlay(photo, mask, PALETTE, 0)
@@ -84,6 +82,12 @@ def test_a_name_lies_on_its_region_and_in_the_middle():
         assert written[top:bottom, left:right].mean() > 0.3  # something is there
         written[top:bottom, left:right] = False
     assert not written.any()  # and nothing is anywhere else
+    mask = np.full((100, 100), 255, np.uint8)
+    assert place_labels(mask, CLASSES) == []  # small regions and void get no name
+    mask[50:53, 50:53] = 1
+    assert place_labels(mask, CLASSES) == []
+    mask[20:60, 20:90] = 1
+    assert [label.text for label in place_labels(mask, CLASSES)] == ["lake"]
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (96, 128), (360, 480), (700, 300), (1500, 2000)])
@@ -102,15 +106,6 @@ def test_names_stay_in_the_image_and_apart(shape, seed):
         assert (mask[y0:y1, x0:x1] == label.index).any() and label.text == classes[label.index]
         taken[y0:y1, x0:x1] += 1
     assert taken.max(initial=0) <= 1
-
-
-def test_small_regions_and_void_get_no_name():
-    mask = np.full((100, 100), 255, np.uint8)
-    assert place_labels(mask, CLASSES) == []
-    mask[50:53, 50:53] = 1
-    assert place_labels(mask, CLASSES) == []
-    mask[20:60, 20:90] = 1
-    assert [label.text for label in place_labels(mask, CLASSES)] == ["lake"]
 
 
 def test_error_map_counted_by_hand():
