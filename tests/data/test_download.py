@@ -12,7 +12,7 @@ from local_server import CONTENT, PREFIX, TOY, Site, Toy, archive, serve
 
 from seglib.data.download import DownloadError, download
 from seglib.data.sources import CAMVID, SOURCES, ULTRASOUND, Published
-from seglib.util import files, paths
+from seglib.util import paths
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_no_server_and_http_errors(site, tmp_path, monkeypatch):
 
 
 def test_disk_full(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "free_bytes", lambda _: 500_000)
+    monkeypatch.setattr("seglib.util.files.free_bytes", lambda _: 500_000)
     fail(tmp_path, str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA")
     assert site.requests == [] and list(tmp_path.iterdir()) == []
 

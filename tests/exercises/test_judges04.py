@@ -29,7 +29,7 @@ def test_the_number_of_images_is_that_of_the_record():
 )
 def test_an_interval_that_cannot_do_with_one_draw(unit, says):
     """It is judged by its ends alone, and hears no cause that they do not tell."""
-    end = "q = __import__('statistics').quantiles(scores, n=40)\n    return q[0], q[-1]"
+    end = "__import__('statistics').quantiles(scores, n=40)[::38]"
     names = {}
     exec(wrong04.PRELUDE + wrong04._interval(unit, end=end), names)
     assert says in str(ex.bootstrap.judged(names["interval"]))

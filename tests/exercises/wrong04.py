@@ -32,7 +32,7 @@ _DROP = "prediction, target = prediction[prediction < n], target[prediction < n]
 _GOOD = (*_LONG, *_RANGE, _COUNT)
 
 
-def _matrix(*update, iou="return hits / union", start="pass"):
+def _matrix(*update, iou="hits / union", start="pass"):
     return code(
         "class Matrix:",
         "def __init__(self, num_classes, ignore_index=255):",
@@ -45,17 +45,17 @@ def _matrix(*update, iou="return hits / union", start="pass"):
         "def iou(self):",
         "    hits = np.diag(self.counts)",
         "    union = self.counts.sum(0) + self.counts.sum(1) - hits",
-        f"    {iou}\n",
+        f"    return {iou}\n",
     )
 
 
 _SPLIT, _MASKS = "def split(frames):", "def masks(truth, spacing):"
 
 
-def _by_drive(drives, end="train, val"):
+def _by_drive(end="train, val", drives="B"):
     return code(
         _SPLIT,
-        f"val = [i for i, f in enumerate(frames) if f.drive in {drives}]",
+        f"val = [i for i, f in enumerate(frames) if f.drive in {drives!r}]",
         "train = [i for i in range(len(frames)) if i not in set(val)]",
         f"return {end}",
     )
@@ -73,7 +73,7 @@ def _cut(left_out=0):
     )
 
 
-_MIDDLE = "return np.percentile(scores, [2.5, 97.5])"
+_MIDDLE = "np.percentile(scores, [2.5, 97.5])"
 _SUMS = "sums = np.stack([matrices[groups == name].sum(0) for name in names])"
 _BY_SUMS = "miou(sums[rng.integers(len(sums), size=len(sums))].sum(0))"
 
@@ -85,7 +85,7 @@ def _interval(*units, score=_BY_SUMS, end=_MIDDLE, seed="seed"):
         "names = sorted(set(groups))",
         *units,
         f"scores = [{score} for _ in range(draws)]",
-        end,
+        f"return {end}",
     )
 
 
@@ -115,17 +115,11 @@ def _pair(body):
 
 WRONG = {
     "matrix": {
-        "an array of shape () and dtype float64": _matrix(
-            *_GOOD, iou="return np.nanmean(hits / union)"
-        ),
-        "found float32, expected float64": _matrix(
-            *_GOOD, iou="return (hits / union).astype(np.float32)"
-        ),
+        "an array of shape () and dtype float64": _matrix(*_GOOD, iou="np.nanmean(hits / union)"),
+        "found float32, expected float64": _matrix(*_GOOD, iou="(hits / union).astype(np.float32)"),
         "update changes the target": _matrix("target[target == self.ignore_index] = 0", *_GOOD),
         "found the pixel counted as truth 1, prediction 0": _matrix(*_LONG, _COUNT),
-        "found IndexError, expected ValueError": _matrix(
-            *_LONG, "np.add.at(self.counts, (target, prediction), 1)"
-        ),
+        "IndexError, expected": _matrix(*_LONG, "np.add.at(self.counts, (target, prediction), 1)"),
         "found the pixel dropped without a word": _matrix(*_LONG, _DROP, *_RANGE, _COUNT),
         "starts with the counts of those before it": _matrix(
             *_GOOD, start="self.counts = Matrix.all.setdefault(num_classes, self.counts)"
@@ -154,17 +148,15 @@ WRONG = {
         "You cut one drive in two": code(
             _SPLIT, "n = len(frames)", "return list(range(n * 4 // 5)), list(range(n * 4 // 5, n))"
         ),
-        "val has no Bicyclist": _by_drive('"E"'),
-        "Expected 15% to 35%: count frames": _by_drive('"BD"'),
-        "on another log (right on the notebook's: is a drive written": _by_drive('"B"'),
-        "train and val are swapped": _by_drive('"B"', end="val, train"),
-        "expected two lists of indices": _by_drive('"B"', end="val"),
-        "train is [Frame('A', 0 s, Building": _by_drive(
-            '"B"', end="[frames[i] for i in train], [frames[i] for i in val]"
-        ),
-        "are in train and in val": _by_drive('"B"', end="list(range(120)), val"),
-        "must not count twice": _by_drive('"B"', end="train, val + val"),
-        "frames 0 to 119": _by_drive('"B"', end="train, [i + 90 for i in val]"),
+        "val has no Bicyclist": _by_drive(drives="E"),
+        "Expected 15% to 35%: count frames": _by_drive(drives="BD"),
+        "on another log (right on the notebook's: is a drive written": _by_drive(),
+        "train and val are swapped": _by_drive("val, train"),
+        "expected two lists of indices": _by_drive("val"),
+        "[Frame('A', 0": _by_drive("[frames[i] for i in train], [frames[i] for i in val]"),
+        "are in train and in val": _by_drive("list(range(120)), val"),
+        "must not count twice": _by_drive("train, val + val"),
+        "frames 0 to 119": _by_drive("train, [i + 90 for i in val]"),
     },
     "bootstrap": {
         "you draw groups and then frames inside them": _inside("rng.choice(own, len(own))"),
@@ -180,15 +172,13 @@ WRONG = {
             "sums = np.stack([p.sum(0) for p in np.arraycode(_SPLIT, matrices, len(names))])"
         ),
         "it has no width": _interval(_SUMS, score="miou(sums[rng.permutation(len(sums))].sum(0))"),
-        "each draw is right, but its width is": _interval(
-            _SUMS, end="return min(scores), max(scores)"
-        ),
+        "each draw is right, but its width is": _interval(_SUMS, end="min(scores), max(scores)"),
         "One draw: as many groups as there are": _interval(
             _SUMS, score=_BY_SUMS.replace("size=len(sums)", "size=len(sums) - 1")
         ),
         "two calls with seed=0": _interval(_SUMS, seed=""),
         "the same with every seed": _interval(_SUMS, seed="0"),
-        "two numbers (low, high)": _interval(_SUMS, end="return np.mean(scores)"),
+        "two numbers (low, high)": _interval(_SUMS, end="np.mean(scores)"),
         "interval changes the matrices": _interval("matrices[1:] += matrices[:-1]", _SUMS),
     },
     "size": {

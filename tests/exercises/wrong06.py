@@ -56,7 +56,7 @@ WRONG = {
     },
     "underflow": {
         "bridge becomes 0": "vanishes = {**ex.VANISHES, 'unscaled': ['norm', 'block']}",
-        "up does not, 3e-05": "vanishes = {**ex.VANISHES, 'unscaled': ('up', 'block', 'stem')}",
+        "up does not, 3e-05": "vanishes = {**ex.VANISHES, 'scaled by 1024': ('up', 'stem')}",
         "head overflows": "vanishes = {**ex.VANISHES, 'overflow at 2**24': {'stem'}}",
         "no gradient named 'foot'": "vanishes = {**ex.VANISHES, 'overflow at 2**24': {'foot'}}",
         "expected a set of names": "vanishes = {**ex.VANISHES, 'overflow at 2**24': 'head'}",
