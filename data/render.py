@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # works without an installation, too
 
 from seglib.data import Scans, Streets  # noqa: E402
-from seglib.data.palettes import VOID_COLOUR  # noqa: E402
+from seglib.data.colours import VOID_COLOUR  # noqa: E402
 from seglib.util.progress import progress  # noqa: E402
 
 SETS: dict[str, type[Streets | Scans]] = {"streets": Streets, "scans": Scans}

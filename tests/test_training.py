@@ -7,32 +7,18 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 from torch import nn
-from toys import Toy, plain_loop, tiny_model, tiny_run
+from toys import Toy, loader, plain_loop, small_unet, tiny_model, tiny_run
 
-from seglib.data.loader import make_loader
 from seglib.engine.history import History
 from seglib.engine.state import epoch_randomness
 from seglib.losses import CrossEntropyLoss
-from seglib.models import UNet
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform
-
-
-def loader(length, batch_size, data=Toy, **options):
-    return make_loader(data(length, eval_transform(24, 32)), batch_size, **options)
-
-
-def small_unet(**options):
-    torch.manual_seed(0)
-    return UNet(3, **{"base_channels": 4, "depth": 1, **options})
 
 
 def whole(data):
     """All images and all targets of a data set."""
     return [torch.stack(parts) for parts in zip(*data, strict=True)]
-
-
-# ---------------------------------------------------------------- training
 
 
 def test_a_small_unet_learns_the_boxes():
@@ -73,14 +59,15 @@ def test_on_epoch_sees_what_was_evaluated_and_disturbs_nothing(options):
         assert torch.equal(value, model.state_dict()[name])
 
 
+class Uneven(Toy):
+    def read(self, index):
+        image, mask = super().read(index)
+        mask[index:] = 255  # image i has i valid rows
+        return image, mask
+
+
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.2, 1.0, 5.0])])
 def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
-    class Uneven(Toy):
-        def read(self, index):
-            image, mask = super().read(index)
-            mask[index:] = 255  # image i has i valid rows
-            return image, mask
-
     model, val = tiny_model(), loader(5, 2, Uneven)
     train = loader(5, 2, Uneven, shuffle=True)
     history = fit(model, train, val, epochs=1, lr=1e-12, loss=CrossEntropyLoss(weight))
@@ -94,7 +81,7 @@ def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
 class Changed(CrossEntropyLoss):
     """Cross-entropy and something more."""
 
-    def __init__(self, change) -> None:
+    def __init__(self, change):
         super().__init__()
         self.change, self.calls = change, 0
 
@@ -160,10 +147,9 @@ def test_randomness_is_drawn_from_seed_and_epoch_and_leaves_no_trace():
 
 
 def test_a_plain_batch_sampler_works():
-    data = Toy(5, eval_transform(24, 32))
-    order = torch.utils.data.SequentialSampler(data)
-    batches = torch.utils.data.BatchSampler(order, 2, False)
-    history = fit(tiny_model(), torch.utils.data.DataLoader(data, batch_sampler=batches), epochs=1)
+    batches = torch.utils.data.BatchSampler(range(5), 2, False)
+    data = torch.utils.data.DataLoader(Toy(5, eval_transform(24, 32)), batch_sampler=batches)
+    history = fit(tiny_model(), data, epochs=1)
     assert history.rows[0]["images_per_second"] > 0
 
 
@@ -172,9 +158,6 @@ def test_history_finds_the_earliest_best_and_survives_nan():
     assert history.best is history.rows[2] and history.epochs_since_best() == 2
     losses = History([{"train_loss": v} for v in (3.0, 1.0, 2.0)], best_key="train_loss")
     assert losses.best is losses.rows[1]
-
-
-# ---------------------------------------------------------------- evaluation
 
 
 def test_evaluate_against_scikit_learn_and_restores_the_mode():

@@ -12,6 +12,7 @@ from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
 from seglib.engine.state import epoch_randomness
+from seglib.models import UNet
 from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
@@ -38,7 +39,7 @@ def wait_for(condition, seconds):
         time.sleep(0.01)
 
 
-def landscape() -> tuple[np.ndarray, np.ndarray]:
+def landscape():
     """A photo and a mask (120, 160): meadow with a lake, a thin path, void in a corner."""
     mask = np.zeros((120, 160), np.uint8)
     mask[20:70, 15:105] = 1
@@ -52,14 +53,14 @@ class Toy:
 
     classes, palette, ignore_index, num_classes = CLASSES, PALETTE, 255, 3
 
-    def __init__(self, length: int, transform=None) -> None:
+    def __init__(self, length: int, transform=None):
         self.length, self.transform = length, transform
         self.files = [(Path(f"toy_{i:03}.jpg"), Path(f"toy_{i:03}.png")) for i in range(length)]
 
-    def __len__(self) -> int:
+    def __len__(self):
         return self.length
 
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, index: int):
         rng = np.random.default_rng(index)
         mask = np.zeros((24, 32), np.uint8)
         top, left = rng.integers(0, 12), rng.integers(0, 16)
@@ -106,11 +107,21 @@ def flags(folder: Path, **more: object) -> list[str]:
     return words(**{**data, **net, **more})
 
 
-def tiny_model() -> nn.Module:
+def tiny_model():
     """Two convolutions with all that has state or chance: BatchNorm and dropout."""
     torch.manual_seed(7)
     first, norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
     return nn.Sequential(first, norm, nn.ReLU(), nn.Dropout2d(0.3), nn.Conv2d(4, 3, 1))
+
+
+def loader(length, batch_size, data=Toy, height=24, width=32, **options):
+    """Toys without augmentation in batches."""
+    return make_loader(data(length, eval_transform(height, width)), batch_size, **options)
+
+
+def small_unet(**options):
+    torch.manual_seed(0)
+    return UNet(3, **{"base_channels": 4, "depth": 1, **options})
 
 
 def tiny_loaders(workers: int = 0):
@@ -126,7 +137,7 @@ def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=Non
     return model, fit(model, *tiny_loaders(workers), **settings)
 
 
-def plain_loop(model: nn.Module, criterion: nn.Module, clip=None, follow=None) -> None:
+def plain_loop(model: nn.Module, criterion: nn.Module, clip=None, follow=None):
     """The loop of a tutorial: what `tiny_run` does without another memory layout, step by step."""
     loader, parameters = tiny_loaders()[0], list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)

@@ -72,7 +72,7 @@ def split_folders(options: Any, split: str) -> tuple[Path, Path]:
 def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any) -> Any:
     """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
     from seglib.data import FolderDataset
-    from seglib.data.palettes import read_palette
+    from seglib.data.colours import read_palette
 
     names, palette = _names(options.classes), read_palette(options.palette)
     label_map = read_label_map(_names(options.label_map))

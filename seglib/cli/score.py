@@ -49,7 +49,7 @@ def predict(options: argparse.Namespace) -> int:
     from PIL import Image
 
     from seglib.data import read_image
-    from seglib.data.palettes import default_palette
+    from seglib.data.colours import default_palette
     from seglib.engine.checkpoints import load_checkpoint, make_folder
     from seglib.inference import predict
     from seglib.plotting import overlay

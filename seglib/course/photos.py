@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglib.course.polygons import VOID, polygon_mask
-from seglib.data.palettes import default_palette
+from seglib.data.colours import default_palette
 from seglib.data.reading import read_image
 from seglib.util.suggest import did_you_mean
 

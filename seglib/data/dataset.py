@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from seglib.data.cache import make_cache
+from seglib.data.colours import check_classes, check_palette, default_palette
 from seglib.data.loader import SampleKey
 from seglib.data.pairing import pair_files, sizes_differ, some
-from seglib.data.palettes import check_classes, check_palette, default_palette
 from seglib.data.reading import read_image, read_mask
 from seglib.data.statistics import Report, check
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
+from seglib.data.colours import check_palette
 from seglib.data.pairing import jpeg_masks, some
-from seglib.data.palettes import check_palette
 
 # What Pillow raises for damaged files, depending on the format and on where the damage is.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.data.colours import SCAN_CLASSES, SCAN_PALETTE, STREET_CLASSES, STREET_PALETTE
 from seglib.data.dataset import SegmentationDataset, Transform
-from seglib.data.palettes import SCAN_CLASSES, SCAN_PALETTE, STREET_CLASSES, STREET_PALETTE
 from seglib.util.suggest import did_you_mean
 
 

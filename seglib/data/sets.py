@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seglib.data import palettes
+from seglib.data import colours
 from seglib.data.dataset import SegmentationDataset, Transform
 from seglib.data.download import download as fetch
 from seglib.data.pairing import pair_files, some
-from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE
 from seglib.data.sources import CAMVID, ULTRASOUND, Published, Rendering
 from seglib.util import paths
 from seglib.util.suggest import did_you_mean
@@ -101,7 +100,7 @@ class Streets(NamedDataset):
 
     SEEDS: ClassVar = {"train": range(240), "val": range(1000, 1060), "test": range(2000, 2060)}
     source: ClassVar[Rendering] = Rendering("Streets", SEEDS, ".jpg", "scenes.csv")
-    _classes, _palette = STREET_CLASSES, STREET_PALETTE
+    _classes, _palette = colours.STREET_CLASSES, colours.STREET_PALETTE
 
     def _select(self, split: str) -> list[Pair]:
         self.seeds = tuple(self.source.seeds[split])
@@ -127,7 +126,7 @@ class Scans(NamedDataset):
 
     SEEDS: ClassVar = {"train": range(160), "val": range(1000, 1040), "test": range(2000, 2040)}
     source: ClassVar[Rendering] = Rendering("Scans", SEEDS, ".png", "scans.csv")
-    _classes, _palette = palettes.SCAN_CLASSES, palettes.SCAN_PALETTE
+    _classes, _palette = colours.SCAN_CLASSES, colours.SCAN_PALETTE
 
     def _select(self, split: str) -> list[Pair]:
         self.seeds = tuple(self.source.seeds[split])
@@ -163,7 +162,7 @@ class CamVid(NamedDataset):
 
     source, attribution = CAMVID, CAMVID.attribution
     splits = ("train", "val", "test", "dev", "fit")
-    _classes, _palette = STREET_CLASSES, STREET_PALETTE
+    _classes, _palette = colours.STREET_CLASSES, colours.STREET_PALETTE
     _label_map: ClassVar = {11: 255}
 
     def _select(self, split: str) -> list[Pair]:
@@ -193,7 +192,7 @@ class Ultrasound(NamedDataset):
 
     source, attribution = ULTRASOUND, ULTRASOUND.attribution
     splits = ("train", "val", "test", "trainval")
-    _classes, _palette = palettes.ULTRASOUND_CLASSES, palettes.ULTRASOUND_PALETTE
+    _classes, _palette = colours.ULTRASOUND_CLASSES, colours.ULTRASOUND_PALETTE
 
     def _select(self, split: str) -> list[Pair]:
         test = _pairs(self.root / "test" / "images", self.root / "test" / "masks")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-VOID_COLOUR = (25, 23, 27)  # as in seglib.data.palettes: nearly black
+VOID_COLOUR = (25, 23, 27)  # as in seglib.data.colours: nearly black
 RIGHT, WRONG, VOID = 0, 1, 2  # the values of an error map
 # Violet is far from every colour of the course (ΔE 57): red errors would look like pedestrians.
 ERROR_COLOURS = np.array([(238, 238, 240), (120, 0, 255), (158, 158, 162)], np.uint8)
@@ -93,7 +93,7 @@ def as_palette(palette: ArrayLike, classes: Sequence[str] | None = None) -> NDAr
     if colours.ndim != 2 or colours.shape[1] != 3 or not len(colours) or not whole:
         raise ValueError(
             f"found a palette of shape {colours.shape} and type {colours.dtype}, expected integers "
-            "0–255 (classes, 3); seglib.data.palettes.default_palette(n) makes one"
+            "0–255 (classes, 3); seglib.data.colours.default_palette(n) makes one"
         )
     if colours.min() < 0 or colours.max() > 255:
         raise ValueError(

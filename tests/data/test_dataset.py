@@ -8,7 +8,7 @@ from folders import CLASSES, IMAGE, MASK, Folder
 from PIL import Image
 
 from seglib.data import SampleKey, SegmentationDataset
-from seglib.data.palettes import default_palette
+from seglib.data.colours import default_palette
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from local_server import CONTENT, PREFIX, TOY, Site, Toy, archive, serve
 
 from seglib.data.download import DownloadError, download
 from seglib.data.sources import CAMVID, SOURCES, ULTRASOUND, Published
-from seglib.util import paths
 
 
 @pytest.fixture

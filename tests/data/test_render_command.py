@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seglib.data import Scans, Streets, read_mask
-from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, VOID_COLOUR
+from seglib.data.colours import STREET_CLASSES, STREET_PALETTE, VOID_COLOUR
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seglib.data.palettes import STREET_CLASSES
+from seglib.data.colours import STREET_CLASSES
 from seglib.data.render import render_scene
 from seglib.data.render.canvas import SCALE, Camera, Canvas, Surface, facing
 

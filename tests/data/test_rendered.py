@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seglib.data import RenderedScans, RenderedStreets, class_statistics, make_loader
-from seglib.data.palettes import STREET_CLASSES
+from seglib.data.colours import STREET_CLASSES
 from seglib.data.render.scan import render_scan
 from seglib.transforms import eval_transform
 

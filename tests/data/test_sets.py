@@ -10,7 +10,7 @@ from PIL import Image
 from seglib.cli.main import main
 from seglib.data import DATASETS, CamVid, Scans, Streets, Ultrasound, class_statistics
 from seglib.data import sets as module
-from seglib.data.palettes import STREET_CLASSES, STREET_PALETTE, ULTRASOUND_CLASSES, VOID_COLOUR
+from seglib.data.colours import STREET_CLASSES, STREET_PALETTE, ULTRASOUND_CLASSES, VOID_COLOUR
 from seglib.data.sources import CAMVID
 
 SIZES = {

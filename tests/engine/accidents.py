@@ -1,4 +1,4 @@
-"""What may happen to a run: a kill, a signal, an end in the midst; and processes to try it on."""
+"""What may happen to a run: a kill, a signal; and processes to try it on."""
 
 import multiprocessing
 import os
@@ -16,14 +16,13 @@ class Killed(BaseException):
 
 
 class Hit(CrossEntropyLoss):
-    """Cross-entropy that is hit in its `at`-th call, in training or evaluation: killed, or by a
-    signal of this number."""
+    """Cross-entropy that in its `at`-th call is killed, or gets a signal of this number."""
 
-    def __init__(self, at: int | None = None, number: int | None = None) -> None:
+    def __init__(self, at: int | None = None, number: int | None = None):
         super().__init__()
         self.at, self.number, self.calls = at, number, 0
 
-    def __repr__(self) -> str:  # (compared on resume)
+    def __repr__(self):  # (compared on resume)
         return "Hit"
 
     def forward(self, logits, target):
@@ -35,24 +34,21 @@ class Hit(CrossEntropyLoss):
         return super().forward(logits, target)
 
 
-def terminated(at: int | None = None) -> Hit:
+def terminated(at: int | None = None):
     return Hit(at, signal.SIGTERM)
 
 
-def same_weights(a, b) -> bool:
+def same_weights(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def training_of(out: Path) -> dict:
+def training_of(out: Path):
     """The training state in last.pt."""
     return torch.load(out / "last.pt", weights_only=True)["training"]
 
 
 def forkserver():
-    """Starts processes by forking one that has imported everything, and done nothing else.
-
-    (Forks of a process that has trained would hang.)
-    """
+    """Starts processes by forking one that has imported everything, and trained nothing."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
         imported = "seglib.training", "albumentations", "torch._dynamo", "matplotlib.pyplot"
@@ -60,11 +56,8 @@ def forkserver():
     return context
 
 
-def tiny_process(out: str, resume: bool, workers: int, method: str | None, options: dict) -> None:
-    """The body of a process that a test may kill; writes final.pt when it ends by itself.
-
-    Its own start its loader's workers by `method`.
-    """
+def tiny_process(out, resume, workers, method, options):
+    """The body of a process that a test may kill; writes final.pt when it ends by itself."""
     if method is not None:
         multiprocessing.set_start_method(method, force=True)
     torch.set_num_threads(1)

@@ -4,15 +4,13 @@ import pytest
 import torch
 from accidents import same_weights, terminated, training_of
 from torch import nn
-from toys import Toy, tiny_loaders, tiny_model, tiny_run
+from toys import loader, tiny_loaders, tiny_model, tiny_run
 
-from seglib.data.loader import make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import make_scheduler
 from seglib.losses import CrossEntropyLoss
 from seglib.training import evaluate, train_epoch
-from seglib.transforms import eval_transform
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 each_amp = pytest.mark.parametrize("amp", AMP)
@@ -21,7 +19,7 @@ each_amp = pytest.mark.parametrize("amp", AMP)
 class Watch(CrossEntropyLoss):
     """Cross-entropy that notes what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.seen = set()
 
@@ -52,19 +50,15 @@ def test_the_forward_pass_is_in_half_precision_and_the_loss_is_not(amp):
 
 def test_evaluation_is_in_half_precision_too():
     model, inside = watched_model()
-    loader = make_loader(Toy(2, eval_transform(24, 32)), 2)
-    evaluate(model, loader)
-    evaluate(model, loader, amp="bf16")
+    for amp in (None, "bf16"):
+        evaluate(model, loader(2, 2), amp=amp)
     assert inside == [torch.float32, torch.bfloat16]
-
-
-# ---------------------------------------------------------------- float16's steps
 
 
 class Loud(CrossEntropyLoss):
     """Its scaled gradients overflow float16 until the scale is low enough; for ever, with inf."""
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor):
         super().__init__()
         self.factor = factor
 
@@ -80,8 +74,8 @@ def test_a_skipped_step_moves_neither_weights_nor_schedule():
     schedule = make_scheduler("onecycle", optimizer, 0.01, 1, 3, "train_loss")
     before = [p.detach().clone() for p in model.parameters()]
     compute = Compute(torch.device("cpu"), "fp16")
-    scaler, loader = compute.scaler(), tiny_loaders()[0]
-    train_epoch(model, loader, Loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
+    scaler, batches = compute.scaler(), tiny_loaders()[0]
+    train_epoch(model, batches, Loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
     assert scaler.get_scale() == 65536 / 2**3  # halved after each of three steps
     assert schedule.last_epoch == 0 and not optimizer.state
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
@@ -99,7 +93,6 @@ def test_skipped_steps_are_counted_and_the_rest_counts_for_the_schedule(tmp_path
 
 
 def test_gradients_that_no_scale_makes_finite_end_the_run():
-    """Else it would go on for ever without a step."""
     with pytest.raises(FloatingPointError, match=r"at any scale.*amp='bf16'"):
         tiny_run(None, amp="fp16", loss=Loud(float("inf")), epochs=20)
 
@@ -112,9 +105,6 @@ def test_clipping_bounds_the_true_gradient_not_the_scaled_one():
     scaler.scale(3 * holder.weight.sum()).backward()
     assert optimizer_step(holder, optimizer, 0.5, scaler)
     assert holder.weight.item() == pytest.approx(0.5)  # 1 − 0.5; unclipped it were −2
-
-
-# ---------------------------------------------------------------- layouts, compiled steps
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -138,7 +128,7 @@ def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
     """(A stand-in that holds the model as torch's does: the compiler takes minutes here.)"""
 
     class Compiled(torch.nn.Module):
-        def __init__(self, model) -> None:
+        def __init__(self, model):
             super().__init__()
             self._orig_mod, self.calls = model, 0
             made.append(self)
@@ -156,9 +146,6 @@ def test_compiled_steps_train_the_model_itself(monkeypatch, tmp_path):
     assert same_weights(model.state_dict(), plain.state_dict())
 
 
-# ---------------------------------------------------------------- what only a GPU has
-
-
 def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
     _, history = tiny_run(tmp_path)
     assert training_of(tmp_path)["optimizer"]["param_groups"][0]["fused"] is None
@@ -169,12 +156,11 @@ def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
+ON_GPU = [{}, {"channels_last": False, "ema": 0.9}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0}]
+
+
 @gpu
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0}, {"channels_last": False, "ema": 0.9}],
-    ids=str,
-)
+@pytest.mark.parametrize("options", ON_GPU, ids=str)
 def test_on_a_gpu(tmp_path, options):
     model, history = tiny_run(tmp_path, model=tiny_model().cuda(), epochs=4, **options)
     assert history.rows[-1]["peak_gb"] > 0 and "peak_gb" in history.table()
@@ -184,7 +170,7 @@ def test_on_a_gpu(tmp_path, options):
 
 
 @gpu
-@pytest.mark.parametrize("options", [{}, {"channels_last": False, "ema": 0.9}], ids=str)
+@pytest.mark.parametrize("options", ON_GPU[:2], ids=str)
 @pytest.mark.parametrize("before", ["same", "plain optimiser", "other layout"])
 def test_a_gpu_goes_on_where_another_kind_of_run_stopped(tmp_path, options, before):
     """As from files of before there were fused optimisers, from a CPU, in another memory layout."""

@@ -11,23 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 from accidents import Hit, Killed, forkserver, same_weights, terminated, tiny_process, training_of
-from toys import Toy, tiny_model, tiny_run, wait_for
+from toys import Toy, loader, small_unet, tiny_model, tiny_run, wait_for
 
-from seglib.data.loader import make_loader
-from seglib.engine import history as history_module
 from seglib.engine import state as state_module
 from seglib.engine.checkpoints import load_checkpoint, load_model, read_content
-from seglib.models import UNet
+from seglib.engine.history import History
 from seglib.training import evaluate, fit
-from seglib.transforms import eval_transform
 
 
 @pytest.fixture
 def without_figure(monkeypatch):
     """Leaves out the curves' picture, which takes long to draw and saves no state."""
-    save = history_module.History.save
+    save = History.save
     monkeypatch.setattr(
-        history_module.History, "save", lambda self, folder, figure=True: save(self, folder, False)
+        History, "save", lambda self, folder, figure=True: save(self, folder, False)
     )
 
 
@@ -39,13 +36,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-# ---------------------------------------------------------------- a kill at every moment
-
-
 class Watched:
     """A file that is looked at in the midst of each write, when half of the bytes are there."""
 
-    def __init__(self, file, watch) -> None:
+    def __init__(self, file, watch):
         self.file, self.watch = file, watch
 
     def write(self, data):
@@ -66,7 +60,7 @@ class Watched:
         self.file.close()
 
 
-def watch_files(monkeypatch, folder: Path, watch) -> None:
+def watch_files(monkeypatch, folder: Path, watch):
     """Call `watch(kind)` before every operation on files in `folder`, and in every write."""
     real_open = builtins.open
 
@@ -88,9 +82,8 @@ def watch_files(monkeypatch, folder: Path, watch) -> None:
 def test_a_kill_at_every_moment(tmp_path, monkeypatch, without_figure):
     """What each would leave on the disk, taken from one run, and every such folder resumed.
 
-    Only file operations change what is there, so these are the moments to look at. A run that is
-    resumed removes what was half written, whatever is in it; so folders that differ in nothing
-    else are resumed once.
+    (Only file operations change what is there. Folders that differ in nothing but what was half
+    written, which is removed, are resumed once.)
     """
     model, history = tiny_run(tmp_path / "whole")
     running, left, kinds = tmp_path / "running", {}, []
@@ -146,9 +139,6 @@ def test_whatever_it_keeps_it_resumes_exactly(tmp_path, options):
         assert [r["val_loss"] for r in history.rows] == [r["val_loss"] for r in expected.rows]
 
 
-# ---------------------------------------------------------------- true kills
-
-
 def check_kills(tmp_path, kills, workers, method=None, **options):
     """Start the run, kill it so often, each time after a new checkpoint, and let it end."""
     expected, _ = tiny_run(None, **options)
@@ -186,27 +176,23 @@ def test_a_true_kill(tmp_path, one_thread):
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("kills", "workers", "options"),
+    "options",
     [
-        (12, 0, {}),
-        (8, 2, {}),
-        (7, 0, {"amp": "bf16"}),
-        (7, 0, {"amp": "fp16", "clip": 1.0, "accumulate": 2}),
-        (6, 0, {"ema": 0.9, "accumulate": 2, "schedule": "plateau"}),
+        {},
+        {"workers": 2},
+        {"amp": "bf16"},
+        {"amp": "fp16", "clip": 1.0, "accumulate": 2},
+        {"ema": 0.9, "accumulate": 2, "schedule": "plateau"},
     ],
     ids=str,
 )
-def test_many_true_kills(tmp_path, kills, workers, options, one_thread):
-    check_kills(tmp_path, kills, workers, epochs=200, **options)
-
-
-# ---------------------------------------------------------------- what may be resumed, and what not
+def test_many_true_kills(tmp_path, options, one_thread):
+    check_kills(tmp_path, 8, **{"workers": 0, "epochs": 200, **options})
 
 
 def test_workers_do_not_change_the_weights_nor_does_resuming_nothing(tmp_path):
-    alone, _ = tiny_run(None)
-    shared, _ = tiny_run(tmp_path, workers=2, resume=True)
-    assert same_weights(alone.state_dict(), shared.state_dict())
+    runs = tiny_run(None)[0], tiny_run(tmp_path, workers=2, resume=True)[0]
+    assert same_weights(*(model.state_dict() for model in runs))
 
 
 def test_another_setting_is_named(tmp_path):
@@ -224,7 +210,7 @@ def test_another_setting_is_named(tmp_path):
 )
 def test_other_data_are_named(tmp_path, changed, key):
     def run(size=(24, 32), seed=0, val=True, resume=True):
-        train = make_loader(Toy(4, eval_transform(*size)), 2, shuffle=True, seed=seed)
+        train = loader(4, 2, Toy, *size, shuffle=True, seed=seed)
         fit(tiny_model(), train, train if val else None, epochs=1, out=tmp_path, resume=resume)
 
     run(resume=False)
@@ -268,15 +254,9 @@ def test_the_optimisers_moments_take_the_layout_of_the_weights(tmp_path, monkeyp
     assert len(made) == 2 and any(p.dim() == 4 for p in made[1].state)
 
 
-# ---------------------------------------------------------------- the files
-
-
 def test_best_and_last_are_usable_alone(tmp_path):
-    torch.manual_seed(0)
-    model = UNet(3, base_channels=4, depth=1)
-    train = make_loader(Toy(6, eval_transform(24, 32)), 2, shuffle=True)
-    val = make_loader(Toy(4, eval_transform(24, 32)), 2)
-    history = fit(model, train, val, epochs=3, lr=0.02, out=tmp_path)
+    model, val = small_unet(), loader(4, 2)
+    history = fit(model, loader(6, 2, shuffle=True), val, epochs=3, lr=0.02, out=tmp_path)
     best = load_checkpoint(tmp_path / "best.pt")
     assert best.data.classes == Toy.classes and best.data.size == (24, 32)
     assert best.training is None
@@ -287,15 +267,11 @@ def test_best_and_last_are_usable_alone(tmp_path):
     assert lines[0].startswith("epoch,lr,train_loss") and len(lines) == 4
 
 
-def test_only_our_own_leftovers_are_cleaned_up(tmp_path):
+def test_a_locked_history_file_does_not_end_the_run_and_only_our_leftovers_go(tmp_path):
     (tmp_path / ".last.pt.99999.part").write_text("left by a kill")
     (tmp_path / ".film.part").write_text("another program's")
-    tiny_run(tmp_path)
-    assert not (tmp_path / ".last.pt.99999.part").exists() and (tmp_path / ".film.part").exists()
-
-
-def test_a_locked_history_file_does_not_end_the_run(tmp_path):
     (tmp_path / "history.csv").mkdir()  # cannot be replaced by a file
     with pytest.warns(UserWarning, match="history was not written"):
         _, history = tiny_run(tmp_path)
     assert len(history.rows) == 2 and training_of(tmp_path)["rows"] == history.rows
+    assert not (tmp_path / ".last.pt.99999.part").exists() and (tmp_path / ".film.part").exists()

@@ -56,23 +56,16 @@ def test_a_signal_in_any_step_loses_nothing(tmp_path, options):
         assert training_of(out)["partial"] is None
 
 
-def test_a_run_may_be_stopped_again_and_again(tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_may_be_stopped_again_and_again(tmp_path, workers):
     whole, expected = tiny_run(None, loss=terminated())
     for _ in range(3):  # after 3 steps, 1 step later, in the second evaluation
         with pytest.raises(Interrupted):
-            tiny_run(tmp_path, loss=terminated(3), resume=True)
+            tiny_run(tmp_path, loss=terminated(3), resume=True, workers=workers)
         load_checkpoint(tmp_path / "last.pt", tiny_model())  # whole, each time
-    model, history = tiny_run(tmp_path, loss=terminated(3), resume=True)
+    model, history = tiny_run(tmp_path, loss=terminated(3), resume=True, workers=workers)
     assert same_weights(whole.state_dict(), model.state_dict())
     assert rows_of(history) == rows_of(expected)
-
-
-def test_stopped_with_workers_and_resumed_it_is_the_same_run(tmp_path):
-    whole, _ = tiny_run(None, loss=terminated())
-    with pytest.raises(Interrupted):
-        tiny_run(tmp_path, loss=terminated(7), workers=2)
-    resumed, _ = tiny_run(tmp_path, loss=terminated(), workers=2, resume=True)
-    assert same_weights(whole.state_dict(), resumed.state_dict())
 
 
 class Twice(Hit):
@@ -86,7 +79,6 @@ class Twice(Hit):
     ("loss", "folder", "saved"), [(Hit, "a", True), (Twice, "a", False), (Hit, None, False)]
 )
 def test_ctrl_c_saves_a_second_one_acts_at_once(tmp_path, loss, folder, saved):
-    """And without a folder it is what it was."""
     with pytest.raises(KeyboardInterrupt) as caught:
         tiny_run(folder and tmp_path / folder, loss=loss(2, signal.SIGINT))
     assert isinstance(caught.value, Interrupted) == saved
@@ -144,9 +136,6 @@ def test_the_command_line_tells_and_gives_the_signals_number(tmp_path, capsys, m
     assert main([*words, "--resume"]) == 0
 
 
-# ---------------------------------------------------------------- true processes
-
-
 class Marked(Toy):
     """Leaves a file with the number of each process that reads from it."""
 
@@ -157,7 +146,7 @@ class Marked(Toy):
         return super().read(index)
 
 
-def marked_run(folder: str, method: str) -> None:
+def marked_run(folder, method):
     """The body of a process: a long run with two workers, in a group of its own."""
     os.setpgid(0, 0)
     torch.set_num_threads(1)
@@ -172,7 +161,7 @@ def marked_run(folder: str, method: str) -> None:
         sys.exit(128 + error.number)
 
 
-def lives(number: int) -> bool:
+def lives(number):
     """Whether a process is there, and no zombie that waits to be counted."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -184,34 +173,25 @@ def readers(folder):
     return [int(path.name) for path in (folder / "marks").iterdir()]
 
 
-@pytest.fixture
-def run_that_is_on(tmp_path):
-    """Starts `marked_run` in tmp_path and waits for its second epoch."""
-    processes = []
-
-    def begin(method):
-        process = forkserver().Process(target=marked_run, args=(str(tmp_path), method))
-        processes.append(process)
-        process.start()
-        last = tmp_path / "run" / "last.pt"
-        wait_for(lambda: last.exists() or not process.is_alive(), 120)
-        assert process.is_alive() and len(readers(tmp_path)) == 2
-        return process
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.join()
+@pytest.fixture(params=["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
+def process(tmp_path, request):
+    """A `marked_run` in tmp_path that is in its second epoch."""
+    last = tmp_path / "run" / "last.pt"
+    process = forkserver().Process(target=marked_run, args=(str(tmp_path), request.param))
+    process.start()
+    wait_for(lambda: last.exists() or not process.is_alive(), 120)
+    assert process.is_alive() and len(readers(tmp_path)) == 2
+    yield process
+    process.kill()
+    process.join()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=str)
-def test_the_end_leaves_no_worker_behind(run_that_is_on, tmp_path, method, number):
+def test_the_end_leaves_no_worker_behind(process, tmp_path, number):
     """SIGTERM goes to the workers as well, as clusters send it: they last until the step is
     done. (A fork server's are not in the group.) SIGKILL goes to the first process only."""
-    process = run_that_is_on(method)
     assert all(map(lives, readers(tmp_path)))
     for each in [*readers(tmp_path), process.pid] if number == signal.SIGTERM else [process.pid]:
         os.kill(each, number)

@@ -126,9 +126,7 @@ WRONG = {
         )
         + "Matrix.all = {}",
         "has no attribute 'counts'": _matrix(*_GOOD, "self.total = self.__dict__.pop('counts')"),
-        "array of shape (4, 5) and dtype int64 as counts": _matrix(
-            *_LONG, "self.counts = np.zeros((4, 5), int)"
-        ),
+        "shape (4, 5) and dtype int64": _matrix(*_LONG, "self.counts = np.zeros((4, 5), int)"),
         "expected the class Matrix itself": "def Matrix(num_classes):\n    return num_classes",
     },
     "means": {
@@ -169,7 +167,7 @@ WRONG = {
             score="np.mean(rng.choice(each, len(each)))",
         ),
         "you cut the frames into equal pieces": _interval(
-            "sums = np.stack([p.sum(0) for p in np.arraycode(_SPLIT, matrices, len(names))])"
+            "sums = np.stack([p.sum(0) for p in np.array_split(matrices, len(names))])"
         ),
         "it has no width": _interval(_SUMS, score="miou(sums[rng.permutation(len(sums))].sum(0))"),
         "each draw is right, but its width is": _interval(_SUMS, end="min(scores), max(scores)"),

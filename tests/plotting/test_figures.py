@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from toys import LANDSCAPE_CLASSES, LANDSCAPE_PALETTE, landscape
 
-from seglib.data import palettes
+from seglib.data.colours import STREET_PALETTE, ULTRASOUND_PALETTE
 from seglib.plotting import legend, paint_errors, plot_class_shares, plot_history, show_predictions
 
 CLASSES, PALETTE = LANDSCAPE_CLASSES, LANDSCAPE_PALETTE
@@ -50,7 +50,7 @@ def test_predictions_show_their_errors():
 
 def test_errors_look_like_no_class_and_need_labels():
     wrong = paint_errors(np.array([[1]], np.uint8))[0]
-    colours = np.concatenate([wrong, palettes.STREET_PALETTE, palettes.ULTRASOUND_PALETTE])
+    colours = np.concatenate([wrong, STREET_PALETTE, ULTRASOUND_PALETTE])
     lab = cv2.cvtColor(np.float32(colours)[None] / 255, cv2.COLOR_RGB2Lab)[0]
     assert np.linalg.norm(lab[1:] - lab[0], axis=1).min() > 50
     figure = show_predictions([PHOTO], [np.full_like(MASK, 255)], [MASK * 0], CLASSES, PALETTE)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from toys import LANDSCAPE_CLASSES, LANDSCAPE_PALETTE, landscape
 
-from seglib.data import palettes
+from seglib.data import colours as known
 from seglib.plotting import VOID_COLOUR, colorize, error_map, overlay, place_labels
 
 CLASSES, PALETTE = LANDSCAPE_CLASSES, LANDSCAPE_PALETTE
@@ -21,7 +21,7 @@ def test_colorize_paints_by_hand(convert):
     assert painted.tolist() == [[green, blue, orange], [orange, void, green]]
     painted = colorize([[-100, 1]], PALETTE, ignore_index=-100)
     assert painted[0].tolist() == [list(VOID_COLOUR), blue]
-    assert palettes.VOID_COLOUR == VOID_COLOUR
+    assert known.VOID_COLOUR == VOID_COLOUR
 
 
 def test_what_cannot_be_painted():

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seglib.data import palettes
-from seglib.data.palettes import check_palette, default_palette, read_palette
+from seglib.data import colours as known
+from seglib.data.colours import check_palette, default_palette, read_palette
 
 
 def smallest_distance(colours):
@@ -17,9 +17,9 @@ def smallest_distance(colours):
 
 @pytest.mark.parametrize("name", ["STREET", "ULTRASOUND", "SCAN"])
 def test_every_pair_is_far_apart_and_void_too(name):
-    classes, palette = getattr(palettes, f"{name}_CLASSES"), getattr(palettes, f"{name}_PALETTE")
+    classes, palette = getattr(known, f"{name}_CLASSES"), getattr(known, f"{name}_PALETTE")
     assert palette.shape == (len(classes), 3) and palette.dtype == np.uint8
-    assert smallest_distance([*palette, palettes.VOID_COLOUR]) >= 40
+    assert smallest_distance([*palette, known.VOID_COLOUR]) >= 40
 
 
 # Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
@@ -29,7 +29,7 @@ PROTANOPIA = "0.152286 1.052583 -0.204868 0.114503 0.786281 0.099216 -0.003882 -
 
 @pytest.mark.parametrize("matrix", [DEUTERANOPIA, PROTANOPIA])
 def test_colour_blind_readers_see_differences(matrix):
-    rgb = np.array([*palettes.STREET_PALETTE, palettes.VOID_COLOUR]) / 255
+    rgb = np.array([*known.STREET_PALETTE, known.VOID_COLOUR]) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ np.array(matrix.split(), float).reshape(3, 3).T, 0, 1)
     srgb = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
@@ -40,7 +40,7 @@ def test_colour_blind_readers_see_differences(matrix):
 def test_default_colours_are_distinct_however_many_are_asked_for(n, distance):
     colours = default_palette(n)
     assert colours.shape == (n, 3) and colours.dtype == np.uint8
-    assert smallest_distance([*colours, palettes.VOID_COLOUR]) >= distance
+    assert smallest_distance([*colours, known.VOID_COLOUR]) >= distance
     np.testing.assert_array_equal(colours, default_palette(255)[:n])
 
 
