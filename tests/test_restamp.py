@@ -19,8 +19,7 @@ def world(tmp_path, monkeypatch):
     """A record of one run, and a function that plays worktrees and trials."""
     path = tmp_path / "09_toy.json"
     parts = {"arms": {"runs": [{**RUN, "fingerprint": "old"}]}}
-    record = {"schema": 1, "experiment": "09_toy", "machines": {}, "parts": parts}
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps({"schema": 1, "experiment": "09_toy", "parts": parts}))
 
     def play(old=SAME, new=SAME, old_mark="old"):
         here = {True: ("new", new), False: (old_mark, old)}
@@ -44,8 +43,7 @@ def test_equal_trials_renew_the_fingerprints_and_what_they_cover_alone(world):
     content = json.loads(path.read_text())
     assert content["parts"]["arms"]["runs"] == [{**RUN, "fingerprint": "new"}]
     assert content["parts"]["arms"]["code"] == ["new.py"]  # what they cover now
-    assert content["restamped"][0]["from"] == "abc"
-    assert content["restamped"][0]["equal"] == "arms --images 60"
+    assert {"from": "abc", "equal": "arms --images 60"}.items() <= content["restamped"][0].items()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toys import load_script
+from toys import load_script, words
 
 from seglib.cli.main import main
 
@@ -45,8 +45,8 @@ def test_the_readme_shows_the_recorded_runs():
 
 @pytest.mark.slow
 def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
-    words = "--data=streets --model=segnet --base_channels=4 --height=32 --width=48 --epochs=1"
-    flags = [*words.split(), "--batch_size=48", "--device=cpu", "--out", str(tmp_path)]
+    net = {"data": "streets", "model": "segnet", "base_channels": 4, "height": 32, "width": 48}
+    flags = words(**net, epochs=1, batch_size=48, device="cpu", out=tmp_path)
     assert main(["train", *flags]) == 0
     found = load_script(ROOT / "results" / "runs.py").record(tmp_path, "small", None)
     with open(tmp_path / "history.csv", newline="") as file:

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
 USE = """
 import runpy, sys
 import seglib, torch
@@ -24,11 +22,9 @@ from seglib.course.records import read_record
 print(seglib.__file__)
 print(paths.checkout())
 print(create_model("unet", 3, base_channels=4)(torch.zeros(2, 3, 16, 16)).shape)
-streets, scans = Streets("val"), Scans("train")
-print(streets.root)
-print(*streets[0][0].shape, streets[0][1].max() > 0)
-print(scans.root)
-print(*scans[0][0].shape, scans[0][1].max() > 0, scans.spacing.shape)
+for data in (Streets("val"), Scans("train")):
+    print(data.root)
+    print(*data[0][0].shape, data[0][1].max() > 0)
 print(read_record("00_data")["experiment"])
 print(create_model("deeplabv3plus", 11, pretrained="streets").options["backbone"])
 sys.argv[1:] = ["doctor"]                       # what `python -m seglib doctor` does
@@ -36,7 +32,7 @@ runpy.run_module("seglib", run_name="__main__")
 """
 
 
-def build(tree: Path, what: str) -> Path:
+def build(tree, what):
     """Build the "wheel" or "sdist" of `tree`."""
     code = f"from setuptools import build_meta; print(build_meta.build_{what}('.'))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tree, capture_output=True, text=True)
@@ -50,8 +46,8 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
     files = ["pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"]
     files += [f"data/{name}" for name in ("README.md", "render.py", "pretrain.py")]
     folders = ["seglib", "data/streets", "data/scans", "data/weights", "results/experiments"]
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
     for name in folders:
-        ignored = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     for name in files:
         shutil.copy(ROOT / name, tree / name)
@@ -72,14 +68,13 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path):
 
     empty.mkdir()
     world = os.environ | {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "-c", USE], cwd=empty, env=world, text=True, capture_output=True
-    )
+    how = {"cwd": empty, "env": world, "text": True, "capture_output": True}
+    done = subprocess.run([sys.executable, "-c", USE], **how)
     assert done.returncode == 0 and "download camvid" in done.stdout, done.stdout + done.stderr
     where, checkout, shape, streets, a_scene, scans, a_scan, *others = done.stdout.splitlines()
     assert Path(where).is_relative_to(site) and checkout == "None"
     assert shape == "torch.Size([2, 3, 16, 16])"
-    assert Path(streets) == site / "seglib" / "_data" / "streets" and a_scene == "144 192 3 True"
-    assert Path(scans) == site / "seglib" / "_data" / "scans"
-    assert a_scan == "128 128 3 True (160, 2)"
+    data = site / "seglib" / "_data"
+    assert Path(streets) == data / "streets" and a_scene == "144 192 3 True"
+    assert Path(scans) == data / "scans" and a_scan == "128 128 3 True"
     assert others[:2] == ["00_data", "mobilenet_v3_small"]

@@ -32,9 +32,6 @@ def trained(folder, tmp_path_factory):
     return out
 
 
-# ---------------------------------------------------------------- settings
-
-
 def test_a_recipe_and_flags_mean_the_same(tmp_path):
     recipe = tmp_path / "toy.toml"
     recipe.write_text(
@@ -54,13 +51,14 @@ def test_none_switches_off_what_can_be():
     settings = read_settings(None, dict.fromkeys(off, "none"))
     assert [getattr(settings, name) for name in off] == [None] * len(off)
     assert read_settings(None, {"clip": "0.5", "workers": "2"}).clip == 0.5
-    for name, what in (("epochs", "a whole number"), ("compile", "true or false")):
-        with pytest.raises(ValueError, match=f"found {name} = 'none', expected {what}"):
-            read_settings(None, {name: "none"})
-    with pytest.raises(ValueError, match="clip = 'off', expected a number or none"):
-        read_settings(None, {"clip": "off"})
-    with pytest.raises(ValueError, match="workers = 'all', expected a whole number or auto"):
-        read_settings(None, {"workers": "all"})
+    for name, found, what in (
+        ("epochs", "none", "a whole number"),
+        ("compile", "none", "true or false"),
+        ("clip", "off", "a number or none"),
+        ("workers", "all", "a whole number or auto"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} = '{found}', expected {what}"):
+            read_settings(None, {name: found})
 
 
 def test_memory_and_workers_are_chosen_unless_told():
@@ -100,9 +98,6 @@ def test_flags_that_cannot_be_meant(tmp_path, capsys, given, said):
     assert not list(tmp_path.iterdir())
 
 
-# ---------------------------------------------------------------- commands
-
-
 def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     files = {"best.pt", "last.pt", "history.csv", "history.png", "run.json", "examples"}
     assert {path.name for path in trained.iterdir()} == files
@@ -111,21 +106,11 @@ def test_train_writes_its_files_and_resumes(folder, trained, capsys):
     assert main(given) == 1 and "--resume" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["--root={}", "--root {}"])
-def test_a_path_with_a_space(folder, tmp_path, capsys, form):
-    assert " " in str(folder)
-    root = [part.format(folder) for part in form.split()]
-    given = ["check", "--data", "folder", *root, "--classes", NAMES]
-    assert main(given) == 0 and "6 images checked" in capsys.readouterr().out
-
-
 def test_train_with_another_loss_and_resumes_with_the_same_only(folder, tmp_path, capsys):
-    out = str(tmp_path / "dice")
-    dice = flags(folder, loss="cross-entropy+dice", epochs=1)
-    assert main(["train", *dice, "--out", out]) == 0
-    assert main(["train", *dice, "--out", out, "--resume"]) == 0
-    capsys.readouterr()
-    assert main(["train", *flags(folder, epochs=1), "--out", out, "--resume"]) == 1
+    end = ["--out", str(tmp_path / "dice")]
+    for loss, *more in (["cross-entropy+dice"], ["cross-entropy+dice", "--resume"]):
+        assert main(["train", *flags(folder, loss=loss, epochs=1), *end, *more]) == 0
+    assert main(["train", *flags(folder, epochs=1), *end, "--resume"]) == 1
     assert "loss" in capsys.readouterr().err
 
 
@@ -157,8 +142,8 @@ def test_predict_writes_overlay_and_labels_at_the_photos_size(folder, trained, t
 
 
 def test_check_tells_a_sound_folder_from_a_faulty_one(folder, capsys):
-    train = folder / "train"
-    where = ["check", "--images", str(train / "images"), "--masks", str(train / "masks")]
+    train = folder / "train"  # (with a space in its path)
+    where = ["check", f"--images={train / 'images'}", "--masks", str(train / "masks")]
     assert main([*where, "--classes", NAMES]) == 0 and "no problems" in capsys.readouterr().out
     assert main([*where, "--classes", "ground,box"]) == 1 and "label 2" in capsys.readouterr().out
 
@@ -178,10 +163,9 @@ def test_check_reports_all_kinds_of_problems_at_once(folder, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert main(["check", *by_root, "--classes", NAMES]) == 1
     assert capsys.readouterr().out == shown
-    assert "4 images checked: 6 problems" in shown and "JPEG masks (005.jpg)" in shown
-    for part in ("000.png is without a mask", "001.png is without an image", "002.png"):
-        assert part in shown
-    assert "label 77" in shown and "004.png is 5×5" in shown
+    told = ["4 images checked: 6 problems", "000.png is without a mask", "001.png is without an i"]
+    told += ["002.png", "label 77", "004.png is 5×5", "JPEG masks (005.jpg)"]
+    assert [part for part in told if part not in shown] == []
 
 
 def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
@@ -195,11 +179,9 @@ def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
     Image.fromarray(colours[..., 0] // 128 * 255).save(tmp_path / "binary" / "a.png")
     (tmp_path / "colours.txt").write_text("0 0 0 ground\n128 64 128 road\n")
     given = ["check", "--images", str(tmp_path / "images"), "--classes", "ground,road", "--masks"]
-    for more in (
-        [str(tmp_path / "masks"), "--palette", str(tmp_path / "colours.txt")],
-        [str(tmp_path / "binary"), "--label_map", "255:1"],
-    ):
-        assert main([*given, *more]) == 0
+    palette = ["--palette", str(tmp_path / "colours.txt")]
+    for kind, more in (("masks", palette), ("binary", ["--label_map", "255:1"])):
+        assert main([*given, str(tmp_path / kind), *more]) == 0
         road = next(line for line in capsys.readouterr().out.splitlines() if "road" in line)
         assert road.split()[1:3] == ["8", "33.33%"]
     assert main([*given, str(tmp_path / "binary")]) == 1

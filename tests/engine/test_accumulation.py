@@ -4,13 +4,11 @@ import pytest
 import torch
 from accidents import training_of
 from torch import nn
-from toys import Toy, tiny_run
+from toys import Toy, loader, tiny_run
 
-from seglib.data.loader import make_loader
 from seglib.engine.accumulation import last_denominator, loss_denominator
 from seglib.losses import CombinedLoss, CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.training import train_epoch
-from seglib.transforms import eval_transform
 
 WEIGHT = torch.tensor([0.2, 1.0, 5.0])
 EXACT = [CrossEntropyLoss(), CrossEntropyLoss(WEIGHT), FocalLoss()]
@@ -42,17 +40,20 @@ class Double(nn.Module):
         return self.net(images.double())
 
 
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
 def trained(batch_size, accumulate, loss=None, length=6, shuffle=True, void=()):
     """Weights and mean losses after two epochs of plain descent (AdamW hides a gradient's size)."""
-    model, data = Double(), Uneven(length, eval_transform(24, 32))
-    data.void = void
-    loader = make_loader(data, batch_size, shuffle=shuffle)
+    model, batches = Double(), loader(length, batch_size, Uneven, shuffle=shuffle)
+    batches.dataset.void = void
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     losses = [
-        train_epoch(model, loader, loss or CrossEntropyLoss(), optimizer, accumulate=accumulate)[0]
+        train_epoch(model, batches, loss or CrossEntropyLoss(), optimizer, accumulate=accumulate)[0]
         for _ in range(2)
     ]
-    return torch.cat([p.detach().flatten() for p in model.parameters()]), losses
+    return weights_of(model), losses
 
 
 def distance(a, b):

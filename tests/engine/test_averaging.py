@@ -3,14 +3,12 @@
 import pytest
 import torch
 from accidents import same_weights
-from toys import Toy, plain_loop, tiny_loaders, tiny_model, tiny_run
+from toys import Toy, loader, plain_loop, tiny_loaders, tiny_model, tiny_run
 
-from seglib.data.loader import make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.losses import CrossEntropyLoss
 from seglib.models import create_model
 from seglib.training import evaluate, fit
-from seglib.transforms import eval_transform
 
 
 def test_the_average_of_weights_and_statistics_is_that_of_the_formula():
@@ -47,8 +45,8 @@ def test_the_average_is_evaluated_and_saved_and_the_model_ends_with_it(tmp_path)
 def test_a_frozen_backbone_is_averaged_as_it_is():
     model = create_model("fcn32s", 3, backbone="mobilenet_v3_small")
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
-    loader = make_loader(Toy(4, eval_transform(32, 48)), 2, shuffle=True)
-    fit(model, loader, epochs=1, lr=0.01, freeze_epochs=1, ema=0.5)
+    batches = loader(4, 2, Toy, 32, 48, shuffle=True)
+    fit(model, batches, epochs=1, lr=0.01, freeze_epochs=1, ema=0.5)
     for name, value in model.backbone.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=1e-6, atol=1e-7)
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from unittest import mock
 
@@ -12,17 +13,15 @@ import pytest
 import torch
 from accidents import forkserver, same_weights, terminated, training_of
 from filelock import FileLock
-from test_accumulation import WEIGHT, Double, Uneven
-from toys import Toy, flags, tiny_model, wait_for, write_folder
+from test_accumulation import WEIGHT, Double, Uneven, weights_of
+from toys import Toy, flags, loader, tiny_model, wait_for, write_folder
 
-from seglib.data.loader import make_loader
 from seglib.engine import distributed
 from seglib.engine import state as state_module
 from seglib.engine.signals import Interrupted
 from seglib.losses import CrossEntropyLoss, DiceLoss
 from seglib.models import create_model, freeze
 from seglib.training import fit, run_evaluation
-from seglib.transforms import eval_transform
 
 WORLDS = (2, pytest.param(3, marks=pytest.mark.soak))
 ARMS = {  # loss, batch size, images, shuffled, further settings
@@ -37,9 +36,6 @@ ARMS = {  # loss, batch size, images, shuffled, further settings
 ORDERS = (7, 5, True), (7, 5, False), (12, 4, True, 1)
 
 
-# ---------------------------------------------------------------- what each process does
-
-
 def descent(groups, device, lr, weight_decay):
     """Plain gradient descent, which shows what AdamW hides: a gradient of another size."""
     return torch.optim.SGD(groups, lr=0.5)
@@ -48,17 +44,12 @@ def descent(groups, device, lr, weight_decay):
 descending = mock.patch.object(state_module, "make_optimizer", descent)
 
 
-def weights_of(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
 @descending
 def trained(arm):
     """Weights and history of an arm: small boxes, void in very different measure, two epochs."""
     loss, batch_size, length, shuffle, options = ARMS[arm]
-    model = Double()
-    train = make_loader(Uneven(length, eval_transform(24, 32)), batch_size, shuffle=shuffle)
-    val = make_loader(Uneven(5, eval_transform(24, 32)), 2)
+    model, val = Double(), loader(5, 2, Uneven)
+    train = loader(length, batch_size, Uneven, shuffle=shuffle)
     history = fit(model, train, val, epochs=2, schedule="poly", loss=loss, **options)
     rows = [[row[key] for key in ("train_loss", "val_loss", "val_miou")] for row in history.rows]
     return weights_of(model), rows
@@ -69,7 +60,7 @@ def resting():
     """A run whose backbone sleeps for an epoch: parameters without a gradient."""
     torch.manual_seed(0)
     model = create_model("lraspp", 3, backbone="mobilenet_v3_small", norm="group")
-    train = make_loader(Uneven(6, eval_transform(32, 48)), 6, shuffle=True)
+    train = loader(6, 6, Uneven, 32, 48, shuffle=True)
     fit(model, train, epochs=2, schedule="poly", freeze_epochs=1)
     return weights_of(model)
 
@@ -77,9 +68,8 @@ def resting():
 @descending
 def noisy(out, at=None, resume=False):
     """A run with dropout and BatchNorm, hit by a signal in one process only."""
-    model = tiny_model()
-    train = make_loader(Toy(6, eval_transform(16, 24)), 3, shuffle=True, seed=3)
-    val = make_loader(Toy(3, eval_transform(16, 24)), 2)
+    model, size = tiny_model(), (Toy, 16, 24)
+    train, val = loader(6, 3, *size, shuffle=True, seed=3), loader(3, 2, *size)
     loss = terminated(at if distributed.rank() == 1 else None)
     try:
         fit(model, train, val, epochs=3, lr=0.01, seed=3, loss=loss, out=out, resume=resume)
@@ -90,26 +80,25 @@ def noisy(out, at=None, resume=False):
 
 def evaluated(images):
     """Scores and loss of a network over so many images, image by image."""
-    loader = distributed.split_images(make_loader(Uneven(images, eval_transform(24, 32)), 2))
-    scores, loss = run_evaluation(Double(), loader, 255, CrossEntropyLoss(), per_image=True)
+    batches = distributed.split_images(loader(images, 2, Uneven))
+    scores, loss = run_evaluation(Double(), batches, 255, CrossEntropyLoss(), per_image=True)
     return torch.from_numpy(scores.matrix), torch.from_numpy(scores.images), loss
 
 
 def order_of(images, batch_size, shuffle, start=0):
     """Which samples come in which batch."""
-    whole = make_loader(Toy(images), batch_size, shuffle=shuffle, seed=4)
-    loader = distributed.split_batches(whole)
-    loader.sampler.set_epoch(2, start * loader.batch_size)
-    return [[int(key) for key in batch] for batch in loader.batch_sampler]
+    ours = distributed.split_batches(loader(images, batch_size, shuffle=shuffle, seed=4))
+    ours.sampler.set_epoch(2, start * ours.batch_size)
+    return [[int(key) for key in batch] for batch in ours.batch_sampler]
 
 
 def refused():
     """What is said of loaders whose batches cannot be shared."""
     messages = []
-    for loader in (make_loader(Toy(4), 1), torch.utils.data.DataLoader(Toy(4), 2, shuffle=True)):
+    for batches in (loader(4, 1), torch.utils.data.DataLoader(Toy(4), 2, shuffle=True)):
         for split in (distributed.split_batches, distributed.split_images):
             try:
-                split(loader)
+                split(batches)
             except ValueError as error:
                 messages.append(str(error))
     return messages
@@ -130,19 +119,12 @@ def all_of_it(folder):
     }
 
 
-# ---------------------------------------------------------------- how they are started
-
-
-def take_place(rank, world, port):
-    """Tell this process what torchrun tells each of its own."""
+def member(rank, world, port, folder):
+    """One process, told what torchrun tells each of its own."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ |= {key: str(value) for key, value in place.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "SEGLIB_PROGRESS": "0"}
     torch.set_num_threads(1)
-
-
-def member(rank, world, port, folder):
-    take_place(rank, world, port)
     with distributed.process_group("auto" if not torch.cuda.is_available() else "cpu"):
         torch.save(all_of_it(Path(folder)), Path(folder) / f"{rank}.pt")
 
@@ -168,23 +150,18 @@ def together(request, tmp_path_factory):
     with FileLock(shared / f"world{world}.lock"):
         if not (folder / "done").exists():
             folder.mkdir()  # (an attempt that failed is not made again)
-            context, place = forkserver(), (world, free_port(), str(folder))
-            arguments = [(rank, *place) for rank in range(world)]
-            processes = [context.Process(target=member, args=each) for each in arguments]
+            start, place = forkserver().Process, (world, free_port(), str(folder))
+            processes = [start(target=member, args=(rank, *place)) for rank in range(world)]
             for process in processes:
                 process.start()
             for process in processes:
                 process.join(150)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
+                process.kill()
+                process.join()
             assert [process.exitcode for process in processes] == [0] * world
             (folder / "done").touch()
     files = [folder / f"{rank}.pt" for rank in range(world)]
     return [torch.load(file, weights_only=False) for file in files], folder
-
-
-# ---------------------------------------------------------------- what came out
 
 
 @pytest.mark.slow
@@ -204,14 +181,12 @@ class TestTogether:
                 assert ours == pytest.approx(others, rel=1e-6)
 
     def test_a_backbone_that_sleeps_for_an_epoch(self, together):
-        """Its parameters have no gradient, which DistributedDataParallel must be told."""
         alone = resting()
         for found in together[0]:
             torch.testing.assert_close(found["resting"], alone, rtol=0, atol=1e-4)
 
     @pytest.mark.parametrize("images", [1, 2, 4, 5])
     def test_each_image_is_evaluated_once(self, together, images):
-        """Also where there are fewer images than processes; image by image in the set's order."""
         matrix, per_image, loss = evaluated(images)
         for found in together[0]:
             theirs = found[f"evaluated {images}"]
@@ -220,13 +195,8 @@ class TestTogether:
 
     @pytest.mark.parametrize("n", range(len(ORDERS)))
     def test_the_batches_are_those_of_one_process(self, together, n):
-        expected = order_of(*ORDERS[n])
-        parts = [found["orders"][n] for found in together[0]]
-        joined = [
-            [key for part in parts for key in (part[i] if i < len(part) else [])]
-            for i in range(len(expected))
-        ]
-        assert joined == expected
+        parts = zip_longest(*(found["orders"][n] for found in together[0]), fillvalue=[])
+        assert [sum(batch, []) for batch in parts] == order_of(*ORDERS[n])
 
     def test_a_signal_to_one_process_stops_all_at_the_same_step(self, together):
         """And the run that is resumed draws the numbers that it would have drawn.
@@ -269,12 +239,9 @@ def test_torchrun_trains_and_stops_cleanly(tmp_path):
     assert training["partial"]["step"] > 0 and training["machine"]["processes"] == 2
 
 
-# ---------------------------------------------------------------- one process
-
-
 def test_one_process_is_left_alone():
-    loader, model = make_loader(Toy(4), 2), tiny_model()
-    assert distributed.split_batches(loader) is distributed.split_images(loader) is loader
+    batches, model = loader(4, 2), tiny_model()
+    assert distributed.split_batches(batches) is distributed.split_images(batches) is batches
     assert distributed.wrapped(model, torch.device("cpu")) is model
     with distributed.process_group("mps") as device:
         assert device == "mps"

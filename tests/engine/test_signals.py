@@ -10,7 +10,7 @@ import pytest
 import torch
 from accidents import Hit, forkserver, same_weights, terminated, training_of
 from test_resume import without_figure  # noqa: F401
-from toys import Toy, flags, tiny_model, tiny_run, wait_for, write_folder
+from toys import Toy, flags, loader, tiny_model, tiny_run, wait_for, write_folder
 
 from seglib.cli.main import main
 from seglib.data.loader import make_loader
@@ -90,8 +90,8 @@ def test_loaders_of_others_go_on_where_they_were(tmp_path):
 
     def run(out, loss, resume=False):
         model, data = tiny_model(), Toy(6, eval_transform(16, 24))
-        loader = torch.utils.data.DataLoader(data, batch_size=2, shuffle=True)
-        fit(model, loader, epochs=2, lr=0.01, loss=loss, out=out, resume=resume, seed=3)
+        batches = torch.utils.data.DataLoader(data, batch_size=2, shuffle=True)
+        fit(model, batches, epochs=2, lr=0.01, loss=loss, out=out, resume=resume, seed=3)
         return model.state_dict()
 
     whole = run(None, terminated())
@@ -103,19 +103,18 @@ def test_loaders_of_others_go_on_where_they_were(tmp_path):
 
 def test_the_loader_is_whole_again_behind_a_resumed_epoch(tmp_path):
     """Also where the same loader serves for training and evaluation."""
-    loader = make_loader(Toy(6, eval_transform(16, 24)), 2, shuffle=True, seed=3)
+    both, settings = loader(6, 2, shuffle=True, seed=3), {"epochs": 1, "lr": 0.01}
 
     def run(out, loss, resume=False):
-        model = tiny_model()
-        history = fit(model, loader, loader, epochs=1, lr=0.01, loss=loss, out=out, resume=resume)
-        return history.rows[0]["val_miou"], len(list(loader))
+        history = fit(tiny_model(), both, both, loss=loss, out=out, resume=resume, **settings)
+        return history.rows[0]["val_miou"], len(list(both))
 
     whole = run(None, terminated())
     assert whole[1] == 3
     for at in (2, 5):  # a training step, an evaluation's batch
         with pytest.raises(Interrupted):
             run(tmp_path / str(at), terminated(at))
-        assert len(list(loader)) == 3
+        assert len(list(both)) == 3
         assert run(tmp_path / str(at), terminated(), resume=True) == whole
 
 
@@ -154,9 +153,9 @@ def marked_run(folder, method):
     data = Marked(6, train_transform(16, 24))
     data.marks = Path(folder) / "marks"
     data.marks.mkdir()
-    loader, out = make_loader(data, 2, shuffle=True, seed=3, workers=2), Path(folder) / "run"
+    batches, out = make_loader(data, 2, shuffle=True, seed=3, workers=2), Path(folder) / "run"
     try:
-        fit(tiny_model(), loader, epochs=100_000, lr=0.01, seed=3, out=out)
+        fit(tiny_model(), batches, epochs=100_000, lr=0.01, seed=3, out=out)
     except Interrupted as error:
         sys.exit(128 + error.number)
 
