@@ -152,14 +152,6 @@ def reset(args: list[str]) -> int:
     return 0
 
 
-def check_command(loosely: bool) -> list[str]:
-    """Every notebook against its stored outputs, one thread each (two run at a time)."""
-    kernel_env.apply(threads=1)
-    how = ["--nbval-lax" if loosely else "--nbval", "--nbval-current-env"]
-    how += [f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full"]
-    return [*PYTEST, *BY_FILE, *how, "notebooks"]
-
-
 def lab_command(args: list[str]) -> list[str]:
     """JupyterLab over the whole course, opened at the reader's copy of the welcome page."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -178,8 +170,10 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
     locked = os.environ.get("SEGLIB_VERSIONS", "locked") == "locked"
     lint = [[*python, "-m", "ruff", "check", "."], [*python, "-m", "mypy"]] if locked else []
     if command == "test":
-        unit = [*PYTEST, *BY_TEST, "-m", "not soak", *args]
-        return [*lint, unit, check_command(loosely=not locked)]
+        kernel_env.apply(threads=1)  # (two notebooks run at a time)
+        how = ["--nbval" if locked else "--nbval-lax", "--nbval-current-env"]
+        how += [f"--nbval-cell-timeout={TIMEOUT}", "--ignore=notebooks/full", "notebooks"]
+        return [*lint, [*PYTEST, *BY_TEST, "-m", "not soak", *args], [*PYTEST, *BY_FILE, *how]]
     if command == "test-fast":
         return [*lint, [*PYTEST, *BY_TEST, "-m", "not slow and not soak", *args]]
     if command == "soak":

@@ -15,6 +15,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def texts(cell: Any) -> list[tuple[str, str]]:
 
 def pictures(cell: Any) -> list[str]:
     """The kinds of the pictures that a code cell shows."""
-    kinds = [kind for output in cell.outputs for kind in output.get("data", {})]
+    kinds = (kind for output in cell.outputs for kind in output.get("data", {}))
     return [kind for kind in kinds if kind.startswith("image/")]
 
 
@@ -182,9 +183,6 @@ def exercise_cells(page: Page) -> list[ExerciseCell]:
             placeholder = re.split(r"(?m)^ex\.", cell.source, maxsplit=1)[0]
             found.append(ExerciseCell(where, i, cell, name, answer, placeholder))
     return found
-
-
-# ---------------------------------------------------------------- rules for every notebook
 
 
 def is_sound(page: Page) -> Iterator[str]:
@@ -417,9 +415,6 @@ def is_sober(page: Page) -> Iterator[str]:
             yield f"{where} says {mark!r}"
 
 
-# ---------------------------------------------------------------- the frame of a lesson
-
-
 def opens_with_title_and_picture(page: Page) -> Iterator[str]:
     """`# 1 · Title`, one or two sentences, then the picture; no other heading of this level."""
     title, picture = f"# {int(page.number)} · ", f"](pictures/{page.number}.png)"
@@ -449,22 +444,18 @@ def states_outcomes_time_and_needs(page: Page) -> Iterator[str]:
     if page.lesson is None:
         yield f"there is no seglib/exercises/lesson{page.number}.py"
     else:
-        said = [_words(text) for _, text in listed]
-        for text in [_words(text) for text in page.lesson.outcomes]:
-            found = said.pop(0) if said else ""
-            if found != text:
-                yield f"LESSON's outcome {text!r} is not here; found {found!r}"
-        yield from (f"LESSON has no outcome {text!r}" for text in said)
+        for said, text in zip_longest((text for _, text in listed), page.lesson.outcomes):
+            found, expected = (
+                " ".join((each or "").split()).rstrip(".;,") for each in (said, text)
+            )
+            if found != expected:
+                yield f"found the outcome {found!r}, LESSON has {expected!r}"
     if not re.search(r"(?m)^\*\*Time\*\* · .*\d.*\bminutes?\b", after):
         yield "no line `**Time** · …` in minutes"
     if not re.search(r"(?m)^\*\*Needs\*\* · \S", after):
         yield "no line `**Needs** · …`"
     if "xercise" not in after.partition("**Needs**")[2].partition("\n")[2]:
         yield "no line after it says how exercises work"
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split()).rstrip(".;,")
 
 
 def sets_up_in_its_third_cell(page: Page) -> Iterator[str]:
@@ -607,8 +598,7 @@ def has_a_quiz(page: Page) -> Iterator[str]:
         if not re.match(begin.replace(">", r">\s*").replace(r">\s*A", ">A"), fold):
             yield f"fold {n} does not begin with {begin.strip()} and an empty line"
         answer = fold.split("</summary>")[-1]
-        missing = [letter for letter in options if not _weighed(letter, answer)]
-        if missing:
+        if missing := [letter for letter in options if not _weighed(letter, answer)]:
             yield f"fold {n} says nothing of option {', '.join(missing)}"
 
 
@@ -635,7 +625,6 @@ def ends_as_a_lesson(page: Page) -> Iterator[str]:
         yield "the last code cell is not `ex.summary()` alone, and only there"
     if any(IGNORED not in tags(cell) for cell in sums):
         yield f"ex.summary() lacks the tag {IGNORED}"
-    items: list[str] = []
     for title in END:
         text = page.section(title) or ""
         items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", text, re.M)
@@ -658,9 +647,7 @@ FRAME += [tests_every_outcome, has_a_quiz, ends_as_a_lesson]
 
 
 if __name__ == "__main__":
-    wrong = 0
-    for path in [Path(name) for name in sys.argv[1:]] or commands.lessons([]):
-        for fault in faults(read(path.resolve())):
-            wrong += 1
-            print(f"{path.name} · {fault}")
-    sys.exit(bool(wrong))
+    asked = [Path(name).resolve() for name in sys.argv[1:]] or commands.lessons([])
+    found = [f"{path.name} · {fault}" for path in asked for fault in faults(read(path))]
+    print(*found, sep="\n", end="\n" if found else "")
+    sys.exit(bool(found))

@@ -5,7 +5,6 @@ import copy
 import importlib.util
 import io
 import re
-from pathlib import Path
 
 import commands
 import notebook_rules
@@ -244,9 +243,6 @@ def test_a_sound_lesson_has_no_fault_and_the_welcome_page_needs_no_frame(page):
     assert notebook_rules.faults(page) == []
 
 
-# ---------------------------------------------------------------- what each rule finds
-
-
 def replace(old, new):
     """Break a notebook by other text in the cells that hold `old`."""
 
@@ -277,8 +273,8 @@ def cells(change):
     return lambda page: change(page.notebook.cells)
 
 
-def lesson_of(**changes):
-    return lambda page: vars(page.lesson.exercises["total"]).update(changes)
+def two_kinds(page):
+    vars(page.lesson.exercises["total"]).update(kind="implement")
 
 
 def large_picture(page):
@@ -294,7 +290,6 @@ BREAKS = {
     ],
     "ran_through": [
         (cells(lambda all: all[2].update(execution_count=5)), r"\[5, 2, 3"),
-        (cells(lambda all: all[2].update(execution_count=None)), r"\[None, 2"),
         (code(2, "  "), r"\[2\] is empty"),
         (code(2, outputs=[new_output("error", ename="E", evalue="x")]), "E: x"),
         (code(2, outputs=[new_output("stream", name="stderr", text="Warn")]), "stderr: 'Warn'"),
@@ -302,7 +297,6 @@ BREAKS = {
     ],
     "names_no_machine": [
         (code(2, outputs=shown("/home/me/data")), "/home/m"),
-        (code(2, outputs=shown(str(Path.home()) + "/x")), "has the path"),
         (code(2, "open('C:\\\\Users')"), "has the path"),
         ("It is 3.", "Look at /tmp/x.", "/tmp/x"),
         (code(2, outputs=shown("<f at 0x7fa2b3c4d5>")), "address"),
@@ -323,7 +317,6 @@ BREAKS = {
     ],
     "is_plain_and_short": [
         (code(2, "!ls"), "!ls"),
-        (code(2, "%pip install seglib"), "%pip"),
         (code(2, "files = !ls\nprint(files)"), "!ls"),
         (code(2, "get_ipython().system('ls')"), "get_ipython"),
         (code(2, "x = 1\n" * 30 + "print(3)"), "31 lines"),
@@ -342,7 +335,6 @@ BREAKS = {
     ],
     "has_captions": [
         ("*Two bars of one height.*", "Two bars.", "no caption"),
-        ("*Two bars of one height.*", "*Two bars.\n\nMore.*", "no caption"),
         (code(2, outputs=drawn() * 2), r"\[2\] shows a figure, but"),
         (code(4, outputs=drawn("<svg/>", "svg+xml")), r"svg\+xml; figures are image/png"),
     ],
@@ -368,10 +360,10 @@ BREAKS = {
         ("It is 3.", "# Again", "a second title"),
     ],
     "states_outcomes_time_and_needs": [
-        ("2. double a", "2. treble a", "outcome 'double a.* found 'treble a number'"),
-        ("3. tell odd from even", "", "outcome 'tell odd from even' is not here"),
+        ("2. double a", "2. treble a", "found .*'treble a number', LESSON has 'double a"),
+        ("3. tell odd from even", "", "found the outcome '', LESSON has 'tell odd"),
         ("3. tell", "4. tell", r"numbered \[1, 2, 4\]"),
-        ("**Time**", "4. treble it\n\n**Time**", "no outcome 'treble it'"),
+        ("**Time**", "4. treble it\n\n**Time**", "'treble it', LESSON has ''"),
         ("**You will be able to**", "You will", "begin"),
         ("**Time** ·", "Time:", "Time"),
         ("40 minutes", "long", r"in minutes"),
@@ -390,9 +382,7 @@ BREAKS = {
         ("## 2 · What is double?", "## Doubling", "but: .*, Doubling, Check"),
         ("## 2 ·", "## 3 ·", r"numbered \[1, 3\]"),
         ("It is 3.", "".join(f"## {n} · Why?\n\nSo.\n\n" for n in range(2, 8)), "in this order"),
-        ("## Check yourself", "## Deep dive · Test", "but: .*, Deep dive · Test, Deep"),
         (cells(lambda all: all.append(all.pop(-3))), "but: .*reading, Deep dive · Larger"),
-        ("## Mistakes to remember", "### Mistakes", "but: .*In this lesson you, Further"),
         ("- Sums are no products.", "", "remember` is empty"),
         ("**Predict.** What", "What", "asks for no g"),
         ("It is 3.", "## 2 · Why?\n\n**Predict.**\n\n## 3 · How?\n\n**Predict.**", "Why.*no code"),
@@ -414,11 +404,9 @@ BREAKS = {
         (code(2, "ex.total.solution()"), "gives away ex.total"),
     ],
     "tests_every_outcome": [
-        ("ex.odd.check", "ex.add.check", "no such exercise"),
-        ("ex.odd.check", "ex.add.check", "no exercise tests outcome 3"),
+        ("ex.odd.check", "ex.add.check", "no such exercise(.|\n)*no exercise tests outcome 3"),
         ("ex.odd.check", "ex.total.check", "checked in 2 cells"),
-        (lesson_of(kind="implement"), "3 exercises of 2 kinds"),
-        (lesson_of(outcome=1), "no exercise tests outcome 1: add two"),
+        (two_kinds, "3 exercises of 2 kinds"),
     ],
     "has_a_quiz": [
         ("**1.** What is 1 + 1?", "**1.** Add.", "question 1 needs"),

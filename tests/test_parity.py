@@ -55,10 +55,7 @@ def test_every_question_was_asked_of_everyone(record):
         assert set(values) == set(metrics["found"]) | {"scikit-learn jaccard_score, pooled"}
     assert list(metrics["values"]) == list(table.TOYS)
     assert set(metrics["void"]) == set(metrics["found"]) - {"seglib"}
-
-
-def test_the_words_of_the_record_are_those_of_the_code(record):
-    metrics, told = record["metrics"], table.leaves(record["found"])
+    told = table.leaves(record["found"])  # the words are those of the code
     assert record["otherwise"] == table.OTHERWISE
     assert set(record["otherwise"]) <= {" ".join(path[:2]) for path in told}
     for name in ("otherwise", "void", "not measured"):

@@ -65,11 +65,15 @@ def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
     assert len(found["test"]["iou"]) == 11 and found["images"] > 0
 
 
-def test_the_readme_shows_the_recorded_models(monkeypatch):
+@pytest.mark.parametrize(
+    ("script", "name", "page"),
+    [("05_models", "models", "README.md"), ("00_data", "measured", "data/README.md")],
+)
+def test_a_page_shows_what_an_experiment_recorded(monkeypatch, script, name, page):
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
-    record = ROOT / "results" / "experiments" / "05_models.json"
-    table = load_script(ROOT / "experiments" / "05_models.py").table
-    assert shown("models") == table(json.loads(record.read_text(encoding="utf-8")))
+    record = ROOT / "results" / "experiments" / f"{script}.json"
+    table = load_script(ROOT / "experiments" / f"{script}.py").table
+    assert shown(name, page) == table(json.loads(record.read_text(encoding="utf-8")))
 
 
 BENCHMARKS = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]

@@ -7,8 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 from torch import nn
-from toys import Toy, loader, plain_loop, small_unet, tiny_model, tiny_run
+from toys import Changed, Toy, Uneven, loader, plain_loop, small_unet, tiny_model, tiny_run
 
+from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.history import History
 from seglib.engine.state import epoch_randomness
 from seglib.losses import CrossEntropyLoss
@@ -59,35 +60,16 @@ def test_on_epoch_sees_what_was_evaluated_and_disturbs_nothing(options):
         assert torch.equal(value, model.state_dict()[name])
 
 
-class Uneven(Toy):
-    def read(self, index):
-        image, mask = super().read(index)
-        mask[index:] = 255  # image i has i valid rows
-        return image, mask
-
-
 @pytest.mark.parametrize("weight", [None, torch.tensor([0.2, 1.0, 5.0])])
 def test_val_loss_is_a_mean_over_pixels_not_over_batches(weight):
-    model, val = tiny_model(), loader(5, 2, Uneven)
-    train = loader(5, 2, Uneven, shuffle=True)
+    model, val, train = tiny_model(), loader(5, 2, Uneven), loader(5, 2, Uneven)
+    val.dataset.void = (0,)
     history = fit(model, train, val, epochs=1, lr=1e-12, loss=CrossEntropyLoss(weight))
     images, target = whole(val.dataset)
     with torch.no_grad():
         logits = model.eval()(images)
     oracle = nn.functional.cross_entropy(logits, target, weight, ignore_index=255).item()
     assert history.rows[0]["val_loss"] == pytest.approx(oracle, rel=1e-5)
-
-
-class Changed(CrossEntropyLoss):
-    """Cross-entropy and something more."""
-
-    def __init__(self, change):
-        super().__init__()
-        self.change, self.calls = change, 0
-
-    def forward(self, logits, target):
-        self.calls += 1
-        return self.change(super().forward(logits, target), logits, self.calls)
 
 
 def test_early_stopping_keeps_the_best():
@@ -134,6 +116,13 @@ def test_a_gradient_that_overflows_in_the_last_batch_is_not_saved(tmp_path):
     with pytest.raises(FloatingPointError, match=r"after epoch 1 the weights of .* set clip"):
         tiny_run(tmp_path, loss=overflow)
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_loss_that_becomes_nan_leaves_the_last_checkpoint_whole(tmp_path):
+    nan = Changed(lambda loss, logits, calls: loss if calls < 6 else loss * math.nan)
+    with pytest.raises(FloatingPointError):
+        tiny_run(tmp_path, epochs=6, loss=nan)
+    assert load_checkpoint(tmp_path / "last.pt", tiny_model()).training["rows"]
 
 
 def test_randomness_is_drawn_from_seed_and_epoch_and_leaves_no_trace():

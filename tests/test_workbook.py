@@ -185,7 +185,10 @@ def test_a_broken_copy_is_the_readers(copies, said, content):
 
 def test_reset_keeps_every_old_copy_with_its_date(copies, said):
     lesson, kept = copies / "03_losses.ipynb", {}
-    fresh = lesson.read_bytes()
+    fresh, _ = lesson.read_bytes(), lesson.unlink()
+    said()
+    reset()  # without a copy it makes one
+    assert lesson.read_bytes() == fresh and said() == ["03_losses in workbook/ is fresh"]
     for name in (TODAY, f"{TODAY}_2", f"{TODAY}_3"):
         kept[f"{name}.ipynb"] = edit(lesson, source=name)
         said()
@@ -199,12 +202,6 @@ def test_reset_keeps_every_old_copy_with_its_date(copies, said):
         reset(TODAY)
     assert kept.items() <= files(copies).items()
     assert said() == []
-
-
-def test_reset_without_a_copy_makes_one(course, said):
-    reset()
-    assert said() == ["03_losses in workbook/ is fresh"]
-    assert list(files(course / "workbook")) == ["03_losses.ipynb"]
 
 
 @pytest.mark.parametrize("name", ["fsync", "rename", "replace"])
@@ -268,15 +265,13 @@ def test_a_disk_that_takes_nothing(copies, monkeypatch, number, told):
 
 
 @pytest.mark.parametrize("name", ["workbook", "workbook/pictures", "workbook/extra"])
-def test_a_file_in_the_place_of_a_folder(course, name):
+def test_a_file_in_the_place_of_a_folder_and_a_broken_lesson(course, name):
     (course / name).parent.mkdir(exist_ok=True)
     (course / name).write_text("mine")
     with pytest.raises(TROUBLE, match=f"{Path(name).name} is not a folder; rename it"):
         fill()
     assert (course / name).read_text() == "mine"
-
-
-def test_a_broken_lesson_is_named(course):
+    (course / name).unlink()
     lesson = course / "notebooks" / "03_losses.ipynb"
     lesson.write_text("<<<<<<< HEAD\n" + json.dumps({}))
     with pytest.raises(TROUBLE, match=r"03_losses.ipynb is not a readable notebook \(Exp"):

@@ -1,7 +1,4 @@
-"""The workflows for GitHub Actions, checked as far as that is possible without GitHub.
-
-actionlint finds more, and runs too where it is on PATH.
-"""
+"""The workflows for GitHub Actions, as far as that goes without GitHub; actionlint finds more."""
 
 import itertools
 import json

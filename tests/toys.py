@@ -12,6 +12,7 @@ from torch import nn
 
 from seglib.data.loader import SampleKey, make_loader
 from seglib.engine.state import epoch_randomness
+from seglib.losses import CrossEntropyLoss
 from seglib.models import UNet
 from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
@@ -79,6 +80,29 @@ class Toy:
         if isinstance(key, SampleKey) and hasattr(self.transform, "pipeline"):
             return self.transform(image, mask, seed=key.derived_seed())
         return self.transform(image, mask)
+
+
+class Uneven(Toy):
+    """Image i keeps about i/6 of its rows; `void` has none at all."""
+
+    void: tuple[int, ...] = ()
+
+    def read(self, index):
+        image, mask = super().read(index)
+        mask[0 if index in self.void else 3 + 3 * index :] = 255
+        return image, mask
+
+
+class Changed(CrossEntropyLoss):
+    """Cross-entropy and something more."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change, self.calls = change, 0
+
+    def forward(self, logits, target):
+        self.calls += 1
+        return self.change(super().forward(logits, target), logits, self.calls)
 
 
 def write_folder(root: Path, splits=(("train", 6), ("val", 3), ("test", 2))) -> Path:

@@ -44,6 +44,8 @@ def test_a_recipe_and_flags_mean_the_same(tmp_path):
     assert settings.cache is None and read_settings(recipe, {"cache": "2GB"}).cache == "2GB"
     assert read_settings(recipe, {"epochs": "9"}).epochs == 9
     assert read_settings(None, {}) == TrainSettings()
+    assert (TrainSettings().cache, TrainSettings().workers) == ("auto", "auto")
+    assert choose_workers(torch.device("cpu")) == 0 < choose_workers(torch.device("cuda")) <= 8
 
 
 def test_none_switches_off_what_can_be():
@@ -59,12 +61,6 @@ def test_none_switches_off_what_can_be():
     ):
         with pytest.raises(ValueError, match=f"{name} = '{found}', expected {what}"):
             read_settings(None, {name: found})
-
-
-def test_memory_and_workers_are_chosen_unless_told():
-    assert (TrainSettings().cache, TrainSettings().workers) == ("auto", "auto")
-    assert choose_workers(torch.device("cpu")) == 0
-    assert 1 <= choose_workers(torch.device("cuda")) <= 8
 
 
 def test_help_knows_every_setting_and_every_models_options(capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from accidents import training_of
 from torch import nn
-from toys import Toy, loader, tiny_run
+from toys import Uneven, loader, tiny_run
 
 from seglib.engine.accumulation import last_denominator, loss_denominator
 from seglib.losses import CombinedLoss, CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
@@ -13,17 +13,6 @@ from seglib.training import train_epoch
 WEIGHT = torch.tensor([0.2, 1.0, 5.0])
 EXACT = [CrossEntropyLoss(), CrossEntropyLoss(WEIGHT), FocalLoss()]
 EXACT.append(CrossEntropyLoss(WEIGHT, label_smoothing=0.1))
-
-
-class Uneven(Toy):
-    """Image i keeps about i/6 of its rows; `void` has none at all."""
-
-    void: tuple[int, ...] = ()
-
-    def read(self, index):
-        image, mask = super().read(index)
-        mask[0 if index in self.void else 3 + 3 * index :] = 255
-        return image, mask
 
 
 class Double(nn.Module):

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from unittest import mock
 
@@ -13,8 +13,8 @@ import pytest
 import torch
 from accidents import forkserver, same_weights, terminated, training_of
 from filelock import FileLock
-from test_accumulation import WEIGHT, Double, Uneven, weights_of
-from toys import Toy, flags, loader, tiny_model, wait_for, write_folder
+from test_accumulation import WEIGHT, Double, weights_of
+from toys import Toy, Uneven, flags, loader, tiny_model, wait_for, write_folder
 
 from seglib.engine import distributed
 from seglib.engine import state as state_module
@@ -196,7 +196,7 @@ class TestTogether:
     @pytest.mark.parametrize("n", range(len(ORDERS)))
     def test_the_batches_are_those_of_one_process(self, together, n):
         parts = zip_longest(*(found["orders"][n] for found in together[0]), fillvalue=[])
-        assert [sum(batch, []) for batch in parts] == order_of(*ORDERS[n])
+        assert [[*chain(*batch)] for batch in parts] == order_of(*ORDERS[n])
 
     def test_a_signal_to_one_process_stops_all_at_the_same_step(self, together):
         """And the run that is resumed draws the numbers that it would have drawn.

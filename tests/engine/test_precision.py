@@ -4,28 +4,15 @@ import pytest
 import torch
 from accidents import same_weights, terminated, training_of
 from torch import nn
-from toys import loader, tiny_loaders, tiny_model, tiny_run
+from toys import Changed, loader, tiny_loaders, tiny_model, tiny_run
 
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import make_scheduler
-from seglib.losses import CrossEntropyLoss
 from seglib.training import evaluate, train_epoch
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 each_amp = pytest.mark.parametrize("amp", AMP)
-
-
-class Watch(CrossEntropyLoss):
-    """Cross-entropy that notes what it is given."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = set()
-
-    def forward(self, logits, target):
-        self.seen.add((logits.dtype, torch.is_autocast_enabled("cpu")))
-        return super().forward(logits, target)
 
 
 def watched_model():
@@ -37,9 +24,14 @@ def watched_model():
 
 @each_amp
 def test_the_forward_pass_is_in_half_precision_and_the_loss_is_not(amp):
-    (model, inside), loss = watched_model(), Watch()
-    _, history = tiny_run(None, model=model, amp=amp, loss=loss)
-    assert loss.seen == {(torch.float32, False)} and set(inside) == {AMP[amp]}
+    (model, inside), seen = watched_model(), set()
+
+    def look(loss, logits, calls):
+        seen.add((logits.dtype, torch.is_autocast_enabled("cpu")))
+        return loss
+
+    _, history = tiny_run(None, model=model, amp=amp, loss=Changed(look))
+    assert seen == {(torch.float32, False)} and set(inside) == {AMP[amp]}
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert len(history.rows) == 2 and ("skipped_steps" in history.rows[0]) == (amp == "fp16")
     full, _ = tiny_run(None)  # and trains to nearly the same
@@ -55,17 +47,15 @@ def test_evaluation_is_in_half_precision_too():
     assert inside == [torch.float32, torch.bfloat16]
 
 
-class Loud(CrossEntropyLoss):
-    """Its scaled gradients overflow float16 until the scale is low enough; for ever, with inf."""
+def loud(factor):
+    """A loss whose scaled gradients overflow float16 until the scale is low enough (inf: never)."""
 
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, logits, target):
+    def change(loss, logits, calls):
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: gradient * self.factor)
-        return super().forward(logits, target)
+            logits.register_hook(lambda gradient: gradient * factor)
+        return loss
+
+    return Changed(change)
 
 
 def test_a_skipped_step_moves_neither_weights_nor_schedule():
@@ -75,14 +65,14 @@ def test_a_skipped_step_moves_neither_weights_nor_schedule():
     before = [p.detach().clone() for p in model.parameters()]
     compute = Compute(torch.device("cpu"), "fp16")
     scaler, batches = compute.scaler(), tiny_loaders()[0]
-    train_epoch(model, batches, Loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
+    train_epoch(model, batches, loud(1e7), optimizer, schedule, compute=compute, scaler=scaler)
     assert scaler.get_scale() == 65536 / 2**3  # halved after each of three steps
     assert schedule.last_epoch == 0 and not optimizer.state
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
 
 
 def test_skipped_steps_are_counted_and_the_rest_counts_for_the_schedule(tmp_path):
-    _, history = tiny_run(tmp_path, epochs=5, amp="fp16", loss=Loud(1e3))
+    _, history = tiny_run(tmp_path, epochs=5, amp="fp16", loss=loud(1e3))
     skipped = [row["skipped_steps"] for row in history.rows]
     assert 0 < sum(skipped) < 15 and skipped[0] > 0
     training = training_of(tmp_path)
@@ -94,7 +84,7 @@ def test_skipped_steps_are_counted_and_the_rest_counts_for_the_schedule(tmp_path
 
 def test_gradients_that_no_scale_makes_finite_end_the_run():
     with pytest.raises(FloatingPointError, match=r"at any scale.*amp='bf16'"):
-        tiny_run(None, amp="fp16", loss=Loud(float("inf")), epochs=20)
+        tiny_run(None, amp="fp16", loss=loud(float("inf")), epochs=20)
 
 
 def test_clipping_bounds_the_true_gradient_not_the_scaled_one():
