@@ -41,7 +41,7 @@ def test_each_kept_pair_is_read_once_and_stays_the_same(pairs, monkeypatch, aske
         data[6]
 
 
-def test_pictures_of_different_sizes_and_damaged_ones(pairs):
+def test_sizes_damage_pickling_and_named_sets(pairs):
     rng = np.random.default_rng(0)
     for i, size in enumerate([(4, 9), (7, 3), (1, 1)]):
         pairs.add(f"{i}", rng.integers(0, 3, size), rng.integers(0, 255, (*size, 3), np.uint8))
@@ -52,11 +52,15 @@ def test_pictures_of_different_sizes_and_damaged_ones(pairs):
     for _ in range(2):
         with pytest.raises(ValueError, match=r"3\.png"):
             data[3]
+    assert np.array_equal(pickle.loads(pickle.dumps(data))[2][0], plain[2][0])
+    streets = Streets("val", transform=eval_transform(24, 32), cache="1MB")
+    assert 0 < streets._cache.kept < len(streets)
+    with pytest.raises(ValueError, match="found cache = 'much', expected all, auto or a size such"):
+        pairs.open(cache="much")
 
 
 @pytest.mark.slow
-def test_workers_share_it(pairs):
-    """What the workers have decoded is there in this process, and the batches are the same."""
+def test_what_workers_decode_is_shared_and_the_batches_are_the_same(pairs):
     data, plain = (pairs.open(transform=train_transform(16, 24), cache=c) for c in ("all", None))
     loader, other = make_loader(data, 2, True, workers=2), make_loader(plain, 2, True)
     for epoch in range(2):
@@ -65,16 +69,6 @@ def test_workers_share_it(pairs):
         for (a, b), (c, d) in zip(loader, other, strict=True):
             assert a.equal(c) and b.equal(d)
     assert data._cache.shapes.tolist() == [[24, 32]] * 6
-
-
-def test_it_can_be_pickled_and_a_named_set_takes_it(pairs):
-    data = pairs.open(cache="all")
-    image, _ = data[2]
-    assert np.array_equal(pickle.loads(pickle.dumps(data))[2][0], image)
-    streets = Streets("val", transform=eval_transform(24, 32), cache="1MB")
-    assert 0 < streets._cache.kept < len(streets)
-    with pytest.raises(ValueError, match="found cache = 'much', expected all, auto or a size such"):
-        pairs.open(cache="much")
 
 
 def test_it_takes_a_quarter_of_the_free_memory_and_no_more_than_can_be_shared(pairs, monkeypatch):

@@ -16,7 +16,7 @@ def folder(tmp_path):
     return Folder(tmp_path)
 
 
-def test_sample_attributes_and_indices(folder):
+def test_samples_attributes_and_transforms_that_get_the_seed_of_the_key(folder):
     dataset = folder.add("b", mask=np.ones((2, 3))).add("a").open()
     dataset = pickle.loads(pickle.dumps(dataset))  # as it travels to workers
     image, mask = dataset[0]
@@ -29,18 +29,15 @@ def test_sample_attributes_and_indices(folder):
     assert dataset.palette.dtype == np.uint8
     np.testing.assert_array_equal(dataset.palette, default_palette(2))
     assert repr(dataset) == "FolderDataset(2 images, 2 classes)"
-    assert dataset[-1][1].tolist() == dataset[np.int64(1)][1].tolist() == [[1, 1, 1], [1, 1, 1]]
+    key = SampleKey(seed=3, epoch=1, index=1)
+    for index in (-1, np.int64(1), key):
+        assert dataset[index][1].tolist() == [[1, 1, 1], [1, 1, 1]]
     assert [mask[0, 0] for _, mask in dataset] == [0, 1]  # a for loop ends by itself
     for index in (2, -3):
         with pytest.raises(IndexError, match=rf"index {index}, but the data set has 2 images"):
             dataset[index]
     with pytest.raises(TypeError):
         dataset[0.5]
-
-
-def test_transform_gets_the_seed_of_the_key_if_it_takes_one(folder):
-    dataset, key = folder.add("a").add("b").open(), SampleKey(seed=3, epoch=1, index=1)
-    np.testing.assert_array_equal(dataset[key][1], MASK)
     dataset.transform = lambda image, mask, seed=None: (mask.shape, seed)
     assert dataset[key] == ((2, 3), key.derived_seed())
     assert dataset[0] == ((2, 3), None)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from local_server import CONTENT, PREFIX, TOY, Site, Toy, archive, serve
@@ -55,22 +56,14 @@ def test_whole(site, tmp_path, capsys):
     assert len(site.requests) == 1
 
 
-@pytest.mark.parametrize("ranges", [True, False])
-def test_cut_short_is_resumed_where_the_server_can(site, tmp_path, ranges):
-    site.cut_after, site.ranges = 150_000, ranges
-    size = f"150,000 of {len(site.body):,} bytes"
-    fail(tmp_path, Toy.url, size, "download again", "by hand", TOY.home, "images, test/masks")
+@pytest.mark.parametrize("ranges, chunked", [(True, False), (False, False), (True, True)])
+def test_cut_short_is_resumed_where_the_server_can(site, tmp_path, ranges, chunked):
+    site.cut_after, site.ranges, site.chunked = 320_000 if chunked else 150_000, ranges, chunked
+    told = [Toy.url, f"150,000 of {len(site.body):,} bytes", "download again", "by hand", TOY.home]
+    fail(tmp_path, *(["was not read to its end"] if chunked else [*told, "images, test/masks"]))
     site.cut_after = None
     assert_whole(tmp_path)
-    assert site.requests == [None, "bytes=150000-"]
-
-
-def test_cut_short_between_chunks_is_resumed(site, tmp_path):
-    site.chunked, site.cut_after = True, 320_000
-    fail(tmp_path, "was not read to its end")
-    site.cut_after = None
-    assert_whole(tmp_path)
-    assert site.requests[1] == "bytes=262144-"  # what was read before the cut
+    assert site.requests == [None, f"bytes={262_144 if chunked else 150_000}-"]  # what was read
 
 
 @pytest.mark.parametrize("other", [archive(dict.fromkeys(CONTENT, bytes(90_000))), bytes(999_999)])
@@ -122,42 +115,26 @@ def test_links_and_doubles_are_refused(site, tmp_path, name):
     assert not files(tmp_path)
 
 
-def test_no_server_and_http_errors(site, tmp_path, monkeypatch):
+def test_disk_full_http_errors_and_no_server(site, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("seglib.util.files.free_bytes", lambda _: 500_000)
+        fail(tmp_path, str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA")
+    assert site.requests == [] and list(tmp_path.iterdir()) == []
     for site.status in (404, 503):
         fail(tmp_path, Toy.url, f"{site.status}", "by hand", TOY.home, str(tmp_path / "toy"))
     monkeypatch.setattr(Toy, "url", "http://127.0.0.1:9/toy.zip")
     fail(tmp_path, "127.0.0.1:9", "check the network", "by hand", "images, test/masks")
 
 
-def test_disk_full(site, tmp_path, monkeypatch):
-    monkeypatch.setattr("seglib.util.files.free_bytes", lambda _: 500_000)
-    fail(tmp_path, str(tmp_path), "0 MB free", "1 MB are needed", "root=", "SEGLIB_DATA")
-    assert site.requests == [] and list(tmp_path.iterdir()) == []
-
-
-def test_unfinished_folder_is_left_alone_and_unknown_names_are_told(site, tmp_path):
-    (tmp_path / "toy" / "images").mkdir(parents=True)
-    (tmp_path / "toy" / "images" / "a.png").write_bytes(b"mine")
-    with pytest.raises(DownloadError, match=r"images/ has 1 of 2 files.*move it away"):
-        download("toy", tmp_path)
-    assert (tmp_path / "toy" / "images" / "a.png").read_bytes() == b"mine"
-    with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
-        download("camvit", tmp_path)
-
-
 KILLED = """
-import os, shutil, sys
+import itertools, os, shutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_download as t
 t.SOURCES["toy"], t.Toy.url = t.TOY, sys.argv[3]
-copy, count = shutil.copyfileobj, 0
+copy, count = shutil.copyfileobj, itertools.count(1)
 def dying(*arguments):
-    global count
-    count += 1
-    if count == 3:
-        os._exit(9)
-    copy(*arguments)
+    os._exit(9) if next(count) == 3 else copy(*arguments)
 shutil.copyfileobj = dying
 t.download("toy", Path(sys.argv[2]))
 """
@@ -174,17 +151,16 @@ def test_kill_during_unpacking_leaves_no_target(site, tmp_path):
 
 
 def test_interrupt_while_verifying(site, tmp_path, monkeypatch):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Published, "verify", interrupt)
+        patch.setattr(Published, "verify", Mock(side_effect=KeyboardInterrupt))
         download("toy", tmp_path)
     assert [path.name for path in tmp_path.rglob("*.*")] == [".download", "toy-0123456789ab.zip"]
     assert_whole(tmp_path)
 
 
-def test_what_makes_a_folder_whole(site, tmp_path):
+def test_what_makes_a_folder_whole_and_that_an_unfinished_one_is_left_alone(site, tmp_path):
+    with pytest.raises(ValueError, match=r"no data set 'camvit'; did you mean 'camvid'\?"):
+        download("camvit", tmp_path)
     folder = download("toy", tmp_path)
     file = folder / "images" / "a.png"
     TOY.verify(folder)
@@ -197,6 +173,10 @@ def test_what_makes_a_folder_whole(site, tmp_path):
     file.unlink()
     with pytest.raises(ValueError, match="images/ has 1 of 2 files"):
         TOY.verify(folder)
+    (folder / "images" / "b.png").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match=r"images/ has 1 of 2 files.*move it away"):
+        download("toy", tmp_path)
+    assert (folder / "images" / "b.png").read_bytes() == b"mine"
 
 
 def test_sources_name_a_commit_and_their_files():

@@ -13,7 +13,6 @@ from seglib.transforms import eval_transform, train_transform
 
 
 def epochs_of(workers, seed=0):
-    """The images and masks of two epochs."""
     loader = make_loader(Toy(7, train_transform(16, 24)), 3, True, seed=seed, workers=workers)
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
@@ -21,11 +20,20 @@ def epochs_of(workers, seed=0):
 
 
 @pytest.mark.slow
-def test_zero_and_two_workers_give_equal_batches_and_epochs_differ():
+def test_workers_give_equal_batches_epochs_differ_and_a_subset_keeps_the_keys():
     alone, shared, other = list(epochs_of(0)), list(epochs_of(2)), next(epochs_of(0, seed=1))
     for ours, theirs in zip(alone, shared, strict=True):
         assert all(map(torch.equal, ours, theirs))
     assert not torch.equal(alone[0][0], alone[1][0]) and not torch.equal(alone[0][0], other[0])
+    # a (nested) Subset keeps the keys, and so augments as the whole set does
+    whole = Toy(8, train_transform(16, 24))
+    part = Subset(Subset(whole, [1, 3, 5, 7]), [3, 0])
+    for workers, epoch in product((0, 2), (0, 1)):
+        loader = make_loader(part, 2, workers=workers)
+        loader.sampler.set_epoch(epoch)
+        images, _ = next(iter(loader))
+        assert torch.equal(images[0], whole[SampleKey(0, epoch, 7)][0])
+        assert torch.equal(images[1], whole[SampleKey(0, epoch, 1)][0])
 
 
 def test_a_key_is_an_index_that_survives_pickling_and_decides_the_sample():
@@ -53,22 +61,7 @@ def test_every_sample_comes_once_in_an_epoch():
     assert [len(masks) for _, masks in make_loader(data, 3)] == [3, 3, 1]
     assert [len(masks) for _, masks in make_loader(data, 3, shuffle=True)] == [3, 3]
     assert [len(masks) for _, masks in make_loader(data, 9, shuffle=True)] == [7]
-
-
-def test_a_plain_loader_augments_differently_in_each_epoch():
+    # a plain loader augments differently in each epoch, too
     loader = DataLoader(Toy(2, train_transform(16, 24)), batch_size=2)
     torch.manual_seed(0)
     assert not torch.equal(next(iter(loader))[0], next(iter(loader))[0])
-
-
-@pytest.mark.slow
-def test_a_subset_keeps_the_keys():
-    """Augmentation in a (nested) Subset depends on (seed, epoch, index) as in the whole set."""
-    whole = Toy(8, train_transform(16, 24))
-    part = Subset(Subset(whole, [1, 3, 5, 7]), [3, 0])
-    for workers, epoch in product((0, 2), (0, 1)):
-        loader = make_loader(part, 2, workers=workers)
-        loader.sampler.set_epoch(epoch)
-        images, _ = next(iter(loader))
-        assert torch.equal(images[0], whole[SampleKey(0, epoch, 7)][0])
-        assert torch.equal(images[1], whole[SampleKey(0, epoch, 1)][0])

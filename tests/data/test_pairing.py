@@ -7,50 +7,40 @@ from seglib.data.pairing import pair_files
 
 def folders(tmp_path, images, masks):
     for folder, names in (("images", images), ("masks", masks)):
-        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for name in names.split():
             (tmp_path / folder / name).touch()
     return tmp_path / "images", tmp_path / "masks"
 
 
-def test_pairs_by_stem(tmp_path):
+def test_pairs_by_stem_and_problems_of_single_files(tmp_path):
     pictures = "b.JPG a.webp c.tiff Thumbs.db .a.png notes.txt"
     images, masks = folders(tmp_path, pictures, "c.PNG a.tif b.bmp .DS_Store")
     pairs, problems = pair_files(str(images), masks)
     names = [(image.name, mask.name) for image, mask in pairs]
     assert names == [("a.webp", "a.tif"), ("b.JPG", "b.bmp"), ("c.tiff", "c.PNG")]
     assert problems == []
+    for images, masks, *parts in (
+        ("a.jpg b.jpg", "a.png", "b.jpg is without a mask of the same name"),
+        ("a.jpg", "a.png z.png", "z.png is without an image of the same name"),
+        ("1.png 2.png x.png", "x.png y.png", "1.png", "2.png", "y.png"),
+        ("a.jpg a.png", "a.png", "both a.jpg and a.png"),
+        ("a.jpg", "a.png a.jpg b.JPEG", "JPEG masks (a.jpg, b.JPEG), but JPEG"),
+    ):
+        found, problems = pair_files(*folders(tmp_path / images / masks, images, masks))
+        assert len(found) == 1
+        assert all(part in problem for part, problem in zip(parts, problems, strict=True)), problems
 
 
-FOUND = {
-    ("a.jpg b.jpg", "a.png"): ["b.jpg is without a mask of the same name"],
-    ("a.jpg", "a.png z.png"): ["z.png is without an image of the same name"],
-    ("1.png 2.png x.png", "x.png y.png"): ["1.png", "2.png", "y.png"],
-    ("a.jpg a.png", "a.png"): ["both a.jpg and a.png"],
-    ("a.jpg", "a.png a.jpg b.JPEG"): ["JPEG masks (a.jpg, b.JPEG), but JPEG"],
-}
-
-
-@pytest.mark.parametrize("images, masks", FOUND)
-def test_problems_of_single_files(tmp_path, images, masks):
-    parts = FOUND[images, masks]
-    found, problems = pair_files(*folders(tmp_path, images, masks))
-    assert len(found) == 1 and len(problems) == len(parts)
-    assert all(part in problem for part, problem in zip(parts, problems, strict=True)), problems
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "message"),
-    [
+def test_empty_and_missing_folders_and_one_for_both(tmp_path):
+    for names, others, message in (
         ("", "a.png", r"no images in .*holds nothing.*\.webp"),
         ("a.png", "a.npy b.npy", r"no masks in .*2 \.npy.*\.tiff: convert"),
         ("a.jpg", "a.jpg", r"JPEG masks \(a\.jpg\).*no masks in .*1 \.jpg"),
-    ],
-)
-def test_empty_and_missing_folders_and_one_for_both(tmp_path, images, masks, message):
-    images, masks = folders(tmp_path, images, masks)
-    with pytest.raises(FileNotFoundError, match=message):
-        pair_files(images, masks)
+    ):
+        images, masks = folders(tmp_path / others, names, others)
+        with pytest.raises(FileNotFoundError, match=message):
+            pair_files(images, masks)
     with pytest.raises(ValueError, match=r"both to be read from .*two folders"):
         pair_files(images, masks / ".." / "images")
     (images / "b.png").touch()

@@ -14,21 +14,22 @@ RGB = np.arange(3 * 3, dtype=np.uint8).reshape(1, 3, 3)
 RGBA = np.array([[[200, 100, 50, 255], [200, 100, 50, 0]]], np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("array", "mode", "expected"),
-    [
+def test_every_kind_becomes_rgb(tmp_path):
+    for array, mode, expected in (
         (RGB, "RGB", RGB.tolist()),
         (GREY, "L", [[[0] * 3, [7] * 3, [255] * 3]]),
         (np.packbits([[True, False]], 1), "1", [[[255] * 3, [0] * 3]]),
         (np.array([[0, 65535]], np.int32), "I", [[[0] * 3, [255] * 3]]),
         (CMYK, "CMYK", [[[255, 0, 0]]]),
         (RGBA, "RGBA", [[[200, 100, 50], [0, 0, 0]]]),  # over black
-    ],
-)
-def test_every_kind_becomes_rgb(tmp_path, array, mode, expected):
-    Image.frombytes(mode, (len(expected[0]), 1), array).save(tmp_path / "a.TIF")
-    image = read_image(tmp_path / "a.TIF")
-    assert image.tolist() == expected and image.dtype == np.uint8 and image.flags.writeable
+    ):
+        Image.frombytes(mode, (len(expected[0]), 1), array).save(tmp_path / "a.TIF")
+        image = read_image(tmp_path / "a.TIF")
+        assert image.tolist() == expected and image.dtype == np.uint8 and image.flags.writeable
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8))  # with a palette: its colours
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -39,13 +40,6 @@ def test_16_bits_are_scaled_not_clipped(tmp_path, suffix):
     assert (image == image[..., :1]).all()
     with pytest.raises(ValueError, match=r"values from -1 to 70000.*0–65535.*8-bit PNG"):
         read_image(save(tmp_path / "b.tif", np.array([[-1, 70000]], np.int32)))
-
-
-def test_palette_picture_becomes_its_colours(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
 @pytest.mark.parametrize("orientation, quarters", [(1, 0), (3, 2), (6, -1), (8, 1)])
@@ -74,15 +68,7 @@ def test_damaged_files(tmp_path, read, monkeypatch):
         read(save(path, np.zeros((5, 5), np.uint8)))
 
 
-def test_float_pictures_and_masks_are_refused(tmp_path):
-    path = save(tmp_path / "a.tif", np.array([[0.5]], np.float32))
-    with pytest.raises(ValueError, match=r"floating-point.*8 or 16 bits.*scale it"):
-        read_image(path)
-    with pytest.raises(ValueError, match=r"mask a.tif has floating-point.*astype\('uint8'\)"):
-        read_mask(path)
-
-
-def test_palette_png_gives_indices_not_brightnesses(tmp_path):
+def test_a_palette_png_gives_its_indices_and_grey_masks_their_values(tmp_path):
     picture = Image.fromarray(LABELS)
     # With fewer colours Pillow packs a pixel into 2 bits and writes 255 as 3.
     picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *bytes(3 * 253)])
@@ -91,17 +77,14 @@ def test_palette_png_gives_indices_not_brightnesses(tmp_path):
     mask = read_mask(tmp_path / "a.png")
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, LABELS)
-
-
-@pytest.mark.parametrize("dtype, suffix", [("B", "png"), ("B", "bmp"), ("H", "png"), ("i", "tif")])
-def test_grey_masks_give_their_values(tmp_path, dtype, suffix):
-    mask = read_mask(save(tmp_path / f"a.{suffix}", LABELS.astype(dtype)))
-    assert mask.dtype == np.uint8
-    np.testing.assert_array_equal(mask, LABELS)
+    for dtype, suffix in (("B", "png"), ("B", "bmp"), ("H", "png"), ("i", "tif")):
+        mask = read_mask(save(tmp_path / f"{dtype}.{suffix}", LABELS.astype(dtype)))
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, LABELS)
     assert read_mask(save(tmp_path / "b.png", LABELS == 1)).tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
-def test_labels_out_of_range(tmp_path):
+def test_labels_out_of_range_and_label_maps(tmp_path):
     mask = np.zeros((20, 20), np.uint8)
     mask[:17] = 12
     mask[19, 19] = 255
@@ -109,9 +92,6 @@ def test_labels_out_of_range(tmp_path):
     with pytest.raises(ValueError, match=words + r" \(label_map={12: …}\) or pass classes=…"):
         read_mask(save(tmp_path / "img_007.png", mask), [f"c{i}" for i in range(11)])
     assert read_mask(tmp_path / "img_007.png", list(map(str, range(13))))[0, 0] == 12
-
-
-def test_labels_beyond_8_bits_and_label_maps(tmp_path):
     path = save(tmp_path / "a.png", np.array([[0, 300, 300]], np.uint16))
     with pytest.raises(ValueError, match=r"label 300 at 2 pixels, but uint8 holds 0–255"):
         read_mask(path)
@@ -127,34 +107,34 @@ def test_labels_beyond_8_bits_and_label_maps(tmp_path):
         read_mask(path, label_map={2: 256})
 
 
-PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
-
-
-def test_colours_need_a_palette_and_must_match_exactly(tmp_path):
+def test_colours_need_a_palette_must_match_exactly_and_be_opaque(tmp_path):
+    palette = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
     rgb = np.array([[(0, 128, 0), (0, 0, 0), (128, 0, 0)]], np.uint8)
     path = save(tmp_path / "a.png", rgb)
-    assert read_mask(path, palette=PALETTE).tolist() == [[2, 0, 1]]
+    assert read_mask(path, palette=palette).tolist() == [[2, 0, 1]]
     with pytest.raises(ValueError, match=r"a\.png is a colour picture.*one number.*palette=…"):
         read_mask(path)
     rgb[0, 0] = (0, 120, 3)
     words = r"\(0, 120, 3\) at 1 pixels.*nearest is label 2 tree \(0, 128, 0\).*JPEG"
     with pytest.raises(ValueError, match=words):
-        read_mask(save(path, rgb), ["sky", "car", "tree"], palette=PALETTE)
+        read_mask(save(path, rgb), ["sky", "car", "tree"], palette=palette)
     with pytest.raises(ValueError, match=r"three equal channels.*brightnesses.*\[\.\.\., 0\]"):
         read_mask(save(path, np.stack([LABELS] * 3, axis=-1)))  # grey colours are no labels
-
-
-def test_transparent_mask(tmp_path):
     rgba = np.array([[(128, 0, 0, 255), (0, 0, 0, 255)]], np.uint8)
-    assert read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE).tolist() == [[1, 0]]
+    assert read_mask(save(tmp_path / "a.png", rgba), palette=palette).tolist() == [[1, 0]]
     Image.fromarray(LABELS).convert("LA").save(tmp_path / "b.png")  # grey, fully opaque
     np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), LABELS)
     rgba[0, 1, 3] = 0
     with pytest.raises(ValueError, match=r"transparent at 1 pixels.*without transparency"):
-        read_mask(save(tmp_path / "a.png", rgba), palette=PALETTE)
+        read_mask(save(tmp_path / "a.png", rgba), palette=palette)
 
 
-def test_a_jpeg_mask_is_known_by_its_content(tmp_path):
+def test_floats_are_refused_and_jpeg_masks_known_by_their_content(tmp_path):
+    path = save(tmp_path / "a.tif", np.array([[0.5]], np.float32))
+    with pytest.raises(ValueError, match=r"floating-point.*8 or 16 bits.*scale it"):
+        read_image(path)
+    with pytest.raises(ValueError, match=r"mask a.tif has floating-point.*astype\('uint8'\)"):
+        read_mask(path)
     Image.fromarray(LABELS).save(tmp_path / "lies.png", format="JPEG")
     Image.fromarray(LABELS).save(tmp_path / "lies.jpg", format="PNG")
     for name in ("lies.png", save(tmp_path / "a.jpg", LABELS).name):

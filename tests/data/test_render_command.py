@@ -4,6 +4,7 @@ import importlib.util
 import os
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def render():
-    """The command data/render.py as a module."""
     spec = importlib.util.spec_from_file_location("data_render", ROOT / "data" / "render.py")
-
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -46,16 +45,8 @@ def test_the_sets_are_as_rendered(kind, render):
     assert render.check(kind, ROOT / "data") == []
 
 
-def test_written_sets_are_read_and_incomplete_ones_are_not(few):
+def test_written_sets_are_read_and_changed_or_incomplete_ones_are_not(few):
     assert len(Few("train", root=few)) == 2 and Few.find(few) == Few.find(few.parent) == few
-    (few / "test" / "masks" / "2001.png").unlink()
-    (few / "val" / "scans.csv").unlink()
-    with pytest.raises(FileNotFoundError) as caught:
-        Few("train", root=few)
-    assert f"{few}: lacks 2 files, such as val/scans.csv\n" in str(caught.value)
-
-
-def test_a_table_that_was_changed(few):
     table = few / "train" / "scans.csv"
     whole = table.read_text()
     for old, new, message in (
@@ -67,6 +58,11 @@ def test_a_table_that_was_changed(few):
         with pytest.raises(ValueError, match=message):
             Few("train", root=few)
     assert len(Few("test", root=few)) == 2
+    (few / "test" / "masks" / "2001.png").unlink()
+    (few / "val" / "scans.csv").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        Few("train", root=few)
+    assert f"{few}: lacks 2 files, such as val/scans.csv\n" in str(caught.value)
 
 
 def test_check_names_what_differs(few, render, capsys):
@@ -97,15 +93,12 @@ def test_a_split_is_replaced_as_a_whole_or_not_at_all(few, render, monkeypatch):
     render.main(command)
     assert contents() == before  # the stray file is gone, all else is the same
 
-    def stop(seed):
-        raise KeyboardInterrupt
-
     def fail_on_the_new(source, target):
         if source.name.endswith(".part"):
             raise PermissionError(f"{target} is open in another program")
         move(source, target)
 
-    move = os.replace
+    move, stop = os.replace, Mock(side_effect=KeyboardInterrupt)
     for what, name, instead in ((Few, "render", stop), (os, "replace", fail_on_the_new)):
         with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, PermissionError)):
             patch.setattr(what, name, instead)

@@ -21,9 +21,7 @@ def test_pairs_are_those_of_the_renderer():
     assert dataset.groups == ("scan_000005", "scan_090001") and dataset.seeds == (5, 90_001)
     with pytest.raises(IndexError, match="index 2, but the data set has 2 images"):
         dataset.read(2)
-
-
-def test_loaders_and_statistics_take_them():
+    # loaders and statistics take them
     dataset = RenderedScans(range(6), 32, 48, transform=eval_transform(32, 48))
     statistics = class_statistics(dataset, progress=False)
     masks = np.stack([render_scan(seed, 32, 48).semantic for seed in range(6)])
@@ -34,7 +32,7 @@ def test_loaders_and_statistics_take_them():
     np.testing.assert_array_equal(batches[1][1].numpy(), masks[4:])
 
 
-def test_streets_have_their_classes_and_take_knobs():
+def test_streets_have_their_classes_and_take_knobs_and_name_a_wrong_one_at_once():
     dataset = RenderedStreets([4], 48, 64, light="night")
     image, mask = dataset[0]
     assert image.shape == (48, 64, 3) and mask.shape == (48, 64)
@@ -49,9 +47,6 @@ def test_streets_have_their_classes_and_take_knobs():
     assert masks[masks != 255].max() == 11 == dataset.num_classes - 1
     assert dataset.classes[11] == "LaneMarking" and len(dataset.palette) == 12
     assert dataset.check(progress=False).statistics.pixels[11] == (masks == 11).sum() > 0
-
-
-def test_a_wrong_knob_is_named_at_once():
     for name, words in (("ligth", "no knob 'ligth'.*light"), ("light", "light is 'nigth'")):
         with pytest.raises(ValueError, match=words):
             RenderedStreets(range(5), **{name: "nigth"})

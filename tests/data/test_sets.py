@@ -102,7 +102,7 @@ def test_what_is_not_there_is_told(kind, tmp_path, monkeypatch):
     assert "Brostow" in CamVid.attribution and "tmkand" in Ultrasound.attribution
 
 
-def test_incomplete_data_name_what_is_missing(tmp_path):
+def test_incomplete_data_are_told_and_only_what_is_published_is_fetched(tmp_path, monkeypatch):
     for part, number in CAMVID.parts.items():
         folder = tmp_path / "camvid" / part
         folder.mkdir(parents=True)
@@ -114,9 +114,7 @@ def test_incomplete_data_name_what_is_missing(tmp_path):
     assert CamVid.find(tmp_path) == CamVid.find(tmp_path / "camvid") == tmp_path / "camvid"
     with pytest.raises(ValueError, match=r"00366.png is without a mask .* download it again"):
         CamVid("train", root=tmp_path)
-
-
-def test_only_what_is_published_is_fetched_and_only_when_wanted(tmp_path, monkeypatch):
+    # only when it is wanted
     asked, fetched = [], tmp_path / "fetched"
     for part in ("test/images", "test/masks"):
         (fetched / part).mkdir(parents=True)

@@ -45,18 +45,17 @@ def test_counts_and_their_table(tmp_path):
     assert len({len(line) for line in lines[:5]}) == 1  # columns stand in line
 
 
-def test_only_void_has_no_shares(tmp_path):
+def test_void_alone_void_that_is_a_class_and_a_bad_mask(tmp_path):
+    (tmp_path / "other").mkdir()
     report = open_masks(tmp_path, {"c": MASKS["c"]}, "road car").check(progress=False)
     assert np.isnan(report.statistics.share).all()
     assert report.ok and report.notes == ("no pixel of road, car in any mask",)
-
-
-def test_void_may_have_the_number_of_a_class_and_a_bad_mask_stops_the_count(tmp_path):
-    dataset = open_masks(tmp_path, {"a": [[0, 1, 1]]}, "unknown road")
+    # void may have the number of a class, and a bad mask stops the count
+    dataset = open_masks(tmp_path / "other", {"a": [[0, 1, 1]]}, "unknown road")
     dataset.ignore_index = 0
     statistics = class_statistics(dataset)
     assert (statistics.pixels.tolist(), statistics.void) == ([0, 2], 1)
-    save(tmp_path / "masks" / "a.png", np.array([[0, 9, 0]], np.uint8))
+    save(tmp_path / "other" / "masks" / "a.png", np.array([[0, 9, 0]], np.uint8))
     with pytest.raises(ValueError, match=r"a\.png has label 9 at 1 pixels"):
         class_statistics(dataset)
 

@@ -140,10 +140,7 @@ def free_port():
 
 @pytest.fixture(scope="module", params=WORLDS, ids="{} processes".format)
 def together(request, tmp_path_factory):
-    """What each of several processes found, and their folder; one test worker starts them for all.
-
-    (Under pytest-xdist the workers' folders lie side by side in the run's.)
-    """
+    """What each of several processes found, and their folder; one xdist worker starts all."""
     world, shared = request.param, tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     folder = shared / f"world{world}"
@@ -199,11 +196,7 @@ class TestTogether:
         assert [[*chain(*batch)] for batch in parts] == order_of(*ORDERS[n])
 
     def test_a_signal_to_one_process_stops_all_at_the_same_step(self, together):
-        """And the run that is resumed draws the numbers that it would have drawn.
-
-        (A sum of three gradients depends on its order, and DistributedDataParallel packs them in
-        another order from the second step on; so with three the weights are equal to rounding.)
-        """
+        """And resumed draws what it would have; three gradients' sum depends on DDP's packing."""
         found, folder = together
         for ours in found:
             assert ours["stops"] == [signal.SIGTERM] * 3

@@ -34,13 +34,10 @@ class Hungry(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_the_cpus_allocator_is_understood(backward):
-    with pytest.raises(MemoryError, match=WHAT):
-        tiny_run(None, model=Hungry(backward))
-
-
-def test_a_gpus_error_is_understood_and_others_pass():
+def test_the_cpus_allocator_and_a_gpus_error_are_understood_and_others_pass():
+    for backward in (False, True):
+        with pytest.raises(MemoryError, match=WHAT):
+            tiny_run(None, model=Hungry(backward))
     with pytest.raises(MemoryError, match="out of memory with a batch of 1 images"):
         evaluate(Hungry(), loader(1, 1))
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
@@ -60,19 +57,16 @@ def test_other_devices_words_are_known(text):
     memory.explain_out_of_memory(RuntimeError(text), None)  # (no batch yet: not ours to explain)
 
 
-@pytest.mark.parametrize(
-    ("asked", "told", "not_told"),
-    [
+def test_only_what_helps_is_proposed():
+    for asked, told, not_told in (
         (((1, 3, 32, 32), "fp16", 1), "32×32; use a smaller model", "batch_size"),
         (((1, 3, 360, 480), None, 1), "use smaller images: 256×352", "batch_size"),
         # for the whole batch of 32 of all processes, of which 8 were in this one
         (((8, 3, 64, 64), "bf16", 1, 4), "batch_size=16, accumulate=2", "amp"),
         (((8, 3, 64, 64), "bf16", None), "evaluate with batch_size=4", "accumulate"),
-    ],
-)
-def test_only_what_helps_is_proposed(asked, told, not_told):
-    said = memory.out_of_memory(*asked)
-    assert told in said and not_told not in said
+    ):
+        said = memory.out_of_memory(*asked)
+        assert told in said and not_told not in said
 
 
 def test_the_command_line_says_it_in_one_line(tmp_path, capsys, monkeypatch):

@@ -12,7 +12,6 @@ from seglib.engine.schedules import make_scheduler
 from seglib.training import evaluate, train_epoch
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-each_amp = pytest.mark.parametrize("amp", AMP)
 
 
 def watched_model():
@@ -22,7 +21,7 @@ def watched_model():
     return model, inside
 
 
-@each_amp
+@pytest.mark.parametrize("amp", AMP)
 def test_the_forward_pass_is_in_half_precision_and_the_loss_is_not(amp):
     (model, inside), seen = watched_model(), set()
 
@@ -144,8 +143,6 @@ def test_memory_and_kernels_of_a_gpu_are_left_out_on_a_cpu(tmp_path):
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
-
 ON_GPU = [{}, {"channels_last": False, "ema": 0.9}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0}]
 
 

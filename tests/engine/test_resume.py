@@ -18,14 +18,17 @@ from seglib.engine.checkpoints import load_checkpoint, load_model, read_content
 from seglib.engine.history import History
 from seglib.training import evaluate, fit
 
+KEEPS = [{"schedule": "onecycle"}, {"schedule": "poly", "amp": "bf16"}]
+KEEPS += [{"schedule": "plateau", "ema": 0.9}, {"schedule": "constant", "amp": "fp16", "clip": 1.0}]
+SOAKED = [{}, {"workers": 2}, {"amp": "bf16"}, {"amp": "fp16", "clip": 1.0, "accumulate": 2}]
+SOAKED += [{"ema": 0.9, "accumulate": 2, "schedule": "plateau"}]
+
 
 @pytest.fixture
 def without_figure(monkeypatch):
     """Leaves out the curves' picture, which takes long to draw and saves no state."""
     save = History.save
-    monkeypatch.setattr(
-        History, "save", lambda self, folder, figure=True: save(self, folder, False)
-    )
+    monkeypatch.setattr(History, "save", lambda self, folder, **_: save(self, folder, False))
 
 
 @pytest.fixture
@@ -80,11 +83,7 @@ def watch_files(monkeypatch, folder: Path, watch):
 
 
 def test_a_kill_at_every_moment(tmp_path, monkeypatch, without_figure):
-    """What each would leave on the disk, taken from one run, and every such folder resumed.
-
-    (Only file operations change what is there. Folders that differ in nothing but what was half
-    written, which is removed, are resumed once.)
-    """
+    """Every folder that one could leave on the disk is resumed; half-written files count as one."""
     model, history = tiny_run(tmp_path / "whole")
     running, left, kinds = tmp_path / "running", {}, []
 
@@ -119,16 +118,7 @@ def test_a_kill_at_every_moment(tmp_path, monkeypatch, without_figure):
         assert same_weights(*best) and not list(out.glob(".*.part")), where
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"schedule": "onecycle"},
-        {"schedule": "poly", "amp": "bf16"},
-        {"schedule": "plateau", "ema": 0.9},
-        {"schedule": "constant", "amp": "fp16", "clip": 1.0},  # with the scale that was found
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", KEEPS, ids=str)
 def test_whatever_it_keeps_it_resumes_exactly(tmp_path, options):
     whole, expected = tiny_run(None, epochs=4, loss=Hit(), **options)
     with pytest.raises(Killed):
@@ -175,17 +165,7 @@ def test_a_true_kill(tmp_path, one_thread):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"workers": 2},
-        {"amp": "bf16"},
-        {"amp": "fp16", "clip": 1.0, "accumulate": 2},
-        {"ema": 0.9, "accumulate": 2, "schedule": "plateau"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("options", SOAKED, ids=str)
 def test_many_true_kills(tmp_path, options, one_thread):
     check_kills(tmp_path, 8, **{"workers": 0, "epochs": 200, **options})
 
@@ -204,18 +184,16 @@ def test_another_setting_is_named(tmp_path):
             tiny_run(tmp_path, resume=True, **{key: value})
 
 
-@pytest.mark.parametrize(
-    ("changed", "key"),
-    [({"size": (12, 16)}, "size"), ({"seed": 1}, "order"), ({"val": False}, "validation")],
-)
-def test_other_data_are_named(tmp_path, changed, key):
+def test_other_data_are_named(tmp_path):
     def run(size=(24, 32), seed=0, val=True, resume=True):
         train = loader(4, 2, Toy, *size, shuffle=True, seed=seed)
         fit(tiny_model(), train, train if val else None, epochs=1, out=tmp_path, resume=resume)
 
     run(resume=False)
-    with pytest.raises(ValueError, match=f"cannot resume .*: {key} was"):
-        run(**changed)
+    names = {"size": "size", "seed": "order", "val": "validation"}
+    for key, value in {"size": (12, 16), "seed": 1, "val": False}.items():
+        with pytest.raises(ValueError, match=f"cannot resume .*: {names[key]} was"):
+            run(**{key: value})
 
 
 def test_a_run_is_never_overwritten(tmp_path):

@@ -21,6 +21,7 @@ from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
 KEPT = ("epoch", "lr", "train_loss", "val_loss", "val_miou", "skipped_steps")
+OPTIONS = [{}, {"schedule": "plateau", "ema": 0.9, "clip": 1.0}, {"accumulate": 2, "amp": "fp16"}]
 
 
 def rows_of(history):
@@ -28,11 +29,7 @@ def rows_of(history):
 
 
 @pytest.mark.usefixtures("without_figure")
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"schedule": "plateau", "ema": 0.9, "clip": 1.0}, {"accumulate": 2, "amp": "fp16"}],
-    ids=str,
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_signal_in_any_step_loses_nothing(tmp_path, options):
     """3 batches to train on and 2 to validate in each of 2 epochs: 10 moments to be hit in."""
     whole, expected = tiny_run(None, loss=terminated(), **options)

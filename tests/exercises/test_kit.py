@@ -35,41 +35,36 @@ def said(capsys):
 
 
 OPEN = [..., (1, ...), (..., ...), [..., 2], {"a": 1, "b": ...}]
-OPEN_SOURCES = [
-    "def f(): ...",
-    "def f(number: int, factor: int = 2, *more: int, key: str = 'a') -> int: ...",
-    'def f(number):\n    """Double it."""\n    ...',
-    'def f(number):\n    """Double it."""\n    pass',
-    'def f():\n    """Nothing but this."""',
-    "def f(number):\n    return ...",
-    "def f():\n    return None",
-    "f = lambda x: ...",
+OPEN_SOURCES = ["def f(): ...", 'def f():\n    """Nothing but this."""', "f = lambda x: ..."]
+OPEN_SOURCES += ["def f(number):\n    return ...", "def f():\n    return None"]
+OPEN_SOURCES += [f'def f(number):\n    """Double it."""\n    {end}' for end in ("...", "pass")]
+OPEN_SOURCES += [
     "class f:\n    size = ...",
     "class f:\n    size = 3\n    def forward(self, x): ...",
 ]
+OPEN_SOURCES += ["def f(number: int, factor: int = 2, *more: int, key: str = 'a') -> int: ..."]
 FILLED = [0, None, "", [], (), {}, np.zeros(3), torch.zeros(2), [np.zeros(3), np.zeros(3)]]
 FILLED += [nn.Identity(), len, partial(int)]
 FILLED_SOURCES = [
     "def f():\n    print('hello')",
     "def f():\n    return 0",
+    "f = (lambda x: lambda: x)(3)",
+]
+FILLED_SOURCES += [
     "def f():\n    while True:\n        pass",
     "def f():\n    raise NotImplementedError",
-    "f = (lambda x: lambda: x)(3)",
-    "class f:\n    def forward(self, x): ...\nf = f()",
-    "class f:\n    kind = 3\n    def forward(self, x): return x",
 ]
+FILLED_SOURCES += ["class f:\n    def forward(self, x): ...\nf = f()"]
+FILLED_SOURCES += ["class f:\n    kind = 3\n    def forward(self, x): return x"]
 
 
-@pytest.mark.parametrize(
-    ("answers", "sources", "expected"),
-    [(OPEN, OPEN_SOURCES, True), (FILLED, FILLED_SOURCES, False)],
-)
-def test_placeholders_of_every_form(answers, sources, expected):
-    for source in sources:
-        exec(source, names := {})
-        assert kit.is_placeholder(names["f"]) == expected, source
-    for answer in answers:
-        assert kit.is_placeholder(answer) == expected, repr(answer)
+def test_placeholders_of_every_form():
+    for answers, sources, expected in (OPEN, OPEN_SOURCES, True), (FILLED, FILLED_SOURCES, False):
+        for source in sources:
+            exec(source, names := {})
+            assert kit.is_placeholder(names["f"]) == expected, source
+        for answer in answers:
+            assert kit.is_placeholder(answer) == expected, repr(answer)
 
 
 def test_what_is_filled_in_partly_is_told_what_is_left(lesson):
@@ -81,11 +76,9 @@ def test_what_is_filled_in_partly_is_told_what_is_left(lesson):
 
 def test_the_three_verdicts(lesson, capsys):
     exercise = add(lesson)
-    for answer, text in (
-        (..., "not attempted yet · hint: ex.total.hint()"),
-        (4, "not yet · found 4, expected 3"),
-        (3, "correct · 1 + 2"),
-    ):
+    verdicts = {...: "not attempted yet · hint: ex.total.hint()"}
+    verdicts |= {4: "not yet · found 4, expected 3", 3: "correct · 1 + 2"}
+    for answer, text in verdicts.items():
         exercise.check(answer)
         assert said(capsys) == text + "\n" and exercise.state == text.split(" · ")[0]
     assert exercise.judged(4).state == NOT_YET and exercise.state == CORRECT
@@ -129,25 +122,22 @@ def test_use_hands_on_the_answer_once_it_is_correct(lesson, capsys):
     assert exercise.use(4) is theirs and exercise.use(mine) is mine
 
 
-def endless(_):
-    return endless(_)
+def test_call_turns_errors_into_verdicts():
+    def endless(_):
+        return endless(_)
 
-
-@pytest.mark.parametrize(
-    ("answer", "told"),
-    [
+    clues = {"takes 0": "no argument", "other": "what else"}
+    for answer, told in (
         (lambda x: x.shape, r"^on a mask, <lambda> raised AttributeError: .* attribute 'shape'$"),
         (endless, "RecursionError"),
         (ends, "SystemExit"),
         (lambda: 0, r"^on a mask, <lambda> raised TypeError: .*takes 0 positional.*: no argument$"),
         (lambda x: None, r"^on a mask, <lambda> returned None; is the `return` missing\?"),
         (np.zeros(2), r"^expected a function, found an array of shape"),
-    ],
-)
-def test_call_turns_errors_into_verdicts(answer, told):
-    with pytest.raises(NotYet, match=told) as caught:
-        kit.call(answer, 1, given="a mask", clues={"takes 0": "no argument", "other": "what else"})
-    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    ):
+        with pytest.raises(NotYet, match=told) as caught:
+            kit.call(answer, 1, given="a mask", clues=clues)
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None, told
 
 
 def test_numbers():
@@ -230,7 +220,7 @@ def test_summary(lesson, capsys):
     assert said(capsys).endswith("\n0 of 2 correct\n")
 
 
-def test_settings_that_clash(lesson):
+def test_settings_that_clash_and_an_edit_that_finds_nothing_to_change(lesson):
     add(lesson)
     for changes, told in (
         ({}, "the name is taken"),
@@ -241,6 +231,8 @@ def test_settings_that_clash(lesson):
         with pytest.raises(ValueError, match=told):
             add(lesson, **changes)
     assert list(lesson.exercises) == ["total"] and Lesson("08", ("x",)).exercises == {}
+    with pytest.raises(ValueError, match="found no 'nothing' in"):
+        kit.edits(mean, ("hint", "nothing", "something"))
 
 
 # ---------------------------------------------------------------- judges that are tables
@@ -257,18 +249,12 @@ def mean(values):
     return values.sum() / len(values)
 
 
+CASES = [(np.array([1.0, 2.0, 6.0]),), (np.array([2.0, 4.0]),)]
+WRONG = [("the sum", np.sum), ("never computed", lambda v: v.nothing), ("the middle", np.median)]
+WRONG += kit.edits(mean, ("one too many", "len(values)", "(len(values) + 1)"))
+WRONG += kit.edits(mean, "upside down", ("sum() / len(values)", "sum() ** -1 * len(values)"))
 MEAN = kit.function(
-    cases=[(np.array([1.0, 2.0, 6.0]),), (np.array([2.0, 4.0]),)],
-    right=mean,
-    mistakes=[
-        ("the sum", lambda values: values.sum()),
-        ("never computed", lambda values: values.no_such_thing),
-        ("the middle", np.median),
-        *kit.edits(mean, ("one too many", "len(values)", "(len(values) + 1)")),
-        *kit.edits(mean, "upside down", ("sum() / len(values)", "sum() ** -1 * len(values)")),
-    ],
-    given=lambda values: f"{len(values)} values",
-    praise="that is it",
+    cases=CASES, right=mean, mistakes=WRONG, given=lambda v: f"{len(v)} values", praise="that is it"
 )
 FIELD = kit.numbers(
     right={"a": 3.0, "b": 7.0},
@@ -280,11 +266,8 @@ FIELD = kit.numbers(
     wholes=[({"a": 7.0, "b": 3.0}, "the wrong way round")],
 )
 PLACES = kit.numbers(right=[1, 2], readings={1: [(3, "off by one")]}, what=lambda n: f"place {n}")
-CHOICE = kit.letters(
-    right={"x": "A", "y": "B"},
-    why={"x": {"B": "b is not x"}, "y": {"A": "a is not y", "C": "c is not y"}},
-    once=True,
-)
+WHY = {"x": {"B": "b is not x"}, "y": {"A": "a is not y", "C": "c is not y"}}
+CHOICE = kit.letters(right={"x": "A", "y": "B"}, why=WHY, once=True)
 TRUTH = kit.letters(right=[True, False], why={0: {False: "it is"}, 1: {True: "it is not"}})
 ONE = kit.numbers(right=0.5, readings={None: [(2.0, "upside down")]})
 AGAIN = " (You gave this letter twice.)"
@@ -299,9 +282,8 @@ def test_a_table_accepts_what_is_right_and_every_mistake_hears_its_hint(judge):
         assert hears(judge, wrong).removesuffix(AGAIN).endswith(f": {hint}"), hint
 
 
-@pytest.mark.parametrize(
-    ("judge", "answer", "told"),
-    [
+def test_what_a_table_says():
+    for judge, answer, told in (
         (MEAN, lambda x: x.sum(), "on 3 values: found 9, expected 3: the sum"),
         (MEAN, lambda x: 5 * x.sum(), "on 3 values: found 45, expected 3"),  # better no hint
         (MEAN, lambda x: x.sum() / 3, "on 2 values: found 2, expected 3"),
@@ -316,10 +298,8 @@ def test_a_table_accepts_what_is_right_and_every_mistake_hears_its_hint(judge):
         (CHOICE, {"x": "A", "y": "C"}, "y: not C: c is not y"),
         (CHOICE, {"x": "D", "y": "B"}, "expected one of A, B for x, found 'D'"),
         (TRUTH, [True, 0], "expected one of False, True for 1, found 0"),
-    ],
-)
-def test_what_a_table_says(judge, answer, told):
-    assert hears(judge, answer) == told
+    ):
+        assert hears(judge, answer) == told
 
 
 def test_forms_that_a_table_takes_for_right():
@@ -366,11 +346,6 @@ def test_what_is_close():
     assert close(1.0, 1 + 1e-7) and not close(1.0, 1.001) and kit.close(0.01)(1.0, 1.001)
     assert close(float("nan"), np.nan) and close([1, 2], (1, 2)) and not close(np.ones(2), 1.0)
     assert close(torch.ones(2, requires_grad=True), np.ones(2))
-
-
-def test_an_edit_that_finds_nothing_to_change_is_an_error():
-    with pytest.raises(ValueError, match="found no 'nothing' in"):
-        kit.edits(mean, ("hint", "nothing", "something"))
 
 
 def test_lessons_are_found_in_order_and_fit_their_modules():

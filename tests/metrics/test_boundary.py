@@ -140,20 +140,14 @@ def test_distances_are_those_of_all_pairs(seed, dtype, void):
     assert np.array_equal(mask, before)
 
 
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [
+def test_distances_by_hand_a_large_one_and_what_is_no_mask():
+    for mask, expected in (
         ([[0, 0, 0, 255, 1]] * 2, [[4, 3, 2, np.nan, 2]] * 2),  # void between: it is further off
         ([[0, 0], [0, 3]], [[2**0.5, 1], [1, 1]]),
         ([[0, 255, 0]], [[np.inf, np.nan, np.inf]]),  # void is no class and makes no border
         ([[255, 255]], [[np.nan, np.nan]]),
-    ],
-)
-def test_distances_by_hand(mask, expected):
-    np.testing.assert_allclose(border_distance(np.array(mask, np.uint8)), expected)
-
-
-def test_a_large_distance_is_exact_and_what_is_no_mask_is_refused():
+    ):
+        np.testing.assert_allclose(border_distance(np.array(mask, np.uint8)), expected)
     mask = np.zeros((150, 200), np.uint8)
     mask[149, 199] = 1
     assert border_distance(mask)[0, 0] == pytest.approx(math.hypot(149, 199), rel=1e-6)

@@ -1,7 +1,4 @@
-"""Per-image counts and bootstrap intervals over groups.
-
-(Matrices from several processes are in engine/test_distributed.py.)
-"""
+"""Per-image counts and bootstrap intervals over groups."""
 
 import itertools
 

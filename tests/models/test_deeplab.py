@@ -53,7 +53,7 @@ def test_equals_torchvisions_aspp():
     torch.testing.assert_close(ours(x), theirs(x))  # batch statistics, too
 
 
-def test_one_image_in_training_leaves_the_statistics_alone():
+def test_pooled_batch_norm_with_one_image_in_training_leaves_the_statistics_alone():
     torch.manual_seed(0)
     aspp = ASPP(6, (1,), 8)
     norm = aspp.convs[-1][2]
@@ -65,9 +65,7 @@ def test_one_image_in_training_leaves_the_statistics_alone():
     aspp(torch.randn(2, 6, 5, 7))
     assert norm.num_batches_tracked == 1
     assert not torch.equal(norm.running_mean, before["running_mean"])
-
-
-def test_pooled_batch_norm_with_one_image_trains_as_it_evaluates():
+    # with one image it trains as it evaluates
     norm = PooledBatchNorm(3)
     norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
     norm.running_var.fill_(4.0)
@@ -79,16 +77,13 @@ def test_pooled_batch_norm_with_one_image_trains_as_it_evaluates():
         nn.BatchNorm2d(3)(x)  # what it is there for
 
 
-def test_separable_is_a_convolution_within_and_one_across_channels():
+def test_separable_is_two_convolutions_and_group_norm_keeps_scale_and_shift():
     within, across = (m for m in separable(6, 10, dilation=2) if isinstance(m, nn.Conv2d))
     assert (within.weight.numel(), across.weight.numel()) == (9 * 6, 6 * 10)
     x = torch.randn(1, 6, 8, 9)
     full = nn.Conv2d(6, 10, 3, padding=2, dilation=2, bias=False)  # the product of the two
     full.weight.data = across.weight * within.weight.transpose(0, 1)
     torch.testing.assert_close(across(within(x)), full(x), rtol=1e-4, atol=1e-5)
-
-
-def test_group_norm_keeps_scale_and_shift():
     was = nn.BatchNorm2d(8)
     nn.init.normal_(was.weight)
     nn.init.normal_(was.bias)

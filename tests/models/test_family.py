@@ -5,6 +5,8 @@ import warnings
 
 import pytest
 import torch
+from test_backbones import random_statistics
+from test_unet import count
 from torch import nn
 from torchvision import models as zoo
 from torchvision.models._utils import IntermediateLayerGetter
@@ -37,10 +39,6 @@ PUBLISHED = {  # by torchvision, with the auxiliary head if there is
 }
 
 
-def count(model):
-    return sum(p.numel() for p in model.parameters())
-
-
 def build(name, num_classes=5, **more):
     torch.manual_seed(0)
     return create_model(name, num_classes, **{**SMALL[name], **more})
@@ -51,13 +49,6 @@ def outputs(model, images):
     if getattr(model, "aux_classifier", None) is None:
         return [model(images)]
     return list(model(images, return_aux=True))
-
-
-def random_statistics(module):
-    for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            nn.init.normal_(part.running_mean, 0, 0.1)
-            nn.init.uniform_(part.running_var, 0.8, 1.5)
 
 
 def test_parameters_are_the_published_ones_and_those_by_hand():
@@ -130,10 +121,10 @@ def test_output_stride_by_the_size_of_the_features(name, output_stride):
     assert features.shape[2:] == (64 // output_stride, 96 // output_stride)
 
 
-def test_deeplabv3_equals_torchvisions():
+def test_deeplabv3_and_the_head_of_lraspp_equal_torchvisions():
     torch.manual_seed(0)
     offline = {"weights": None, "weights_backbone": None}
-    theirs = zoo.get_model("deeplabv3_resnet50", num_classes=4, aux_loss=True, **offline).eval()
+    theirs = zoo.get_model("deeplabv3_resnet50", num_classes=4, aux_loss=True, **offline)
     random_statistics(theirs)
     rates = {"output_stride": 8, "atrous_rates": (12, 24, 36)}
     with torch.device("meta"):
@@ -148,13 +139,9 @@ def test_deeplabv3_equals_torchvisions():
             torch.testing.assert_close(logits, expected["out"])
             torch.testing.assert_close(aux, expected["aux"])
             torch.testing.assert_close(model(images), logits)
-
-
-def test_lraspp_equals_torchvisions_head():
-    torch.manual_seed(0)
     features = zoo.mobilenet_v3_small().features  # not dilated; last layer of each stage
     backbone = IntermediateLayerGetter(features, {"3": "low", "12": "high"})
-    theirs = Theirs(backbone, 24, 576, num_classes=4).eval()
+    theirs = Theirs(backbone, 24, 576, num_classes=4)
     random_statistics(theirs)
     ours = create_model("lraspp", 4, backbone="mobilenet_v3_small", output_stride=32).eval()
     ours.load_state_dict(theirs.state_dict())
@@ -183,7 +170,7 @@ def test_fcn_by_hand():
         torch.testing.assert_close(model(images), grow(x, (50, 70)))
 
 
-def test_names_and_the_warning_that_torchvisions_rates_bring():
+def test_names_bad_arguments_and_the_warning_that_torchvisions_rates_bring():
     wrapped = {f"torchvision:{name}" for name in PUBLISHED}
     assert set(available_models()) == {"unet", *SMALL} | wrapped
     assert all(map(is_model, [*available_models(), "smp:unet/resnet34"]))
@@ -194,32 +181,25 @@ def test_names_and_the_warning_that_torchvisions_rates_bring():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build("torchvision:lraspp_mobilenet_v3_large").eval()(torch.zeros(1, 3, 32, 32))
-
-
-BAD = [
-    ("deeplabv3", {"num_classes": 0}, "num_classes=0"),
-    ("deeplabv3", {"atrous_rate": 6}, "no option 'atrous_rate'; did you mean 'atrous_rates'"),
-    ("deeplabv3", {"atrous_rates": (0,)}, r"found atrous_rates=\(0,\)"),
-    ("deeplabv3plus", {"output_stride": 4}, "output_stride=4, expected 8, 16 or 32"),
-    ("fcn8s", {"backbone": "resnet52"}, "no backbone 'resnet52'; did you mean 'resnet50'"),
-    ("lraspp", {"norm": "none"}, 'norm=\'none\', expected "batch" or "group"'),
-    ("segnet", {"norm": "layer"}, "norm='layer'"),
-    ("segnet", {"depth": 6}, "depth=6; expected .* 1 to 5"),
-    ("torchvision:fcn_resnet5", {}, "did you mean 'torchvision:fcn_resnet50'"),
-    ("torchvision:lraspp_mobilenet_v3_large", {"aux": True}, "no auxiliary head; leave aux"),
-    ("smp:unet", {}, "found 'smp:unet', expected smp:DECODER/ENCODER"),
-    ("unet", {"pretrained": True}, 'pretrained=True, expected False, "backbone", "coco"'),
-    ("unet", {"pretrained": "imagenet"}, "pretrained='imagenet'"),
-]
-
-
-@pytest.mark.parametrize("name, options, message", BAD)
-def test_bad_arguments(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        create_model(name, **{"num_classes": 3, **options})
-
-
-@pytest.mark.parametrize("name", [name for name, options in SMALL.items() if "aux" in options])
-def test_a_missing_auxiliary_head_is_explained(name):
-    with pytest.raises(ValueError, match=f"{name} has no auxiliary head; build it with aux=True"):
-        build(name, aux=False).eval()(torch.zeros(1, 3, 32, 32), return_aux=True)
+    # bad arguments
+    for name, options, message in (
+        ("deeplabv3", {"num_classes": 0}, "num_classes=0"),
+        ("deeplabv3", {"atrous_rate": 6}, "no option 'atrous_rate'; did you mean 'atrous_rates'"),
+        ("deeplabv3", {"atrous_rates": (0,)}, r"found atrous_rates=\(0,\)"),
+        ("deeplabv3plus", {"output_stride": 4}, "output_stride=4, expected 8, 16 or 32"),
+        ("fcn8s", {"backbone": "resnet52"}, "no backbone 'resnet52'; did you mean 'resnet50'"),
+        ("lraspp", {"norm": "none"}, 'norm=\'none\', expected "batch" or "group"'),
+        ("segnet", {"norm": "layer"}, "norm='layer'"),
+        ("segnet", {"depth": 6}, "depth=6; expected .* 1 to 5"),
+        ("torchvision:fcn_resnet5", {}, "did you mean 'torchvision:fcn_resnet50'"),
+        ("torchvision:lraspp_mobilenet_v3_large", {"aux": True}, "no auxiliary head; leave aux"),
+        ("smp:unet", {}, "found 'smp:unet', expected smp:DECODER/ENCODER"),
+        ("unet", {"pretrained": True}, 'pretrained=True, expected False, "backbone", "coco"'),
+        ("unet", {"pretrained": "imagenet"}, "pretrained='imagenet'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            create_model(name, **{"num_classes": 3, **options})
+    for name in (name for name, options in SMALL.items() if "aux" in options):
+        told = f"{name} has no auxiliary head; build it with aux=True"
+        with pytest.raises(ValueError, match=told):
+            build(name, aux=False).eval()(torch.zeros(1, 3, 32, 32), return_aux=True)

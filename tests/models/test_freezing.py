@@ -36,9 +36,7 @@ def small():
     return Small()
 
 
-@pytest.fixture
-def model():
-    return small()
+model = pytest.fixture(small)
 
 
 def three_steps(model):
@@ -93,15 +91,14 @@ def test_unfreeze_wakes_all_or_a_part_of_something_frozen(model):
     assert moved(model, before) == set(before)
 
 
-def test_copies_stay_frozen_and_are_their_own(model):
+def test_copies_stay_frozen_and_are_their_own_and_frozen_restores_what_was(model):
     freeze(model.backbone)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert not twin.train().backbone[1].training and twin.head.training
         unfreeze(twin)
         assert twin.train().backbone[1].training and not model.train().backbone[1].training
+    unfreeze(model)
 
-
-def test_frozen_restores_what_was(model):
     def flags():
         return [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
 

@@ -1,6 +1,7 @@
 """Networks of segmentation_models_pytorch, with random weights (skipped where it is missing)."""
 
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,14 +10,10 @@ from seglib.engine.checkpoints import load_model, save_checkpoint
 from seglib.models import create_model, model_options, parameter_groups
 
 NAME = "smp:unet/resnet18"
+smp = pytest.importorskip("segmentation_models_pytorch")
 
 
-@pytest.fixture
-def smp():
-    return pytest.importorskip("segmentation_models_pytorch")
-
-
-def test_an_smp_network(smp, tmp_path):
+def test_an_smp_network(tmp_path):
     torch.manual_seed(0)
     model = create_model(NAME, 4).eval()
     theirs = smp.create_model("unet", "resnet18", encoder_weights=None, classes=4).eval()
@@ -33,10 +30,8 @@ def test_an_smp_network(smp, tmp_path):
     assert len(head["params"]) + len(backbone["params"]) == len(list(theirs.parameters()))
 
 
-def test_its_encoder_is_fetched_with_weights(smp, monkeypatch):
-    def offline(*args, **kwargs):
-        raise ConnectionError("no route to host")
-
+def test_its_encoder_is_fetched_with_weights(monkeypatch):
+    offline = Mock(side_effect=ConnectionError("no route to host"))
     monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
     with pytest.raises(OSError, match=r"resnet18 could not .*download smp-hub/resnet18\.imagenet"):
         create_model(NAME, 4, pretrained="backbone")
@@ -52,7 +47,7 @@ def test_its_encoder_is_fetched_with_weights(smp, monkeypatch):
         assert torch.equal(value, trained.state_dict()[key])
 
 
-def test_bad_names_and_a_missing_package(smp, monkeypatch):
+def test_bad_names_and_a_missing_package(monkeypatch):
     for name, message in (
         ("smp:unett/resnet18", "no decoder 'unett'; did you mean 'unet'"),
         ("smp:unet/resnet19", r"no encoder 'resnet19'; did you mean 'resnet1.*\(it knows"),

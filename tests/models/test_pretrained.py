@@ -1,6 +1,7 @@
 """Pretrained weights without a network: stand-ins of the right name and shapes in torch's cache."""
 
 import itertools
+from unittest.mock import Mock
 from urllib.error import URLError
 
 import numpy as np
@@ -23,9 +24,7 @@ LRASPP, DEEPLAB = (f"torchvision:{name}_mobilenet_v3_large" for name in ("lraspp
 def cache(tmp_path, monkeypatch):
     """torch.hub's folder for weights; every download fails as it does without a network."""
 
-    def offline(url, *args, **kwargs):
-        raise URLError("[Errno -2] Name or service not known")
-
+    offline = Mock(side_effect=URLError("[Errno -2] Name or service not known"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch" / "hub" / "checkpoints"
@@ -37,10 +36,9 @@ def cache(tmp_path, monkeypatch):
 def published(cache):
     """Where a model's weights lie, once `published(name, version, state)` has written them."""
 
-    def publish(name, version, state=None):
+    def publish(name, version, state):
         path = cache / weights_url(name, version).rsplit("/", 1)[1]
-        if state is not None:
-            torch.save(state, path)
+        torch.save(state, path)
         return path
 
     return publish
@@ -67,14 +65,11 @@ def test_imagenet_weights_reach_every_backbone(published, name, backbone):
     assert "pretrained" not in model.options
 
 
-def test_imagenet_weights_in_a_wrapped_model(published):
+def test_weights_of_a_wrapped_model_and_that_coco_predicts_as_torchvision(published, tmp_path):
     published("mobilenet_v3_large", IMAGENET, hollow("mobilenet_v3_large"))
     model = create_model(LRASPP, 3, pretrained="backbone")
     assert all((p == p.flatten()[0]).all() for p in model.backbone.parameters())
     assert model.classifier.cbr[0].weight.unique().numel() > 1
-
-
-def test_coco_loads_and_predicts_as_torchvision(published, tmp_path):
     name = LRASPP.removeprefix("torchvision:")
     theirs = zoo.get_model(name, weights=None, weights_backbone=None, num_classes=21).eval()
     file = published(name, COCO, theirs.state_dict())
@@ -123,17 +118,14 @@ def carried(tmp_path, monkeypatch):
     return model.float().eval()
 
 
-@pytest.mark.parametrize("num_classes", [8, 3])
-def test_streets_comes_with_its_options(carried, num_classes):
-    model = create_model("deeplabv3plus", num_classes, pretrained="streets", channels=16)
-    assert model.options == carried.options
-    assert next(model.parameters()).dtype == torch.float32
+def test_streets_comes_with_its_options_or_does_not_fit(carried):
     state = carried.state_dict()
-    other = [k for k, value in model.state_dict().items() if not torch.equal(value, state[k])]
-    assert other == (["decoder.2.weight", "decoder.2.bias"] if num_classes == 3 else [])
-
-
-def test_streets_that_do_not_fit(carried):
+    for num_classes, replaced in ((8, []), (3, ["decoder.2.weight", "decoder.2.bias"])):
+        model = create_model("deeplabv3plus", num_classes, pretrained="streets", channels=16)
+        assert model.options == carried.options
+        assert next(model.parameters()).dtype == torch.float32
+        found = model.state_dict().items()
+        assert [k for k, value in found if not torch.equal(value, state[k])] == replaced
     for name, options, message in (
         ("deeplabv3plus", {"channels": 64}, "found channels=64, but .* trained with 16; leave"),
         ("fcn8s", {}, r"no weights streets_fcn8s\.pt for 'fcn8s' .* looked in .*weights.* leave"),
@@ -147,7 +139,7 @@ def resnet_fcn():
     return create_model("fcn32s", 3, pretrained="backbone", backbone="resnet18")
 
 
-def test_offline(cache):
+def test_offline_and_that_the_network_is_asked_once_and_with_the_hash(cache, monkeypatch):
     with pytest.raises(OSError, match=r"resnet18-f37072fd\.pth could not be fetched"):
         resnet_fcn()
     with pytest.raises(OSError, match="could not be fetched") as caught:
@@ -156,9 +148,6 @@ def test_offline(cache):
     url = f"https://download.pytorch.org/models/{file}"
     for part in (url, str(cache), "leave pretrained out", "Name or service not known"):
         assert part in str(caught.value)
-
-
-def test_the_network_is_asked_once_and_with_the_hash(cache, monkeypatch):
     asked = []
 
     def fetch(url, path, digest, progress):
@@ -180,21 +169,18 @@ class Evil:
         return (print, ("this ran",))
 
 
-@pytest.mark.parametrize(
-    ("content", "kept", "message"),
-    [
+def test_damaged_files(published, capsys):
+    for content, kept, message in (
         ({"a": torch.zeros(100)}, 200, r"f37072fd\.pth \(200 bytes\) cannot be read"),
         ({"a": torch.zeros(100)}, 0, r"f37072fd\.pth \(0 bytes\) cannot be read"),
         ({"conv1.weight": Evil()}, None, r"f37072fd\.pth \(\d+ bytes\) cannot be read"),
         ([1, 2], None, "holds a list"),
         ({"conv1.weight": torch.zeros(2)}, None, r"do not fit: \d+ tensors .* right file"),
-    ],
-)
-def test_damaged_files(published, content, kept, message, capsys):
-    path = published("resnet18", IMAGENET, content)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=message):
-        resnet_fcn()
+    ):
+        path = published("resnet18", IMAGENET, content)
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(ValueError, match=message):
+            resnet_fcn()
     assert "this ran" not in capsys.readouterr().out
 
 

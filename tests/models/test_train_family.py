@@ -1,5 +1,7 @@
 """The command line with models of the family: options, pretrained weights, frozen epochs."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torchvision import models as zoo
@@ -27,9 +29,7 @@ def command(folder, out, **more):
 
 @pytest.mark.slow
 def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monkeypatch, capsys):
-    def offline(*args, **kwargs):
-        raise OSError("no network")
-
+    offline = Mock(side_effect=OSError("no network"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     out = tmp_path / "run"
