@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import seglib
@@ -43,10 +44,12 @@ def check_unknown(words: list[str], command: str) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    about = (seglib.__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(prog="seglib", description=about)
+    parser = argparse.ArgumentParser("seglib", description=str(seglib.__doc__).split("\n")[0])
     parser.add_argument("--version", action="version", version=f"seglib {seglib.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    exact: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=exact
+    )
     commands.add_parser("doctor", help="versions, device, data sets, disk: a verdict per line")
     commands.add_parser("exercises", help="list the lessons' exercises and what each tests")
 
@@ -89,7 +92,7 @@ def add_data(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def add_train(commands: Any) -> None:
-    train = commands.add_parser("train", help="train a model", allow_abbrev=False)
+    train = commands.add_parser("train", help="train a model")
     train.description = (
         "Train from a TOML recipe, from flags, or both; flags win. Every setting is a flag and a "
         'key of the recipe; "none" switches off what can be.'
