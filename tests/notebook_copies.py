@@ -34,9 +34,9 @@ def digest(notebook: Path) -> str:
     code = [cell for cell in cells if cell.cell_type == "code"]
     said = [(c.source, tags(c), [] if IGNORED in tags(c) else texts(c)) for c in code]
     found = hashlib.sha256(json.dumps(said).encode())
-    for folder in (root / "seglib" / "exercises", root / "tests" / "exercises"):
-        for path in sorted(folder.glob(f"*{number}.py")):
-            found.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
+    judges = sorted((root / "seglib" / "exercises").glob(f"*{number}.py"))
+    for path in (*judges, *(root / "tests" / "exercises").glob(f"wrong{number}.py")):
+        found.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
     return found.hexdigest()[:16]
 
 

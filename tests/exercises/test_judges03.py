@@ -33,7 +33,9 @@ def by_loops(logits, target):
     return sum(losses, 0 * logits.sum()) / max(1, len(losses))
 
 
-@pytest.mark.parametrize("loss", [by_loops, DiceLoss(), DiceLoss(smooth=1e-3)], ids=str)
+@pytest.mark.parametrize(
+    "loss", [by_loops, DiceLoss(), DiceLoss(smooth=1e-3)], ids=["loops", "ours", "smooth"]
+)
 def test_other_ways_to_soft_dice_are_right(loss):
     answers.accepted(lesson03.LESSON.exercises["soft_dice"], loss)
 
