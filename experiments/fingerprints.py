@@ -68,7 +68,7 @@ def _definition(name: str, script: str) -> str:
     if len(places) != 1:
         raise ValueError(
             f"{len(places)} modules define {name} ({', '.join(places)}); an experiment declares "
-            "it: mend the declared code, or name the module, as in arms.train"
+            "it: fix the declared code, or name the module, as in arms.train"
         )
     return next(iter(places.values()))
 

@@ -106,7 +106,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
         client(notebook, timeout=timeout).execute()
     except CellExecutionError as error:
         print(error, flush=True)
-        what = "stopped at an error and was not written; mend the cell shown above"
+        what = "stopped at an error and was not written; fix the cell shown above"
         raise Trouble(f"{source.name} {what}") from None
     except DeadKernelError:
         remedy = "close other programs (it may want memory), then run this again"

@@ -193,7 +193,7 @@ def is_sound(page: Page) -> Iterator[str]:
         return
     normal = copy.deepcopy(page.notebook)
     try:
-        nbformat.validate(normal)  # (it mends while it looks)
+        nbformat.validate(normal)  # (it repairs while it checks)
     except nbformat.ValidationError as error:
         yield f"no valid notebook: {str(error).splitlines()[0]}"
         return

@@ -1,4 +1,4 @@
-"""Bad input and the message it gets: what was found, what was expected, how to mend it.
+"""Bad input and the message it gets: what was found, what was expected, how to fix it.
 
 (Folders, pictures and masks: tests/data/. Set-up: test_bootstrap.py. Flags: cli/test_main.py.)
 """

@@ -38,7 +38,7 @@ def doctor() -> CheckUp:
     for f in report.findings:
         print(f"{f.verdict:<8} {f.what:<{width}}  {f.found}")
     problems = sum(f.verdict == "problem" for f in report.findings)
-    print("all is well" if report.ok else f"{problems} to mend: the lines marked problem")
+    print("all is well" if report.ok else f"{problems} to fix: the lines marked problem")
     return report
 
 

@@ -60,7 +60,7 @@ class NamedDataset(SegmentationDataset):
             found = [f"  {place}: {'; '.join(self.source.shortfalls(place))}\n" for place in looked]
             raise FileNotFoundError(
                 f"{self.title} is complete in none of the places looked at:\n{''.join(found)}"
-                f"To mend it, {self.remedy()}, pass root=… (the folder that holds {self.name}/), "
+                f"To fix it, {self.remedy()}, pass root=… (the folder that holds {self.name}/), "
                 "or set SEGLIB_DATA."
             )
         self.split, self.root = split, folder

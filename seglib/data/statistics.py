@@ -46,7 +46,7 @@ class ClassStatistics:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What `dataset.check()` found: problems to mend, notes to know, and the class statistics."""
+    """What `dataset.check()` found: problems to fix, notes to know, and the class statistics."""
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]

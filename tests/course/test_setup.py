@@ -45,7 +45,7 @@ def test_the_doctor_names_what_is_missing_or_faulty_and_goes_on(capsys, monkeypa
     monkeypatch.setattr(module, "free_bytes", lambda folder: 5e8)
     report = doctor()
     shown = capsys.readouterr().out
-    for part in ("did you mean 'full'", "is no folder", "0.5 GB free", "3 to mend"):
+    for part in ("did you mean 'full'", "is no folder", "0.5 GB free", "3 to fix"):
         assert part in shown
     assert not report.ok
 

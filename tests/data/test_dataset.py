@@ -114,8 +114,8 @@ def test_check_finds_the_foreground_that_would_be_void_and_absent_classes(folder
     (problem,) = folder.open().check().problems
     for part in ("0 and 255", "2 pixels would be left out", "house", "label_map={255: 1}"):
         assert part in problem
-    mended = folder.open(label_map={255: 1}).check()
-    assert mended.ok and mended.statistics.pixels.tolist() == [10, 2]
+    relabelled = folder.open(label_map={255: 1}).check()
+    assert relabelled.ok and relabelled.statistics.pixels.tolist() == [10, 2]
     folder.add("c")  # a single pixel of class 1 shows that 255 is meant as void
     report = folder.open((*CLASSES, "tree", "car")).check()
     assert report.ok and report.notes == ("no pixel of tree, car in any mask",)
