@@ -17,7 +17,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from seglib.engine import distributed, validation
-from seglib.engine.accumulation import batch_weights, epoch_at, grouped, last_denominator, remaining
+from seglib.engine.accumulation import (
+    BatchLosses,
+    batch_weights,
+    epoch_at,
+    grouped,
+    last_denominator,
+    remaining,
+)
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
 from seglib.engine.memory import explain_out_of_memory
@@ -25,7 +32,7 @@ from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
 from seglib.engine.state import EpochProgress, Run, epoch_randomness
-from seglib.losses import CrossEntropyLoss, check_labels
+from seglib.losses import CrossEntropyLoss
 from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, eval_mode, frozen
 from seglib.util.progress import progress
@@ -164,6 +171,7 @@ def train_epoch(
     compute, done = compute or Compute.of(model), done or EpochProgress()
     processes, net, images = distributed.world(), cast(Any, model), None
     model.train()
+    losses = BatchLosses(done, loader, compute.device)
     rest = remaining(loader, done, compute.device, ignore_index)
     with progress(rest, desc=label, unit="batch", initial=done.step, total=len(loader)) as bar:
         try:
@@ -177,16 +185,12 @@ def train_epoch(
                         logits = compute.logits(model, images)  # (N, C, H, W)
                         if done.step == 0:
                             validation.check_batch(logits, labels, loader.dataset)
-                        if compute.device.type != "cpu":
-                            check_labels(labels, logits.shape[1], ignore_index)
+                        validation.check_before_gpu(logits, labels, loader, ignore_index)
                         value = loss(logits, targets[i])  # scalar
-                        number = value.item()
-                        if not math.isfinite(number):
-                            raise validation.not_finite(number, loader, done.step, images)
+                        whole = last_denominator(loss, targets[i], ignore_index)
+                        losses.add(value, whole, images)
                         value = value if weights[i] == 1 else value * weights[i]
                         (value if scaler is None else scaler.scale(value)).backward()
-                    whole = last_denominator(loss, targets[i], ignore_index)
-                    done.add(number, whole, len(images))
                     bar.set_postfix_str(f"loss {done.mean:.3f}", refresh=False)
                 stepped = optimizer_step(model, optimizer, clip, scaler)
                 done.skipped += not stepped
@@ -196,8 +200,12 @@ def train_epoch(
                     average.update_parameters(model)
                 if stop is not None:
                     stop.check(done)
+            losses.settle()
         except RuntimeError as error:
             explain_out_of_memory(error, images, compute.amp, accumulate, processes)
+            raise
+        except Interrupted:
+            losses.settle()
             raise
     done = done.over_processes()
     return done.mean, done.images
@@ -246,13 +254,14 @@ def run_evaluation(
                 if matrix is None:
                     validation.check_batch(logits, labels, dataset)
                     matrix = ConfusionMatrix(logits.shape[1], ignore_index, per_image)
-                if compute.device.type != "cpu":
-                    check_labels(labels, logits.shape[1], ignore_index)
+                validation.check_before_gpu(logits, labels, loader, ignore_index)
                 target = compute.target(labels)  # (N, H, W)
                 matrix.update(logits, target)
                 if loss is not None:
                     value = loss(logits, target).item()
-                    done.add(value, last_denominator(loss, target, ignore_index), len(images))
+                    whole = float(last_denominator(loss, target, ignore_index))
+                    done.step += 1
+                    done.add(value, whole, len(images))
                 if stop is not None and number < common:
                     stop.check()
         except RuntimeError as error:

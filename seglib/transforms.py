@@ -155,7 +155,9 @@ class TrainTransform(EvalTransform):
             jitter, hue = (max(0.0, 1 - colour), 1 + colour), (-0.05 * colour, 0.05 * colour)
             pipeline.append(A.ColorJitter(jitter, jitter, jitter, hue=hue, p=0.8))
         self.zoom, self.stretch, self.ignore_index = zoom, stretch, ignore_index
-        self.pipeline = A.Compose([*pipeline, *extra])
+        self.flip, self.colour = flip, colour
+        self.extra = list(extra)
+        self.pipeline = A.Compose([*pipeline, *self.extra])
 
     def window(self, rng: np.random.Generator, height: int, width: int) -> Window:
         """Draw the part of a (height, width) frame that fills the output."""

@@ -7,6 +7,7 @@ of sums over a batch, which no weighting of parts gives back; a sum of losses is
 pixels, not exact if its parts have class weights; and BatchNorm sees the batches one by one anyway.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from seglib.data.loader import EpochSampler, SampleKey
-from seglib.engine import distributed
+from seglib.engine import distributed, validation
 from seglib.engine.state import EpochProgress
 from seglib.losses.check import check_labels
 
@@ -32,10 +33,47 @@ def loss_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> floa
     return float(denominator(target))
 
 
-def last_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> float:
-    """The same behind a call of the loss, which knows it."""
+def last_denominator(loss: nn.Module, target: Tensor, ignore_index: int) -> Tensor:
+    """The same behind a call of the loss, which knows it; on the target's device."""
     known: Any = getattr(loss, "last_denominator", None)
-    return loss_denominator(loss, target, ignore_index) if known is None else float(known)
+    if known is not None:
+        return torch.as_tensor(known)
+    if getattr(loss, "denominator", None) is None:
+        return (target != ignore_index).sum()
+    return torch.as_tensor(loss_denominator(loss, target, ignore_index))
+
+
+class BatchLosses:
+    """The losses of an epoch's batches on their way into its sums.
+
+    Reading a number from a GPU waits until it has done all that it was given, and then it waits
+    for more: so it happens every `EVERY` batches, and on a CPU, where it costs nothing, at once.
+    """
+
+    EVERY = 50
+
+    def __init__(self, done: EpochProgress, loader: Any, device: torch.device) -> None:
+        self.done, self.loader = done, loader
+        self.every = self.EVERY if device.type == "cuda" else 1
+        self.waiting: list[tuple[Tensor, Tensor, int]] = []
+
+    def add(self, value: Tensor, denominator: Tensor, images: Tensor) -> None:
+        """Note a batch; FloatingPointError if its loss, or one that waits, is not finite."""
+        self.waiting.append((value.detach(), denominator, len(images)))
+        self.done.step += 1
+        if len(self.waiting) == self.every:
+            self.settle(images)
+
+    def settle(self, images: Tensor | None = None) -> None:
+        """Add up all that waits; `images` are the last batch's."""
+        waiting, self.waiting = self.waiting, []
+        first = self.done.step - len(waiting)
+        for i, (value, denominator, count) in enumerate(waiting):
+            number = value.item()  # (the first waits for the GPU, the others find it ready)
+            if not math.isfinite(number):
+                shown = images if i + 1 == len(waiting) else None
+                raise validation.not_finite(number, self.loader, first + i, shown)
+            self.done.add(number, denominator.item(), count)
 
 
 def batch_weights(

@@ -41,8 +41,8 @@ class EpochProgress:
     random: list[dict[str, Any]] = field(default_factory=list)  # generators, by process
 
     def add(self, loss: float, denominator: float, images: int) -> None:
-        """Count a batch."""
-        self.step, self.images = self.step + 1, self.images + images
+        """Add up a batch, which `step` counts already."""
+        self.images += images
         self.total += loss * denominator
         self.denominator += denominator
 
@@ -230,7 +230,9 @@ def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | Non
     """
     if decay is None:
         return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average.n_averaged = average.n_averaged.cpu()  # it is asked for in each step
+    return average
 
 
 @contextmanager

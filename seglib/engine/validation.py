@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.schedules import SCHEDULES
+from seglib.losses.check import check_labels
 from seglib.util.suggest import did_you_mean
 
 COMPARED = (  # the arguments of `fit` that a run must be resumed with
@@ -85,6 +86,15 @@ def check_batch(logits: Tensor, target: Tensor, dataset: Any) -> None:
         )
 
 
+def check_before_gpu(logits: Tensor, labels: Tensor, loader: Any, ignore_index: int) -> None:
+    """Raise ValueError for a label that is no class, where a GPU would end the process instead.
+
+    Not for a loader that has read its labels already: looking at what lies on a GPU waits for it.
+    """
+    if logits.device.type != "cpu" and not getattr(loader, "labels_checked", False):
+        check_labels(labels, logits.shape[1], ignore_index)
+
+
 def check_weights(model: nn.Module, epoch: int) -> None:
     """Raise FloatingPointError if training has left a value that is not finite."""
     for name, tensor in model.state_dict().items():
@@ -95,7 +105,9 @@ def check_weights(model: nn.Module, epoch: int) -> None:
             )
 
 
-def not_finite(value: float, loader: Any, step: int, images: Tensor) -> FloatingPointError:
+def not_finite(
+    value: float, loader: Any, step: int, images: Tensor | None = None
+) -> FloatingPointError:
     """The error for a loss that is not finite: which batch, which files, what to do."""
     epoch = getattr(loader.sampler, "epoch", None)
     when = f"batch {step + 1}" + ("" if epoch is None else f" of epoch {epoch + 1}")
@@ -105,7 +117,8 @@ def not_finite(value: float, loader: Any, step: int, images: Tensor) -> Floating
         first = getattr(loader.sampler, "start", 0) // loader.batch_size  # (after a resume)
         batch = next(keys for i, keys in enumerate(loader.batch_sampler, first) if i == step)
         names = f" ({', '.join(loader.dataset.files[key][0].name for key in batch)})"
-    cause = "" if torch.isfinite(images).all() else "; the images hold values that are not finite"
+    whole = images is None or bool(torch.isfinite(images).all())
+    cause = "" if whole else "; the images hold values that are not finite"
     return FloatingPointError(
         f"the loss is {value} at {when}{names}{cause}; lower lr, set clip=1.0, take bf16 where "
         "amp is fp16 (activations beyond 65504 are infinite in it), or look at these files; the "
