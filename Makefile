@@ -1,7 +1,7 @@
 # Every target is a command of bootstrap.py, which works without make, too.
 #   make lab · make test · make notebooks LESSON=03 · make lab ARGS="--no-browser --port 8889"
 
-TARGETS := lab setup test test-fast test-everywhere soak notebooks reset experiments bench pretrain full clean
+TARGETS := lab setup test test-fast test-everywhere soak notebooks reset experiments bench gpu pretrain full clean
 PYTHON := $(shell command -v python3 || command -v python)
 
 .DEFAULT_GOAL := help

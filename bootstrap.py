@@ -15,6 +15,7 @@ python bootstrap.py COMMAND [options]
                         the date
   full [LESSON=03]      real data and full settings, written to notebooks/full/
   experiments, bench    run every script of experiments/ or benchmarks/
+  gpu                   everything that needs a GPU, in half an hour (benchmarks/gpu_day.py)
   pretrain              train the checkpoint in data/weights anew: an hour on two cores
   clean                 remove environment and caches (never data, runs or workbook/)
 
@@ -54,6 +55,7 @@ EXTRAS = {
     "full": LAB,
     "experiments": TEST,
     "bench": BENCH,
+    "gpu": BENCH,
     "pretrain": LAB,
 }
 VERSIONS = {

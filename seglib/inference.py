@@ -48,3 +48,42 @@ def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor
         labels[score > best] = label
         best = torch.maximum(best, score)
     return labels
+
+
+class TestTimeAugmentation(nn.Module):
+    """`model` on several versions of each image, and its probabilities averaged.
+
+    Images (N, 3, H, W) are shown at all `scales` of their size, and with `flip` mirrored as well;
+    what comes out, (N, C, H, W), is the logarithm of the mean probability, which serves wherever
+    logits do: in `evaluate`, say. It costs as many passes as there are versions.
+    """
+
+    __test__ = False  # (pytest takes any name with Test for one of its own)
+
+    def __init__(
+        self, model: nn.Module, scales: Sequence[float] = (1.0,), flip: bool = True
+    ) -> None:
+        super().__init__()
+        if not scales or min(scales) <= 0:
+            raise ValueError(
+                f"found scales={scales}, expected numbers above 0, such as (0.75, 1, 1.5)"
+            )
+        self.model, self.scales, self.flip = model, tuple(scales), flip
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        total, count = None, 0
+        for scale in self.scales:
+            size = [max(1, round(scale * side)) for side in images.shape[2:]]
+            same = scale == 1
+            scaled = (
+                images if same else F.interpolate(images, size, mode="bilinear", antialias=True)
+            )
+            for version in (scaled, scaled.flip(3)) if self.flip else (scaled,):
+                logits = F.interpolate(
+                    self.model(version).float(), images.shape[2:], mode="bilinear"
+                )
+                chance = logits.softmax(1)  # (N, C, H, W)
+                chance = chance.flip(3) if version is not scaled else chance
+                total, count = chance if total is None else total + chance, count + 1
+        assert total is not None
+        return (total / count).clamp(min=1e-30).log()

@@ -182,6 +182,7 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
         return [lab_command(args)]
     patterns = {
         "bench": "benchmarks/[!_]*.py",
+        "gpu": "benchmarks/gpu_day.py",
         "experiments": "experiments/[0-9]*.py",
         "pretrain": "data/pretrain.py",
         "test-everywhere": "tests/everywhere.py",
@@ -189,6 +190,8 @@ def steps(command: str, args: list[str]) -> list[list[str]]:
     table = [str(ROOT / "benchmarks" / "parity" / "table.py"), "--check"]
     first = [[*python, *table]] if command == "bench" else []
     scripts = sorted(ROOT.glob(patterns[command]))
+    if command == "bench":  # (a day with a GPU is a command of its own)
+        scripts.remove(ROOT / "benchmarks" / "gpu_day.py")
     return [*first, *([*python, str(path), *args] for path in scripts)]
 
 

@@ -41,13 +41,14 @@ def pytest_collection_modifyitems(config, items):
 
     What takes long comes first, so that no worker is left with it while the others wait.
     """
-    import commands
-    import notebook_copies
 
     def is_copy(item):
         return "test_notebook_copies.py::TestLesson" in item.nodeid and "wrong_and" in item.nodeid
 
     if os.environ.get("SEGLIB_COPIES") != "all" and any(map(is_copy, items)):
+        import commands
+        import notebook_copies
+
         again = tuple(f"TestLesson{n}" for n in notebook_copies.changed(commands.lessons([])))
         copies = filter(is_copy, items)
         left_out = [item for item in copies if not any(name in item.nodeid for name in again)]

@@ -52,7 +52,8 @@ def open_dataset(options: Any, split: str = "", transform: Any = None) -> Any:
     from seglib.util.suggest import did_you_mean
 
     split = split or options.split
-    more = {"transform": transform, "cache": getattr(options, "cache", None)}
+    cache = getattr(options, "cache", None)
+    more = {"transform": transform, "cache": None if cache == "device" else cache}
     if options.data == "folder":
         return open_folder(options, *split_folders(options, split), **more)
     if options.data not in DATASETS:

@@ -20,14 +20,15 @@ HELP = {  # what a name alone does not tell, for --help
     "clip": "bound of the gradient's norm",
     "patience": "epochs without a better one before stopping",
     "loss": "focal, dice, tversky, lovasz, or a sum: cross-entropy+dice",
-    "class_weights": "median, enet, inverse or effective",
+    "class_weights": "median, enet, dabnet, inverse or effective",
     "amp": "bf16 or fp16: the forward pass in half precision",
     "accumulate": "batches to a step of the optimiser, as one batch of so many times the size",
     "ema": "0.999, say: evaluate and keep a moving average of the weights",
     "channels_last": "images in memory with the channels last: faster on most machines",
     "compile": "torch.compile; a minute at the start, faster steps",
     "sync_batchnorm": "BatchNorm over the images of all processes (GPUs, torchrun)",
-    "cache": "decoded images in memory: auto (if they fit into a quarter), all, or 2GB",
+    "cache": "decoded images in memory: auto (if they fit into a quarter), all, or 2GB; device: on "
+    "the GPU, and augmented there",
     "workers": "processes that read and augment images; auto: by device and cores",
     "device": "auto, cpu, cuda, mps",
 }

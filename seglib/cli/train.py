@@ -26,6 +26,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     import torch
 
     from seglib.data import make_loader
+    from seglib.data.on_device import DeviceLoader
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
@@ -53,10 +54,17 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         make_folder(out)
         write_description(out, dataclasses.asdict(s), device)
     workers = choose_workers(device) if s.workers == "auto" else s.workers
+    workers = 0 if s.cache == "device" else workers
+    train_loader: Any = make_loader(
+        train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers
+    )
+    val_loader: Any = make_loader(val_set, s.batch_size, workers=workers)
+    if s.cache == "device":
+        train_loader, val_loader = (DeviceLoader(x, device) for x in (train_loader, val_loader))
     history = fit(
         model,
-        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers),
-        make_loader(val_set, s.batch_size, workers=workers),
+        train_loader,
+        val_loader,
         loss=create_loss(s.loss, weights, s.label_smoothing),
         out=out,
         resume=options.resume,

@@ -1,12 +1,12 @@
 """CamVid in parcels that a slow or narrow way can carry, and back again.
 
-    python benchmarks/camvid_parcels.py pack FOLDER [--root ROOT] [--limit 44]   # at home
-    python benchmarks/camvid_parcels.py unpack FOLDER ROOT                       # where it is used
+    python benchmarks/gpu/parcels.py pack FOLDER [--root ROOT] [--limit 44]   # at home
+    python benchmarks/gpu/parcels.py unpack FOLDER ROOT                       # where it is used
 
-A parcel is a zip file of at most `limit` MB: images as lossless WebP (two thirds of their PNG), masks
-as they are, and a list with the sha256 of every image's *pixels* and of every mask's bytes. Unpacking
-compares each of them, writes PNG files again, and leaves out what is there already; parcels may
-arrive one by one, train before val before test.
+A parcel is a zip file of at most `limit` MB: images as lossless WebP (two thirds of their PNG),
+masks as they are, and a list with the sha256 of every image's *pixels* and of every mask's bytes.
+Unpacking compares each of them, writes PNG files again, and leaves out what is there already;
+parcels may arrive one by one, train before val before test.
 """
 
 from __future__ import annotations
