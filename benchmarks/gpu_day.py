@@ -60,11 +60,7 @@ class Stage:
             raise SystemExit(
                 f"found {text!r}, expected name=seconds, a name of {', '.join(COMMANDS)}"
             )
-        usual = (
-            {s.name: s.seconds for line in DAY for s in map(cls.of, line.split("+"))}
-            if not seconds
-            else {}
-        )
+        usual = dict(part.split("=") for line in DAY for part in line.split("+"))
         return cls(name, float(seconds or usual[name]))
 
 

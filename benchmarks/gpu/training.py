@@ -61,14 +61,14 @@ class Recipe:
     model: str
     options: dict[str, Any]
     lr: float = 1e-3
-    batch_size: int = 16
+    batch_size: int = 8
     weights: str | None = "dabnet"
     lovasz: float = 0.0
     zoom: tuple[float, float] = (0.5, 2.0)
     colour: float = 0.4
     weight_decay: float = 0.05
     clip: float | None = 1.0
-    ema: float = 0.999
+    ema_share: float = 0.04  # of all steps that the average of the weights looks back on
     amp: str | None = "bf16"
 
     def create(self) -> nn.Module:
@@ -90,9 +90,11 @@ CANDIDATES = {
     "U-Net, base 64": Recipe("unet", {"base_channels": 64}),
     "U-Net, base 32, depth 5": Recipe("unet", {"base_channels": 32, "depth": 5}),
     "DeepLabv3+, ResNet-34, stride 8": Recipe(
-        "deeplabv3plus", {"backbone": "resnet34", "output_stride": 8}
+        "deeplabv3plus", {"backbone": "resnet34", "output_stride": 8}, batch_size=16
     ),
-    "DeepLabv3+, ResNet-50, stride 16": Recipe("deeplabv3plus", {"backbone": "resnet50"}),
+    "DeepLabv3+, ResNet-50, stride 16": Recipe(
+        "deeplabv3plus", {"backbone": "resnet50"}, batch_size=16
+    ),
 }
 TINY = {
     "U-Net, base 2": Recipe("unet", {"base_channels": 2, "depth": 2}, amp=None),
@@ -164,14 +166,14 @@ class Stages:
             "weight_decay": recipe.weight_decay,
             "clip": recipe.clip,
             "amp": recipe.amp,
-            "ema": recipe.ema,
         }
         began = time.perf_counter()
-        rows = fit(recipe.create(), loader, epochs=3, **how).rows
+        rows = fit(recipe.create(), loader, epochs=3, ema=0.9, **how).rows
         speed = max(row["images_per_second"] for row in rows)
         each = rows[-1]["seconds"]
         left = seconds - (time.perf_counter() - began)
         epochs = 2 if self.tiny else max(2, round(left / each))
+        how["ema"] = 1 - 1 / max(2, recipe.ema_share * epochs * len(loader))
         model = recipe.create()
         if start is not None:
             model.load_state_dict(torch.load(start, map_location=DEVICE, weights_only=True))
@@ -191,6 +193,7 @@ class Stages:
             "parameters": sum(p.numel() for p in model.parameters()),
             "images": len(data),
             "epochs": epochs,
+            "ema": how["ema"],
             "images_seen": epochs * images,
             "seconds": round(taken, 1),
             "images_per_second": round(epochs * images / taken, 1),

@@ -1,6 +1,6 @@
 """How fast one GPU trains: loops, augmentation, number formats, losses and networks.
 
-    python benchmarks/gpu_speed.py STAGE --out FOLDER [--seconds 60] [--tiny] [--root ROOT]
+    python benchmarks/gpu/speed.py STAGE --out FOLDER [--seconds 60] [--tiny] [--root ROOT]
 
 loops         `fit` against the loops that others use: same U-Net, same files, same augmentation
 augmentation  batches alone: processes that read and augment, against images on the GPU
@@ -37,6 +37,8 @@ from typing import Any
 os.environ.setdefault("SEGLIB_PROGRESS", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all networks have random weights
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import _report
 import numpy as np
 import torch
@@ -59,9 +61,8 @@ from seglib.util.files import atomic_write
 from seglib.util.machine import describe_machine
 
 TINY = "--tiny" in sys.argv
-DEVICE = torch.device("cpu" if TINY else "cuda")
-CUDA = DEVICE.type == "cuda"
-SIZE, IMAGES, ROUNDS = ((32, 48), 4, 1) if TINY else ((360, 480), 200, 3)
+CUDA, DEVICE = not TINY, torch.device("cpu" if TINY else "cuda")
+SIZE, IMAGES, ROUNDS, BATCH = ((32, 48), 4, 1, 2) if TINY else ((360, 480), 200, 3, 8)
 SHAPE, CLASSES, VOID = "×".join(map(str, SIZE)), len(STREET_CLASSES), 255
 RATE, EPOCHS = 1e-3, 3
 WORKERS, DEFAULT_WORKERS = (1, 1) if TINY else (8, 16)  # `seglib train`'s choice; torchvision's
@@ -102,11 +103,12 @@ class Record:
                 found[unit] = median(row["rounds"])
             row |= found
         except Exception as error:  # whatever it is, the others are worth measuring
-            row["error"] = found = f"{type(error).__name__}: {error}"[:600]
+            row["error"] = f"{type(error).__name__}: {error}"[:600]
         gc.collect()  # models, and loaders with their processes
         if "error" in row and CUDA:
             torch.cuda.empty_cache()
-        print(*key, found, sep=" | ", flush=True)
+        told = [f"{k} {v:.4g}" for k, v in row.items() if isinstance(v, float)]
+        print(*key, row.get("error", ", ".join(told) or row["note"]), sep=" | ", flush=True)
         self.write()
 
     def write(self, complete: bool = False) -> None:
@@ -121,59 +123,53 @@ def machine() -> dict[str, Any]:
     """The device, its driver where Linux tells it, the processor, and all versions."""
     _report.PEERS = (*_report.PEERS, "transformers", "timm")
     driver, shared = Path("/proc/driver/nvidia/version"), Path("/dev/shm")
-    return _report.machine() | {
-        "device": str(DEVICE),
-        "processor": describe_machine(torch.device("cpu"))["hardware"],
-        "driver": driver.read_text().splitlines()[0] if driver.exists() else "unknown",
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "memory": torch.cuda.mem_get_info() if CUDA else None,  # free and all, bytes
-        "shared_memory": shutil.disk_usage(shared).free if shared.is_dir() else None,
-        "load": _report.LOAD,
-    }
+    found = _report.machine() | {"device": str(DEVICE), "load": os.getloadavg()[0]}
+    found["processor"] = describe_machine(torch.device("cpu"))["hardware"]
+    found["driver"] = driver.read_text().splitlines()[0] if driver.exists() else "unknown"
+    found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    found["free_memory"] = torch.cuda.mem_get_info()[0] if CUDA else None
+    found["free_shared"] = shutil.disk_usage(shared).free if shared.is_dir() else None
+    return found
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Found]:
     """Seconds until the GPU has done all of it, and the peak of its memory, weights and all."""
-    if CUDA:
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.synchronize()
+    if not CUDA:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start, {}
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.synchronize()
     start = time.perf_counter()
     call()
-    if CUDA:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    return seconds, {"peak_gb": torch.cuda.max_memory_allocated() / 1e9} if CUDA else {}
-
-
-# ---------------------------------------------------------------- loops and augmentation
+    torch.cuda.synchronize()
+    return time.perf_counter() - start, {"peak_gb": torch.cuda.max_memory_allocated() / 1e9}
 
 
 def open_data(files: Files, cache: str | None = None) -> SegmentationDataset:
-    transform, void = train_transform(*SIZE), {11: VOID}
-    return SegmentationDataset(
-        files, STREET_CLASSES, label_map=void, transform=transform, cache=cache
-    )
+    how: dict[str, Any] = {"transform": train_transform(*SIZE), "cache": cache}
+    return SegmentationDataset(files, STREET_CLASSES, label_map={11: VOID}, **how)
+
+
+def on_device(data: SegmentationDataset, batch: int) -> DeviceLoader:
+    return DeviceLoader(make_loader(data, batch, shuffle=True), DEVICE)
 
 
 def loops(files: Files, record: Record) -> bool:
-    batch, base = (2, 4) if TINY else (8, 32)
-    data = partial(open_data, files)
+    base = 4 if TINY else 32
+    cached, in_half = partial(open_data, cache="all"), partial(by_fit, amp="bf16")
     arms: dict[str, tuple[Any, Any]] = {  # how the data is opened, how one trains on it
-        "fit, as seglib train without a flag": (partial(data, "all"), partial(by_fit, amp=None)),
-        "fit, bf16": (partial(data, "all"), partial(by_fit, amp="bf16")),
-        "fit, bf16, images on the device": (
-            lambda: DeviceLoader(make_loader(data(), batch, shuffle=True), DEVICE),
-            partial(by_fit, amp="bf16"),
-        ),
-        "tutorial loop": (data, by_hand),
-        "torchvision's shape": (data, partial(by_hand, meters=True)),
-        "torchvision's shape, --amp (fp16)": (data, partial(by_hand, meters=True, amp=True)),
-        "Lightning, 32": (data, partial(by_lightning, precision="32-true")),
-        "Lightning, bf16-mixed": (data, partial(by_lightning, precision="bf16-mixed")),
+        "fit, as seglib train without a flag": (cached, by_fit),
+        "fit, bf16": (cached, in_half),
+        "fit, bf16, images on the device": (lambda f: on_device(open_data(f), BATCH), in_half),
+        "tutorial loop": (open_data, by_hand),
+        "torchvision's shape": (open_data, partial(by_hand, meters=True)),
+        "torchvision's shape, fp16": (open_data, partial(by_hand, meters=True, amp=True)),
+        "Lightning, 32": (open_data, partial(by_lightning, precision="32-true")),
+        "Lightning, bf16-mixed": (open_data, partial(by_lightning, precision="bf16-mixed")),
     }
-    if TINY:
-        del arms["torchvision's shape, --amp (fp16)"]
+    if not CUDA:
+        del arms["torchvision's shape, fp16"]
     held: dict[str, Any] = {}  # the data of each, once it has been trained on
 
     def network() -> nn.Module:
@@ -182,50 +178,53 @@ def loops(files: Files, record: Record) -> bool:
 
     def measure(name: str) -> Found:
         (opened, train), found = arms[name], {}
-        if name not in held:
+        data = held.get(name)
+        if data is None:
             start = time.perf_counter()
-            first = opened()
+            data = opened(files)
             found["opening_s"] = time.perf_counter() - start
-            train(network(), first, batch, 1)
-            held[name] = first
+            train(network(), data, 1)
+            if not isinstance(data, DeviceLoader):  # (it would count as the others' memory)
+                held[name] = data
         model = network()
-        seconds, peak = timed(lambda: train(model, held[name], batch, EPOCHS))
-        seen = EPOCHS * (len(files) // batch * batch)  # all drop an incomplete batch
+        seconds, peak = timed(lambda: train(model, data, EPOCHS))
+        seen = EPOCHS * (len(files) // BATCH * BATCH)  # all drop an incomplete batch
         return {"images_per_second": [seen / seconds], **peak, **found, "note": note}
 
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     note = f"{EPOCHS} epochs after one not timed; TF32: convolutions {tf32[0]}, matmul {tf32[1]}"
-    case = f"training, U-Net base {base}, {len(files)} images of {SHAPE}, batch {batch}"
+    case = f"training, U-Net base {base}, {len(files)} images of {SHAPE}, batch {BATCH}"
     return record.take_turns({(case, name): partial(measure, name) for name in arms})
 
 
-def by_fit(model: nn.Module, data: Any, batch: int, epochs: int, amp: str | None) -> None:
+def by_fit(model: nn.Module, data: Any, epochs: int, amp: str | None = None) -> None:
     if not isinstance(data, DeviceLoader):
-        data = make_loader(data, batch, shuffle=True, workers=WORKERS)
+        data = make_loader(data, BATCH, shuffle=True, workers=WORKERS)
     fit(model, data, epochs=epochs, lr=RATE, amp=amp)
 
 
-def usual(
-    model: nn.Module, data: Any, batch: int, epochs: int, workers: int, pin: bool
-) -> tuple[Any, Any, Any]:
+def usual(model: nn.Module, data: Any, epochs: int, workers: int, pin: bool) -> Any:
     """Loader, optimiser and schedule of the other loops; their processes, too, stay alive."""
     how: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
     how |= {"pin_memory": pin and CUDA, "shuffle": True, "drop_last": True}
-    loader: Any = DataLoader(data, batch, **how)
+    loader: Any = DataLoader(data, BATCH, **how)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, epochs * len(loader))
-    return loader, optimizer, schedule
+    return (
+        loader,
+        optimizer,
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, epochs * len(loader)),
+    )
 
 
 def by_hand(
-    model: nn.Module, data: Any, batch: int, epochs: int, meters: bool = False, amp: bool = False
+    model: nn.Module, data: Any, epochs: int, meters: bool = False, amp: bool = False
 ) -> None:
     """The tutorials' loop; with `meters` that of torchvision's references/segmentation."""
     workers = DEFAULT_WORKERS if meters else WORKERS
-    loader, optimizer, schedule = usual(model, data, batch, epochs, workers, pin=not meters)
+    loader, optimizer, schedule = usual(model, data, epochs, workers, pin=not meters)
     scaler = torch.amp.GradScaler(DEVICE.type, enabled=amp)  # (else it hands on)
+    model.train()
     for _ in range(epochs):
-        model.train()
         table = {name: Meter() for name in ("loss", "lr", "data_time", "iter_time")}
         running, end = 0.0, time.time()
         for number, (images, target) in enumerate(loader):
@@ -240,8 +239,7 @@ def by_hand(
             schedule.step()
             running += loss.item()
             if meters:
-                rate = optimizer.param_groups[0]["lr"]
-                values = loss.item(), rate, waited, time.time() - end
+                values = loss.item(), schedule.get_last_lr()[0], waited, time.time() - end
                 for meter, value in zip(table.values(), values, strict=True):
                     meter.update(value)
                 if number % 10 == 0:
@@ -249,10 +247,10 @@ def by_hand(
             end = time.time()
 
 
-def by_lightning(model: nn.Module, data: Any, batch: int, epochs: int, precision: Any) -> None:
+def by_lightning(model: nn.Module, data: Any, epochs: int, precision: Any) -> None:
     import pytorch_lightning as lightning
 
-    loader, optimizer, schedule = usual(model, data, batch, epochs, WORKERS, pin=True)
+    loader, optimizer, schedule = usual(model, data, epochs, WORKERS, pin=True)
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -269,9 +267,9 @@ def by_lightning(model: nn.Module, data: Any, batch: int, epochs: int, precision
             return {"optimizer": optimizer, "lr_scheduler": every_step}
 
     off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    where: dict[str, Any] = {"accelerator": "gpu" if CUDA else "cpu", "devices": 1}
-    where |= dict.fromkeys(off, False)
-    lightning.Trainer(max_epochs=epochs, precision=precision, **where).fit(Module(), loader)
+    how: dict[str, Any] = dict.fromkeys(off, False) | {"devices": 1, "precision": precision}
+    how["accelerator"] = "gpu" if CUDA else "cpu"
+    lightning.Trainer(max_epochs=epochs, **how).fit(Module(), loader)
 
 
 def augmentation(files: Files, record: Record) -> bool:
@@ -279,8 +277,10 @@ def augmentation(files: Files, record: Record) -> bool:
     data = open_data(files, "all")
 
     def measure(workers: int | None) -> Found:
-        loader: Any = make_loader(data, batch, shuffle=True, workers=workers or 0)
-        loader = DeviceLoader(loader, DEVICE) if workers is None else loader
+        if workers is None:
+            loader: Any = on_device(data, batch)
+        else:
+            loader = make_loader(data, batch, shuffle=True, workers=workers)
 
         def epoch(number: int) -> None:
             loader.sampler.set_epoch(number)
@@ -297,29 +297,19 @@ def augmentation(files: Files, record: Record) -> bool:
     return record.take_turns({(case, k): partial(measure, n) for k, n in names.items()}, rounds=1)
 
 
-# ---------------------------------------------------------------- training steps
-
-
 def training_steps(
-    create: Callable[[], nn.Module],
-    batch: int,
-    steps: int,
-    *,
-    amp: str | None = "bf16",
-    channels_last: bool = True,
-    tf32: bool = True,
-    compiled: bool = False,
+    make: Any, batch: int, steps: int, amp: Any = "bf16", tf32: bool = True, **how: bool
 ) -> Found:
     """Forward, cross-entropy, backward, AdamW on random images that lie on the device."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.manual_seed(0)
-    model = create().to(DEVICE).train()
-    compute, loss = Compute.of(model, amp, channels_last), CrossEntropyLoss()
+    model = make().to(DEVICE).train()
+    compute, loss = Compute.of(model, amp, how.get("channels_last", True)), CrossEntropyLoss()
     model = model.to(memory_format=compute.memory_format)
     images = torch.randn(batch, 3, *SIZE, device=DEVICE).to(memory_format=compute.memory_format)
     target = torch.randint(0, CLASSES, (batch, *SIZE), device=DEVICE)
     optimizer, scaler = make_optimizer(model.parameters(), DEVICE, RATE, 0.01), compute.scaler()
-    net: Any = torch.compile(model) if compiled else model
+    net: Any = torch.compile(model) if how.get("compiled") else model
 
     def run(count: int) -> None:
         for _ in range(count):
@@ -333,27 +323,27 @@ def training_steps(
     last, _ = timed(partial(run, 1))  # to warm up; it tells how many the time is enough for
     count = min(steps, max(3, int(LONGEST / last)))
     seconds, peak = timed(partial(run, count))
-    found: Found = {"images_per_second": [batch * count / seconds], **peak, "steps": count}
-    return found | ({"first_step_s": first} if compiled else {})
+    note = f"{count} steps" + (f"; first step {first:.1f} s" if how.get("compiled") else "")
+    return {"images_per_second": [batch * count / seconds], **peak, "note": note}
 
 
 def precision(files: Files, record: Record) -> bool:
-    base, small, large, steps = (4, 2, 2, 2) if TINY else (64, 8, 16, 20)
+    base, steps = (4, 2) if TINY else (64, 20)
     ways: dict[str, Any] = {"float32": {"amp": None, "tf32": False}, "bfloat16": {}}
     if CUDA:
         ways |= {"TF32": {"amp": None}, "float16": {"amp": "fp16"}}
-    tasks, compiled = Tasks(), Tasks()
-    for name, batch, create in (
-        (f"U-Net base {base}", small, partial(UNet, CLASSES, base_channels=base)),
-        ("DeepLabV3+ ResNet-50", large, partial(create_model, "deeplabv3plus", CLASSES)),
+    tasks, compiled, deeplab = Tasks(), Tasks(), partial(create_model, "deeplabv3plus", CLASSES)
+    for name, batch, make in (
+        (f"U-Net base {base}", BATCH, partial(UNet, CLASSES, base_channels=base)),
+        ("DeepLabV3+ ResNet-50", BATCH if TINY else 16, deeplab),
     ):
-        case, step = f"{name}, batch {batch}, {SHAPE}", partial(training_steps, create, batch)
+        case, step = f"{name}, batch {batch}, {SHAPE}", partial(training_steps, make, batch, steps)
         for way, how in ways.items():
-            tasks[case, way] = partial(step, steps, channels_last=False, **how)
-            tasks[case, f"{way}, channels_last"] = partial(step, steps, **how)
+            tasks[case, way] = partial(step, channels_last=False, **how)
+            tasks[case, f"{way}, channels_last"] = partial(step, **how)
         left_out = partial(dict, note="left out with --tiny")
-        measure = left_out if TINY else partial(step, steps, compiled=True)
-        compiled[case, "bfloat16, channels_last, compiled"] = measure
+        last = left_out if TINY else partial(step, compiled=True)
+        compiled[case, "bfloat16, channels_last, compiled"] = last
     # Compiling takes a minute, and gets its part of the time however far the rounds have come
     done = record.take_turns(tasks, kept=0.4 * record.seconds)
     return record.take_turns(compiled, rounds=1) and done
@@ -372,36 +362,37 @@ class SegFormer(nn.Module):
 
 
 def networks(files: Files, record: Record) -> bool:
-    batch, bases, steps = (2, (4,), 2) if TINY else (8, (16, 32, 48, 64), 10)
+    bases, steps = ((4,), 2) if TINY else ((16, 32, 48, 64), 10)
     own: list[tuple[str, dict[str, Any]]] = [("unet", {"base_channels": base}) for base in bases]
-    own += [("deeplabv3plus", {"backbone": "resnet50", "output_stride": n}) for n in (16, 8)]
+    own += [
+        ("deeplabv3plus", {"backbone": "resnet50", "output_stride": stride}) for stride in (16, 8)
+    ]
     own += [("deeplabv3plus", {"backbone": "mobilenet_v3_large"}), ("lraspp", {}), ("fcn8s", {})]
     own += [("segnet", {"base_channels": 4} if TINY else {})]
-    makers: dict[str, Callable[[], nn.Module]] = {
-        " ".join([name, *map(str, options.values())]): partial(
-            create_model, name, CLASSES, **options
-        )
-        for name, options in own
-    }
-    makers["SegFormer-B0 (transformers)"] = SegFormer
-    case = f"training steps, bfloat16, channels_last, batch {batch}, {SHAPE}"
-    return record.take_turns(
-        {(case, k): partial(training_steps, make, batch, steps) for k, make in makers.items()}
+    makers: dict[str, Any] = {"SegFormer-B0 (transformers)": SegFormer}
+    for name, options in own:
+        make = partial(create_model, name, CLASSES, **options)
+        makers[" ".join([name, *map(str, options.values())])] = make
+    case = f"training steps, bfloat16, channels_last, batch {BATCH}, {SHAPE}"
+    steps_of = {(case, k): partial(training_steps, m, BATCH, steps) for k, m in makers.items()}
+    return record.take_turns(steps_of)
+
+
+def peer(module: str, name: str, *arguments: Any, **options: Any) -> Any:
+    """Another library's loss or metric, imported only when asked for: it may not be installed."""
+    return getattr(importlib.import_module(module), name)(*arguments, **options)
+
+
+def smp(name: str) -> Any:
+    return partial(
+        peer, "segmentation_models_pytorch.losses", name, "multiclass", ignore_index=VOID
     )
-
-
-# ---------------------------------------------------------------- kernels
-
-
-def peer(module: str, name: str, *arguments: Any, **options: Any) -> Callable[[], Any]:
-    """Builds another library's loss or metric, imported only then: it may not be installed."""
-    return lambda: getattr(importlib.import_module(module), name)(*arguments, **options)
 
 
 def monai_dice() -> Callable[[Tensor, Tensor], Tensor]:
     """MONAI's Dice with void left out by its wrapper for masked losses."""
     options = {"softmax": True, "to_onehot_y": True, "batch": True}
-    loss = peer("monai.losses", "MaskedDiceLoss", **options)()
+    loss = peer("monai.losses", "MaskedDiceLoss", **options)
 
     def call(logits: Tensor, target: Tensor) -> Tensor:
         valid = (target != VOID)[:, None]
@@ -410,73 +401,66 @@ def monai_dice() -> Callable[[Tensor, Tensor], Tensor]:
     return call
 
 
+def jaccard(**options: bool) -> Callable[..., None]:
+    module, name = "torchmetrics.classification", "MulticlassJaccardIndex"
+    return peer(module, name, 12, ignore_index=VOID, **options).to(DEVICE).update
+
+
+def bincount(prediction: Tensor, target: Tensor) -> Tensor:
+    """The usual snippet: no check of shapes or labels."""
+    valid = target != VOID
+    return torch.bincount(12 * target[valid] + prediction[valid], minlength=144).reshape(12, 12)
+
+
+KERNELS: dict[str, dict[str, Callable[[], Any]]] = {
+    "cross-entropy": {
+        "seglib": CrossEntropyLoss,
+        "torch": lambda: partial(F.cross_entropy, ignore_index=VOID),
+    },
+    "Dice": {"seglib": DiceLoss, "smp": smp("DiceLoss"), "MONAI": monai_dice},
+    "focal": {"seglib": partial(FocalLoss, 2.0), "smp": smp("FocalLoss")},
+    "Lovász": {"seglib": LovaszSoftmaxLoss, "smp": smp("LovaszLoss")},
+    "metric": {
+        "seglib ConfusionMatrix": lambda: ConfusionMatrix(12).update,
+        "torchmetrics MulticlassJaccardIndex": jaccard,
+        "torchmetrics, validate_args=False": partial(jaccard, validate_args=False),
+        "bare bincount": lambda: bincount,
+    },
+}
+
+
 def kernels(files: Files, record: Record) -> bool:
-    batch, classes, repeats = (2, 12, 1) if TINY else (8, 12, 5)
+    repeats, shape = 1 if TINY else 5, (BATCH, *SIZE)
     torch.manual_seed(0)
-    shape, size = (batch, *SIZE), f"{batch}×{classes}×{SHAPE}"
-    logits = torch.randn(batch, classes, *SIZE, device=DEVICE, requires_grad=True)
-    target, noise = (torch.randint(0, classes, shape, device=DEVICE) for _ in range(2))
+    logits = torch.randn(BATCH, 12, *SIZE, device=DEVICE, requires_grad=True)
+    target, noise = (torch.randint(0, 12, shape, device=DEVICE) for _ in range(2))
     prediction = torch.where(torch.rand(shape, device=DEVICE) < 0.4, noise, target)
     target[torch.rand(shape, device=DEVICE) < 0.04] = VOID
+    made: dict[Any, Any] = {}
 
-    def bincount(prediction: Tensor, target: Tensor) -> Tensor:
-        valid = target != VOID  # (the usual snippet: no check of shapes or labels)
-        joint = classes * target[valid] + prediction[valid]
-        return torch.bincount(joint, minlength=classes**2).reshape(classes, classes)
-
-    def smp(name: str) -> Callable[[], Any]:
-        options = {"mode": "multiclass", "ignore_index": VOID}
-        return peer("segmentation_models_pytorch.losses", name, **options)
-
-    def jaccard(**options: bool) -> Any:
-        names = "torchmetrics.classification", "MulticlassJaccardIndex"
-        return peer(*names, classes, ignore_index=VOID, **options)().to(DEVICE).update
-
-    plain = partial(F.cross_entropy, ignore_index=VOID)
-    groups: dict[str, dict[str, Callable[[], Any]]] = {
-        "cross-entropy": {"seglib": CrossEntropyLoss, "torch F.cross_entropy": lambda: plain},
-        "Dice": {"seglib": DiceLoss, "smp": smp("DiceLoss"), "MONAI": monai_dice},
-        "focal": {"seglib": partial(FocalLoss, 2.0), "smp": smp("FocalLoss")},
-        "Lovász": {"seglib": LovaszSoftmaxLoss, "smp": smp("LovaszLoss")},
-        "metric": {
-            "seglib ConfusionMatrix": lambda: ConfusionMatrix(classes, VOID).update,
-            "torchmetrics MulticlassJaccardIndex": jaccard,
-            "torchmetrics, validate_args=False": partial(jaccard, validate_args=False),
-            "bare bincount": lambda: bincount,
-        },
-    }
-    made: dict[Any, Any] = {}  # what has been built and warmed up
-
-    def once(call: Any, metric: bool) -> tuple[float, Found]:
-        logits.grad, held = None, 0
+    def once(group: str, name: str) -> tuple[float, float | None]:
+        """Milliseconds, and the peak of memory above the start in MB."""
+        call, logits.grad = made[group, name], None
         held = torch.cuda.memory_allocated() if CUDA else 0
-        run = (
-            (lambda: call(prediction, target))
-            if metric
-            else lambda: call(logits, target).backward()
-        )
-        seconds, peak = timed(run)
-        return 1000 * seconds, {"peak_mb": 1e3 * v - held / 1e6 for v in peak.values()}
+        if group == "metric":
+            seconds, peak = timed(lambda: call(prediction, target))
+        else:
+            seconds, peak = timed(lambda: call(logits, target).backward())
+        return 1e3 * seconds, 1e3 * peak["peak_gb"] - held / 1e6 if peak else None
 
     def measure(group: str, name: str) -> Found:
-        metric = group == "metric"
         if (group, name) not in made:
-            made[group, name] = groups[group][name]()
-            for _ in range(3):
-                once(made[group, name], metric)
-        results = [once(made[group, name], metric) for _ in range(repeats)]
-        return {"ms": [ms for ms, _ in results], **results[-1][1]}
+            made[group, name] = KERNELS[group][name]()
+        results = [once(group, name) for _ in range(2 + repeats)][2:]
+        return {"ms": [ms for ms, _ in results], "peak_mb": results[-1][1]}
 
     whole = True
-    for group, makers in groups.items():
-        case = f"{group}, forward and backward, {size}"
-        case = f"update of the metric, {batch} maps of {SHAPE}" if group == "metric" else case
+    for group, makers in KERNELS.items():
+        case = f"{group}, forward and backward, {BATCH}×12×{SHAPE}"
+        case = f"update of the metric, {BATCH}×{SHAPE}" if group == "metric" else case
         tasks = {(case, name): partial(measure, group, name) for name in makers}
         whole = record.take_turns(tasks, rounds=4) and whole
     return whole
-
-
-# ---------------------------------------------------------------- all together
 
 
 def open_files(root: str | None, folder: Path) -> Files:
@@ -507,7 +491,7 @@ def main() -> None:
         parser.error("found no CUDA device; --tiny tries everything on a CPU")
     options.out.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.ERROR)
     faulthandler.dump_traceback_later(options.seconds + GRACE, exit=True)
     path = options.out / f"speed_{options.stage}.json"
     record = Record(path, options.seconds, "CamVid" if options.root else "noise")
