@@ -18,7 +18,6 @@ from torch import Tensor
 
 from seglib.transforms import EvalTransform, TrainTransform, resize_image, resize_mask
 
-GREY = (0.299, 0.587, 0.114)  # Rec. 601, as OpenCV and torchvision
 ROOM = 0.6  # of the GPU's free memory that the images may take; training needs the rest
 
 
@@ -40,7 +39,8 @@ class DeviceLoader:
 
     def __init__(self, loader: Any, device: torch.device | str) -> None:
         self.loader, self.device = loader, torch.device(device)
-        dataset, transform = loader.dataset, getattr(loader.dataset, "transform", None)
+        dataset: Any = loader.dataset
+        transform: Any = getattr(dataset, "transform", None)
         self.training = type(transform) is TrainTransform
         if not self.training and type(transform) is not EvalTransform:
             raise ValueError(
@@ -72,8 +72,8 @@ class DeviceLoader:
         images, masks = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
         self.images = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()
         self.masks = torch.from_numpy(masks).to(self.device)  # uint8 (N, H, W)
-        scale = 1.0 / (255.0 * np.asarray(transform.std, dtype=np.float32))
-        shift = np.asarray(transform.mean, np.float32) / np.asarray(transform.std, np.float32)
+        mean, std = (np.asarray(v, np.float32) for v in (transform.mean, transform.std))
+        scale, shift = 1 / (255 * std), mean / std
         self.scale, self.shift = (self._send(v.reshape(3, 1, 1)) for v in (scale, shift))
 
     def __getattr__(self, name: str) -> Any:
@@ -183,10 +183,14 @@ def coloured(images: Tensor, factors: Tensor) -> Tensor:
 
     `factors` (N, 3): 1 changes nothing; as torchvision's ColorJitter, in this order.
     """
-    weights = torch.tensor(GREY).to(images.device).reshape(1, 3, 1, 1)
     brightness, contrast, saturation = (factors[:, i, None, None, None] for i in range(3))
     images = (images * brightness).clamp(0, 255)
-    mean = (images * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    mean = grey(images).mean(dim=(2, 3), keepdim=True)
     images = (mean + (images - mean) * contrast).clamp(0, 255)
-    grey = (images * weights).sum(dim=1, keepdim=True)
-    return (grey + (images - grey) * saturation).clamp(0, 255)
+    shade = grey(images)
+    return (shade + (images - shade) * saturation).clamp(0, 255)
+
+
+def grey(images: Tensor) -> Tensor:
+    """The luma of RGB images (N, 3, H, W), (N, 1, H, W): Rec. 601, as OpenCV and torchvision."""
+    return 0.299 * images[:, :1] + 0.587 * images[:, 1:2] + 0.114 * images[:, 2:]

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seglib.data.loader import SampleKey
@@ -222,17 +223,39 @@ class Run:
             self.model.load_state_dict(self.result.state_dict())
 
 
-def moving_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
+class MovingAverage(AveragedModel):
+    """torch's average of a model, whose count of steps does not make a GPU wait in each of them."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.update = get_ema_multi_avg_fn(decay)
+        self.n_averaged = self.n_averaged.cpu()
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        kinds: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
+        for mine, theirs in zip(_tensors(self.module), _tensors(model), strict=True):
+            kinds.setdefault(mine.dtype, []).append((mine, theirs))
+        for pairs in kinds.values():
+            averages, weights = map(list, zip(*pairs, strict=True))
+            if self.n_averaged == 0:
+                torch._foreach_copy_(averages, weights)
+            else:
+                self.update(averages, weights, self.n_averaged)
+        self.n_averaged += 1
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    return chain((p.detach() for p in model.parameters()), model.buffers())
+
+
+def moving_average(model: nn.Module, decay: float | None) -> MovingAverage | None:
     """w̄ ← decay · w̄ + (1 − decay) · w after each step, from the weights after the first on.
 
     BatchNorm's statistics likewise: those of the last weights would not fit the average's
     activations. (Polyak & Juditsky, 1992; as here: Tarvainen & Valpola, 2017, arXiv:1703.01780.)
     """
-    if decay is None:
-        return None
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    average.n_averaged = average.n_averaged.cpu()  # it is asked for in each step
-    return average
+    return None if decay is None else MovingAverage(model, decay)
 
 
 @contextmanager
