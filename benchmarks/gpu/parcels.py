@@ -1,6 +1,6 @@
 """CamVid in parcels that a slow or narrow way can carry, and back again.
 
-    python benchmarks/gpu/parcels.py pack FOLDER [--root ROOT] [--limit 44]   # at home
+    python benchmarks/gpu/parcels.py pack FOLDER [--root ROOT] [--limit 44 47]   # at home
     python benchmarks/gpu/parcels.py unpack FOLDER ROOT                       # where it is used
 
 A parcel is a zip file of at most `limit` MB: images as lossless WebP (two thirds of their PNG),
@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,7 @@ def packed(path: Path) -> tuple[str, bytes, str]:
     return name, stream.getvalue(), digest(pixels)
 
 
-def pack(camvid: Path, folder: Path, limit: float) -> list[Path]:
+def pack(camvid: Path, folder: Path, limits: Sequence[float]) -> list[Path]:
     """Write the parcels of the CamVid in `camvid` to `folder`; their paths."""
     files = [
         path
@@ -70,13 +70,15 @@ def pack(camvid: Path, folder: Path, limit: float) -> list[Path]:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
-        return list(parcels(pool.map(packed, both, chunksize=8), folder, limit * 1e6))
+        return list(
+            parcels(pool.map(packed, both, chunksize=8), folder, [limit * 1e6 for limit in limits])
+        )
 
 
 def parcels(
-    contents: Iterator[tuple[str, bytes, str]], folder: Path, limit: float
+    contents: Iterator[tuple[str, bytes, str]], folder: Path, limits: Sequence[float]
 ) -> Iterator[Path]:
-    """Fill zip files of at most `limit` bytes (a pair stays together)."""
+    """Fill zip files of at most so many bytes, the last limit for all further ones."""
     pairs = zip(contents, contents, strict=True)
     waiting = next(pairs, None)
     number = 0
@@ -84,10 +86,11 @@ def parcels(
         number += 1
         path = folder / f"camvid_{number}.zip"
         size, digests = 0, {}
+        limit = limits[min(number, len(limits)) - 1]
         with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as parcel:
             while waiting is not None:
                 more = sum(len(content) + 2 * len(name) + 400 for name, content, _ in waiting)
-                if digests and size + more > limit:
+                if digests and size + more > limit:  # (a pair stays together)
                     break
                 for name, content, expected in waiting:
                     parcel.writestr(name, content)
@@ -137,7 +140,7 @@ def main() -> None:
     packing = commands.add_parser("pack")
     packing.add_argument("folder", type=Path)
     packing.add_argument("--root")
-    packing.add_argument("--limit", type=float, default=44.0, help="MB a parcel")
+    packing.add_argument("--limit", type=float, nargs="+", default=[44.0], help="MB of each")
     unpacking = commands.add_parser("unpack")
     unpacking.add_argument("folder", type=Path)
     unpacking.add_argument("root", type=Path)

@@ -4,7 +4,8 @@
 
 loops         `fit` against the loops that others use: same U-Net, same files, same augmentation
 augmentation  batches alone: processes that read and augment, against images on the GPU
-precision     number formats and memory layouts of training steps; at the end compiled
+precision     number formats and memory layouts of training steps
+compiled      the same compiled, which takes a minute for each network
 kernels       losses and the metric against those of other libraries
 networks      training steps of this library's networks, and of SegFormer-B0
 
@@ -81,12 +82,12 @@ class Record:
         self.path, self.seconds, self.start = path, seconds, time.perf_counter()
         self.machine, self.rows = {**machine(), "data": data}, dict[tuple[str, str], Found]()
 
-    def take_turns(self, tasks: Tasks, rounds: int = ROUNDS, kept: float = 0.0) -> bool:
-        """Measure all, round by round; False if the time was up, but for `kept` seconds."""
+    def take_turns(self, tasks: Tasks, rounds: int = ROUNDS) -> bool:
+        """Measure all, round by round; False if the time was up."""
         order, listed = np.random.default_rng(0), list(tasks.items())
         for _ in range(rounds):
             for i in order.permutation(len(listed)):
-                if time.perf_counter() - self.start + kept >= self.seconds:
+                if time.perf_counter() - self.start >= self.seconds:
                     return False
                 self.measure(*listed[i])
         return True
@@ -332,21 +333,31 @@ def precision(files: Files, record: Record) -> bool:
     ways: dict[str, Any] = {"float32": {"amp": None, "tf32": False}, "bfloat16": {}}
     if CUDA:
         ways |= {"TF32": {"amp": None}, "float16": {"amp": "fp16"}}
-    tasks, compiled, deeplab = Tasks(), Tasks(), partial(create_model, "deeplabv3plus", CLASSES)
-    for name, batch, make in (
-        (f"U-Net base {base}", BATCH, partial(UNet, CLASSES, base_channels=base)),
-        ("DeepLabV3+ ResNet-50", BATCH if TINY else 16, deeplab),
-    ):
-        case, step = f"{name}, batch {batch}, {SHAPE}", partial(training_steps, make, batch, steps)
+    tasks = Tasks()
+    for case, step in pair_of_networks(base, steps):
         for way, how in ways.items():
             tasks[case, way] = partial(step, channels_last=False, **how)
             tasks[case, f"{way}, channels_last"] = partial(step, **how)
-        left_out = partial(dict, note="left out with --tiny")
-        last = left_out if TINY else partial(step, compiled=True)
-        compiled[case, "bfloat16, channels_last, compiled"] = last
-    # Compiling takes a minute, and gets its part of the time however far the rounds have come
-    done = record.take_turns(tasks, kept=0.4 * record.seconds)
-    return record.take_turns(compiled, rounds=1) and done
+    return record.take_turns(tasks)
+
+
+def compiled(files: Files, record: Record) -> bool:
+    tasks, left_out = Tasks(), partial(dict, note="left out with --tiny")
+    for case, step in pair_of_networks(4 if TINY else 64, 2 if TINY else 20):
+        tasks[case, "bfloat16, channels_last"] = step
+        tasks[case, "the same compiled"] = left_out if TINY else partial(step, compiled=True)
+    return record.take_turns(tasks, rounds=1)
+
+
+def pair_of_networks(base: int, steps: int) -> list[tuple[str, Callable[..., Found]]]:
+    deeplab = partial(create_model, "deeplabv3plus", CLASSES)
+    return [
+        (f"{name}, batch {batch}, {SHAPE}", partial(training_steps, make, batch, steps))
+        for name, batch, make in (
+            (f"U-Net base {base}", BATCH, partial(UNet, CLASSES, base_channels=base)),
+            ("DeepLabV3+ ResNet-50", BATCH if TINY else 16, deeplab),
+        )
+    ]
 
 
 class SegFormer(nn.Module):
@@ -479,7 +490,7 @@ def open_files(root: str | None, folder: Path) -> Files:
 
 
 def main() -> None:
-    stages = {f.__name__: f for f in (loops, augmentation, precision, kernels, networks)}
+    stages = {f.__name__: f for f in (loops, augmentation, precision, compiled, kernels, networks)}
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--out", type=Path, required=True)

@@ -158,6 +158,7 @@ class Stages:
         keep: Callable[[nn.Module, float, int], None] | None = None,
     ) -> tuple[nn.Module, dict[str, Any]]:
         """A network that was trained for about `seconds`, and what it took."""
+        began = time.perf_counter()
         loader = self.loader(data, recipe.batch_size, shuffle=True)
         loss = recipe.loss(data)
         how: dict[str, Any] = {
@@ -167,7 +168,6 @@ class Stages:
             "clip": recipe.clip,
             "amp": recipe.amp,
         }
-        began = time.perf_counter()
         rows = fit(recipe.create(), loader, epochs=3, ema=0.9, **how).rows
         speed = max(row["images_per_second"] for row in rows)
         each = rows[-1]["seconds"]
@@ -226,7 +226,12 @@ class Stages:
         self.long_run("main", recipe, data, None)
 
     def chosen(self) -> Recipe:
-        return self.candidates[self.read("trials")["best"]]
+        """The best of the trials, or of those that were done when their time was up."""
+        if not (self.out / "trials_so_far.json").exists():
+            return next(iter(self.candidates.values()))
+        told = self.read("trials_so_far")["candidates"]
+        scored = {name: one["dev"]["miou"] for name, one in told.items() if "dev" in one}
+        return self.candidates[max(scored, key=lambda name: scored[name])]
 
     def long_run(self, stage: str, recipe: Recipe, data: Any, start: Path | None) -> None:
         """Train, keep weights on the way, and write the last ones as a checkpoint."""
@@ -283,12 +288,12 @@ class Stages:
     # ---------------------------------------------------------------- test
 
     def score(self) -> None:
-        content: dict[str, Any] = {}
+        path = self.out / "score.json"
+        content = json.loads(path.read_text()) if path.exists() else {}
         for stage in ("main", "second"):
-            if (self.out / f"{stage}.json").exists():
+            if stage not in content and (self.out / f"{stage}.json").exists():
                 content[stage] = self.scored(stage)
-                self.record("score_so_far", content)
-        self.record("score", content)
+                self.record("score", {**content, "complete": "second" in content})
 
     def scored(self, stage: str) -> dict[str, Any]:
         """The last weights on test and val, then those of before."""
@@ -381,7 +386,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="a rehearsal: sizes for a CPU")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if (options.out / f"{options.stage}.json").exists():
+    if options.stage != "score" and (options.out / f"{options.stage}.json").exists():
         print(f"{options.stage} is done: {options.out / options.stage}.json")
         return
     torch.backends.cudnn.benchmark = True  # sizes do not change
