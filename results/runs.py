@@ -93,12 +93,14 @@ def table() -> str:
     for path in sorted(FOLDER.glob("*.json")):
         r = json.loads(path.read_text(encoding="utf-8"))
         groups = ", ".join(f"{g} {v['miou']:.3f}" for g, v in r["test_groups"].items())
-        lines.append(
-            f"| {r['name']} | {r['size'][0]}×{r['size'][1]} | {r['images_seen']:,} "
-            f"| {r['val']['miou']:.3f} | **{r['test']['miou']:.3f}**"
-            f"{f' ({groups})' if groups else ''} | {r['test_miou_last_epoch']:.3f} "
-            f"| {r['minutes']} | {r['hardware']} |"
-        )
+        test = f"**{r['test']['miou']:.3f}**{f' ({groups})' if groups else ''}"
+        last = f"{r['test_miou_last_epoch']:.3f}"
+        chosen = [f"{r['val']['miou']:.3f}", test, last]
+        if r.get("chosen") == "last epoch":  # nothing was chosen on val
+            chosen = [f"({r['val']['miou']:.3f} at the last)", "", test]
+        cells = [r["name"], f"{r['size'][0]}×{r['size'][1]}", f"{r['images_seen']:,}"]
+        cells += [*chosen, str(r["minutes"]), r["hardware"]]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

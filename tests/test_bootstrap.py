@@ -183,7 +183,7 @@ def test_first_call_installs_and_the_second_calls_nobody(tree):
 LAB = ["lab", "lab --no-browser", "setup", "reset LESSON=03", "full", "pretrain", "setup full"]
 TEST = ["test", "test-fast", "soak", "notebooks LESSON=03", "experiments", "setup test"]
 NEEDS = {"lab": LAB, "lab,test": [*TEST, "setup lab soak"]}
-NEEDS["bench,lab,test"] = ["test-everywhere", "bench", "setup bench"]
+NEEDS["bench,lab,test"] = ["test-everywhere", "bench", "gpu", "setup bench"]
 
 
 @pytest.mark.parametrize(("extras", "line"), [(k, line) for k, v in NEEDS.items() for line in v])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seglib.inference import enlarged_argmax, predict
+from seglib.inference import TestTimeAugmentation, enlarged_argmax, predict
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -48,3 +48,37 @@ def test_classes_one_at_a_time_give_what_all_at_once_give(classes):
     logits = torch.randn(1, classes, 9, 11)
     whole = F.interpolate(logits, (40, 53), mode="bilinear").argmax(1)[0]
     assert torch.equal(enlarged_argmax(logits, (40, 53)).long(), whole)
+
+
+class Leftwards(nn.Module):
+    """Logits that depend on where a pixel is: a mirror image has other ones."""
+
+    def forward(self, images):
+        ramp = torch.linspace(-1, 1, images.shape[3]).expand_as(images[:, :1])
+        return torch.cat([images[:, :1] + ramp, images[:, 1:2]], dim=1)
+
+
+def test_versions_of_an_image_are_averaged_as_probabilities():
+    images, model = torch.randn(2, 3, 6, 8), Leftwards()
+    plain, mirrored = model(images).softmax(1), model(images.flip(3)).softmax(1).flip(3)
+    found = TestTimeAugmentation(model)(images)
+    torch.testing.assert_close(found.exp(), (plain + mirrored) / 2)
+    once = TestTimeAugmentation(model, flip=False)(images)
+    torch.testing.assert_close(once.exp(), plain)
+    twice = TestTimeAugmentation(model, (0.5, 1.0), flip=False)(images)
+    half = F.interpolate(images, (3, 4), mode="bilinear", antialias=True)
+    small = F.interpolate(model(half), (6, 8), mode="bilinear").softmax(1)
+    torch.testing.assert_close(twice.exp(), (plain + small) / 2)
+
+
+def test_a_model_that_is_symmetric_gains_nothing_from_mirrors():
+    image = torch.rand(1, 3, 9, 12)
+    model = Brightness()
+    expected = model(image).argmax(1)
+    assert torch.equal(TestTimeAugmentation(model)(image).argmax(1), expected)
+
+
+@pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,)])
+def test_scales_must_be_positive(scales):
+    with pytest.raises(ValueError, match="expected numbers above 0"):
+        TestTimeAugmentation(Leftwards(), scales)

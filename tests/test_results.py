@@ -77,6 +77,7 @@ def test_a_page_shows_what_an_experiment_recorded(monkeypatch, script, name, pag
 
 
 BENCHMARKS = [path.stem for path in sorted((ROOT / "benchmarks").glob("[!_]*.py"))]
+BENCHMARKS.remove("gpu_day")  # (on a GPU only; it has a record of its own)
 
 
 @pytest.fixture
@@ -89,6 +90,22 @@ def measured(monkeypatch):
 def test_the_readme_shows_the_recorded_benchmarks(measured):
     report, record = measured
     assert sorted(record) == BENCHMARKS and shown("benchmarks") == report.summary(record)
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("training", "README.md"), ("speed", "benchmarks/README.md")]
+)
+def test_a_page_shows_what_the_gpu_has_done(name, page):
+    script = load_script(ROOT / "benchmarks" / "gpu" / "record.py")
+    record = json.loads(script.RECORD.read_text(encoding="utf-8"))
+    assert shown(f"gpu-{name}", page) == script.TABLES[name](record)
+
+
+def test_the_run_of_the_gpu_is_the_recorded_one():
+    script = load_script(ROOT / "benchmarks" / "gpu" / "record.py")
+    run = json.loads((script.ROOT / "results/runs/camvid_unet_360x480.json").read_text("utf-8"))
+    record = json.loads(script.RECORD.read_text(encoding="utf-8"))
+    assert run == script.run_record(record, "camvid_unet_360x480")
 
 
 @pytest.mark.parametrize("script", BENCHMARKS)

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (
     *("tests/losses/test_loss_properties.py", "tests/engine/test_precision.py"),
-    *("tests/engine/test_distributed.py", "tests/data/test_on_device.py"),
+    *("tests/engine/test_distributed.py", "tests/engine/test_on_device.py"),
 )
 WIDGETS = ("FloatSlider", "IntSlider", "SelectionSlider")
 

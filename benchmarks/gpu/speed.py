@@ -51,7 +51,7 @@ from training_speed import Meter
 
 from seglib.data import SegmentationDataset, make_loader
 from seglib.data.colours import STREET_CLASSES
-from seglib.data.on_device import DeviceLoader
+from seglib.engine.on_device import DeviceLoader
 from seglib.engine.precision import Compute, make_optimizer, optimizer_step
 from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.metrics import ConfusionMatrix

@@ -37,8 +37,8 @@ from torch import nn
 from seglib.data import CamVid, class_statistics, make_loader
 from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
 from seglib.data.dataset import SegmentationDataset
-from seglib.data.on_device import DeviceLoader
 from seglib.engine.checkpoints import DataSpec, save_checkpoint
+from seglib.engine.on_device import DeviceLoader
 from seglib.inference import TestTimeAugmentation
 from seglib.losses import CombinedLoss, CrossEntropyLoss, LovaszSoftmaxLoss, class_weights
 from seglib.models import create_model

@@ -26,10 +26,10 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     import torch
 
     from seglib.data import make_loader
-    from seglib.data.on_device import DeviceLoader
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
+    from seglib.engine.on_device import DeviceLoader
     from seglib.models import create_model
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform

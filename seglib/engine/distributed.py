@@ -230,10 +230,12 @@ def check_order(loader: Any, *known: type) -> None:
 
 def _like(loader: Any, sampler: EpochSampler, batch_size: int) -> Any:
     kept = ("num_workers", "collate_fn", "pin_memory", "persistent_workers", "worker_init_fn")
-    return torch.utils.data.DataLoader(
+    part = torch.utils.data.DataLoader(
         loader.dataset,
         batch_size,
         sampler=sampler,
         generator=torch.Generator().manual_seed(0),
         **{name: getattr(loader, name) for name in kept},
     )
+    around = getattr(loader, "around", None)  # (of one whose images lie on the device)
+    return part if around is None else around(part)

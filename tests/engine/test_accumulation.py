@@ -6,7 +6,8 @@ from accidents import training_of
 from torch import nn
 from toys import Uneven, loader, tiny_run
 
-from seglib.engine.accumulation import last_denominator, loss_denominator
+from seglib.engine.accumulation import BatchLosses, last_denominator, loss_denominator
+from seglib.engine.state import EpochProgress
 from seglib.losses import CombinedLoss, CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.training import train_epoch
 
@@ -87,6 +88,32 @@ def test_ratios_over_a_batch_do_not_decompose(loss):
     """As documented: Dice and Lovász of parts are other losses; they train all the same."""
     big, parts = trained(6, 1, loss), trained(2, 3, loss)
     assert distance(big, parts) > 1e-4 and torch.isfinite(parts[0]).all()
+
+
+def losses_of(device, values):
+    """What an epoch's progress says after so many batches of three images, two pixels each."""
+    done = EpochProgress()
+    losses = BatchLosses(done, loader(30, 3, shuffle=True), device)
+    seen = []
+    for value in values:
+        losses.add(torch.tensor(value), torch.tensor(2), torch.zeros(3))
+        seen.append(done.images // 3)
+    losses.settle()
+    return done, seen
+
+
+def test_a_gpu_is_asked_for_its_losses_every_fifty_batches():
+    values = torch.rand(120).tolist()
+    cpu, each = losses_of(torch.device("cpu"), values)
+    gpu, late = losses_of(torch.device("cuda"), values)  # (the tensors lie where they are)
+    assert each == list(range(1, 121)) and late == [0] * 49 + [50] * 50 + [100] * 21
+    assert gpu == cpu and (cpu.step, cpu.images, cpu.denominator) == (120, 360, 240)
+    assert cpu.mean == pytest.approx(sum(values) / 120)
+
+
+def test_a_loss_that_is_not_finite_is_named_when_it_is_read():
+    with pytest.raises(FloatingPointError, match="the loss is nan at batch 8 of epoch 1"):
+        losses_of(torch.device("cuda"), [1.0] * 7 + [float("nan")] * 2)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss(WEIGHT), DiceLoss(), CombinedLoss()], ids=str)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from accidents import same_weights
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from toys import Toy, loader, plain_loop, tiny_loaders, tiny_model, tiny_run
 
 from seglib.engine.checkpoints import load_checkpoint
+from seglib.engine.state import MovingAverage
 from seglib.losses import CrossEntropyLoss
 from seglib.models import create_model
 from seglib.training import evaluate, fit
@@ -28,6 +30,21 @@ def test_the_average_of_weights_and_statistics_is_that_of_the_formula():
     plain, _ = tiny_run(None)
     assert not torch.equal(plain[0].weight, model[0].weight)
     assert not torch.equal(plain[1].running_mean, model[1].running_mean)
+
+
+def test_the_average_is_that_of_torch():
+    """To the last bit, whole numbers too; ours only counts elsewhere."""
+    model = tiny_model()
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
+    ours = MovingAverage(model, 0.7)
+    for step in range(4):
+        with torch.no_grad():
+            for value in (*model.parameters(), *model.buffers()):
+                value.add_(step + 1)
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+        assert same_weights(ours.module.state_dict(), theirs.module.state_dict())
+    assert int(ours.n_averaged) == 4 and ours.n_averaged.device.type == "cpu"
 
 
 def test_the_average_is_evaluated_and_saved_and_the_model_ends_with_it(tmp_path):

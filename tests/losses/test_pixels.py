@@ -51,6 +51,7 @@ def test_class_weights_by_hand():
     for method, expected in (
         ("median", [1.0, 1.0, 0.6, 0]),  # frequencies .6, .6, 1; their median is .6
         ("enet", [1 / math.log(1.02 + p) for p in (0.6, 0.3, 0.1, 0)]),
+        ("dabnet", [1 / math.log(1.10 + p) for p in (0.6, 0.3, 0.1, 0)]),
         ("inverse", [1 / 3, 2 / 3, 2.0, 0]),
         ("effective", [*(x * 3 / sum(EFFECTIVE) for x in EFFECTIVE), 0]),
     ):

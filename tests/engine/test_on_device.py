@@ -8,7 +8,8 @@ import torch
 from toys import tiny_model
 
 from seglib.data import SegmentationDataset, Streets, make_loader
-from seglib.data.on_device import DeviceLoader, coloured, places
+from seglib.engine import distributed
+from seglib.engine.on_device import DeviceLoader, coloured, places
 from seglib.engine.precision import Compute, make_optimizer
 from seglib.losses import CrossEntropyLoss
 from seglib.training import fit, train_epoch
@@ -202,3 +203,23 @@ def test_a_gpu_names_the_batch_whose_loss_is_not_finite():
     model = tiny_model().cuda()
     with pytest.raises(FloatingPointError, match="the loss is nan at batch 4 of epoch 1"):
         fit(model, loader, epochs=1)
+
+
+@pytest.mark.parametrize("split", ["split_batches", "split_images"])
+def test_several_processes_share_the_batches(monkeypatch, split):
+    """What two processes get is what one would, and no image is read again."""
+    transform = train_transform(20, 26) if split == "split_batches" else eval_transform(20, 26)
+    whole = both(pictures(transform), "cpu", shuffle=split == "split_batches", batch=4)[1]
+    whole.sampler.set_epoch(1)
+    expected = torch.cat([image for image, _ in whole])
+    parts = []
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        part = getattr(distributed, split)(whole)
+        assert isinstance(part, DeviceLoader) and part.images is whole.images
+        if split == "split_batches":
+            part.sampler.set_epoch(1)
+        parts.append(torch.cat([image for image, _ in part]))
+    assert [len(part) for part in parts] == ([2, 2] if split == "split_batches" else [3, 3])
+    torch.testing.assert_close(torch.cat(parts), expected, rtol=0, atol=0)

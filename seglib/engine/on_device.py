@@ -6,6 +6,7 @@ A GPU asks for more images a second than a machine's processes can cut, scale an
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,9 @@ class DeviceLoader:
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a loader has: data set, sampler, size of the batches, …"""
-        return getattr(self.__dict__["loader"], name)
+        if "loader" not in self.__dict__:  # (a copy that is being made)
+            raise AttributeError(name)
+        return getattr(self.loader, name)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -92,8 +95,10 @@ class DeviceLoader:
                 yield self._normalised(self.images[index].float()), self.masks[index].long()
 
     def around(self, loader: Any) -> DeviceLoader:
-        """One for another loader of the same data set."""
-        return DeviceLoader(loader, self.device)
+        """One for another loader of the same data set, with the same images in memory."""
+        other = copy.copy(self)
+        other.loader = loader
+        return other
 
     def _augmented(self, index: Tensor, keys: Sequence[Any]) -> tuple[Tensor, Tensor]:
         transform, size = self.loader.dataset.transform, self.masks.shape[1:]
