@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from seglib.data.cache import make_cache
 from seglib.data.colours import check_classes, check_palette, default_palette
+from seglib.data.layouts import read_layout
 from seglib.data.loader import SampleKey
 from seglib.data.pairing import pair_files, sizes_differ, some
 from seglib.data.reading import read_image, read_mask
@@ -128,6 +129,8 @@ class FolderDataset(SegmentationDataset):
     files without a partner (else a ValueError) to the report of `.check()`.
     """
 
+    layout = ""  # what `from_layout` has recognised
+
     def __init__(
         self,
         image_dir: str | Path,
@@ -150,3 +153,35 @@ class FolderDataset(SegmentationDataset):
             )
         groups = None if group is None else [str(group(image.stem)) for image, _ in files]
         super().__init__(files, classes, ignore_index, palette, groups, label_map, transform, cache)
+
+    @classmethod
+    def from_layout(
+        cls,
+        root: str | Path,
+        split: str,
+        classes: Sequence[str],
+        layout: str = "auto",
+        *,
+        val_share: float | None = None,
+        group: Callable[[str], str] | None = None,
+        label_map: Mapping[int, int] | None = None,
+        incomplete: bool = False,
+        **options: Any,
+    ) -> "FolderDataset":
+        """One split of a folder as others lay it out: VOC, Cityscapes, lists, one folder, …
+
+        `layouts.read_layout` recognises it; the attribute `layout` says as what. It also explains
+        `layout`, `val_share` and `group`; all other arguments are those of the class.
+        """
+        found = read_layout(root, layout, val_share, group)
+        files, problems = found.split(split)
+        if problems and not incomplete:
+            raise ValueError(f"found in {root}: {some(problems)}; {found.sentence}")
+        dataset = cls.__new__(cls)
+        dataset.problems, dataset.layout = problems, found.sentence
+        groups = [found.groups[image] for image, _ in files]
+        label_map = found.label_map(classes) if label_map is None else label_map
+        SegmentationDataset.__init__(
+            dataset, files, classes, groups=groups, label_map=label_map, **options
+        )
+        return dataset
