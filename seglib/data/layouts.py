@@ -5,16 +5,16 @@ is (images, JPEGImages, trainannot), a file's name as well (a_mask.png). What is
 city's or a patient's folder and the bare name, must agree between an image and its mask.
 """
 
-import hashlib
 import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from itertools import chain, combinations, takewhile
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
+from seglib.data.grouping import common_start, draw_share, guess_groups
 from seglib.data.pairing import IMAGE_SUFFIXES, JPEG_SUFFIXES, MASK_SUFFIXES, jpeg_masks, some
 from seglib.util.suggest import did_you_mean
 
@@ -46,7 +46,7 @@ _MASK_NAME = re.compile(
     "^(?:masks?|gt|labels?|seg)[_-]|[ ._-](?:masks?|gt|labels?|seg(?:mentation)?|L"
     "|gt(?:Fine|Coarse)_label(?:Train)?Ids)$"
 )
-_IMAGE_NAME = re.compile("^(?:image|img)[_-](?=.*[^0-9])|[ ._-](?:leftImg8bit|image|img|rgb)$")
+_IMAGE_NAME = re.compile("^(?:image|img)[_-]|[ ._-](?:leftImg8bit|image|img|rgb)$")
 
 
 class _File(NamedTuple):
@@ -56,18 +56,8 @@ class _File(NamedTuple):
     folders: tuple[str, ...]  # those that tell neither
     top: str  # where those are that tell
 
-    @property
-    def stem(self) -> str:
-        return unicodedata.normalize("NFC", self.path.stem)
-
-    @property
-    def bare(self) -> str:
-        """The name without what tells its kind: a_mask and a_leftImg8bit are both a."""
-        return _IMAGE_NAME.sub("", _MASK_NAME.sub("", self.stem)) or self.stem
-
-    @property
-    def is_jpeg(self) -> bool:
-        return self.path.suffix.lower() in JPEG_SUFFIXES
+    stem: str  # of the name, and that without what tells its kind: a of a_mask, a_leftImg8bit
+    bare: str
 
 
 _Pairs = dict[str, list[tuple[_File, _File]]]  # by split, or "" where there is none
@@ -96,10 +86,8 @@ class Layout(NamedTuple):
         if len(classes) == 34 or not any(stem.endswith("_labelIds") for stem in masks):
             return {}
         if len(classes) != len(CITYSCAPES_IDS):
-            raise ValueError(
-                f"found Cityscapes' masks _labelIds (0–33) and {len(classes)} classes; expected "
-                "its 19 classes or all 34, or a label_map"
-            )
+            found = f"found masks _labelIds (0–33) and {len(classes)} classes"
+            raise ValueError(f"{found}; expected Cityscapes' 19 or all 34, or a label_map")
         return dict.fromkeys(range(34), 255) | {old: i for i, old in enumerate(CITYSCAPES_IDS)}
 
 
@@ -138,10 +126,13 @@ def read_layout(
         problems[""].append(f"{len(pairs.pop(''))} pairs are in no split's folder")
     elif "" in pairs:
         pairs = {"train": pairs.pop("")}
-    groups = _groups(pairs, group)
+    images = [image for image, _ in chain.from_iterable(pairs.values())]
+    guessed = guess_groups([(image.folders, image.bare) for image in images])
+    named = [group(image.path.stem) for image in images] if group else guessed
+    groups = dict(zip((image.path for image in images), map(str, named), strict=True))
     drawn = _draw_val(pairs, problems, groups, val_share)
     counts = ", ".join(f"{split} {len(found)}" for split, found in pairs.items())
-    splits = {k: sorted((image.path, mask.path) for image, mask in v) for k, v in pairs.items()}
+    splits = {k: sorted({(image.path, mask.path) for image, mask in v}) for k, v in pairs.items()}
     return Layout(f"{root} is {LAYOUTS[name]}: {counts}{drawn}", splits, problems, groups)
 
 
@@ -163,9 +154,9 @@ def _walk(root: Path) -> tuple[list[_File], list[Path]]:
     unwanted += "|_labelIds$" if "_labelTrainIds" in every else ""
     paths = [p for p in sorted(paths) if p.suffix.lower() in known]
     files = [_file(path, root) for path in paths if not re.search(unwanted, path.stem)]
-    told, jpegs = {f.role for f in files}, {f.path.with_suffix("") for f in files if f.is_jpeg}
+    told, jpegs = {f.role for f in files}, {p.with_suffix("") for p in paths if _is_jpeg(p)}
     for i, f in enumerate(files):
-        twin = not f.is_jpeg and f.path.with_suffix("") in jpegs  # a.png beside a.jpg
+        twin = not _is_jpeg(f.path) and f.path.with_suffix("") in jpegs  # a.png beside a.jpg
         if "mask" not in told and (twin or _MASK_NAME.search(f.stem)):
             files[i] = f._replace(role="mask")
         elif "image" not in told and not f.role:
@@ -173,9 +164,12 @@ def _walk(root: Path) -> tuple[list[_File], list[Path]]:
     return files, lists
 
 
+def _is_jpeg(path: Path) -> bool:
+    return path.suffix.lower() in JPEG_SUFFIXES
+
+
 def _file(path: Path, root: Path) -> _File:
-    split, role, top = "", "", ""
-    rest: list[str] = []
+    split, role, top, rest = "", "", "", list[str]()
     for part in path.relative_to(root).parts[:-1]:
         told = _FOLDER.fullmatch(part)
         if told is None:
@@ -184,7 +178,9 @@ def _file(path: Path, root: Path) -> _File:
         role = "mask" if told["mask"] else "image" if told["image"] else role
         if word := told["before"] or told["after"]:
             split, top = _split_name(word), "/".join(rest)
-    return _File(path, split, role, tuple(rest), top)
+    stem = unicodedata.normalize("NFC", path.stem)
+    bare = _IMAGE_NAME.sub("", _MASK_NAME.sub("", stem)) or stem
+    return _File(path, split, role, tuple(rest), top, stem, bare)
 
 
 def _split_name(word: str) -> str:
@@ -195,10 +191,9 @@ def _pair(files: Sequence[_File]) -> tuple[_Pairs, _Problems]:
     """Images and masks of the same split, folders and name or, failing that, bare name."""
     pairs: _Pairs = defaultdict(list)
     problems: _Problems = defaultdict(list)
-    lost = [f for f in files if f.role == "mask" and f.is_jpeg]
-    for split in {f.split for f in lost}:
-        problems[split].append(jpeg_masks([f.path for f in lost if f.split == split]))
-    left = [f for f in files if f.role and f not in lost]
+    if lost := [f.path for f in files if f.role == "mask" and _is_jpeg(f.path)]:
+        problems[""].append(jpeg_masks(lost))
+    left = [f for f in files if f.role == "image" or (f.role and not _is_jpeg(f.path))]
     for name in ("stem", "bare"):
         table: dict[tuple[str, tuple[str, ...], str], list[_File]] = defaultdict(list)
         for f in left:
@@ -234,20 +229,17 @@ def _by_lists(
         split = _split_name(re.sub("_?(list|files|images|ids)$", "", path.stem))
         for line in path.read_text("utf-8-sig", "replace").splitlines():
             words = [line] if line.strip() in named else re.split(r"[,;\t]\s*|\s+", line.strip())
-            if words == [""]:
-                continue
-            image, mask = _find(words[0], named, "image", split), None
+            image = _find(words[0], named, "image", split)
+            mask = mates.get(image) if image else None
             if len(words) > 1 and Path(words[1]).suffix.lower() in MASK_SUFFIXES:
                 mask = _find(words[1], named, "mask", split)
-            elif image is not None:
-                mask = mates.get(image)
-            if image is None or mask is None or image == mask:
-                what = "an image" if image is None else "a mask"
-                problems[split].append(f"{path.name} has {line[:80]!r}, which is without {what}")
-            else:
+            if image and mask and image != mask:
                 pairs[split].append((image, mask))
+            elif words[0]:
+                what = "a mask" if image else "an image"
+                problems[split].append(f"{path.name} has {line[:80]!r}, which is without {what}")
     for one, other in combinations(sorted({"train", "val", "test"} & set(pairs)), 2):
-        if both := [pair[0].path for pair in pairs[one] if pair in pairs[other]]:
+        if both := sorted({i.path for i, _ in pairs[one]} & {i.path for i, _ in pairs[other]}):
             problems[""].append(f"{some(both)} is in the lists of {one} and {other}; leave out one")
     return dict(pairs), problems
 
@@ -257,17 +249,11 @@ def _find(entry: str, named: dict[str, list[_File]], role: str, split: str) -> _
     *above, name = unicodedata.normalize("NFC", entry.strip().replace("\\", "/")).split("/")
 
     def rank(f: _File) -> tuple[int, bool, bool]:
-        return _shared(f.path.parts[-2::-1], above[::-1]), f.role == role, f.split == split
+        return common_start(f.path.parts[-2::-1], above[::-1]), f.role == role, f.split == split
 
     found = [f for f in named.get(name, []) if role == "mask" or f.role != "mask"]
     best = [f for f in found if rank(f) == max(map(rank, found))]
     return best[0] if len(best) == 1 else None
-
-
-def _shared(*sequences: Sequence[str]) -> int:
-    """How many items the sequences have in common at their beginning."""
-    columns = zip(*sequences, strict=False)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def _name(root: Path, pairs: _Pairs, lists: Sequence[Path]) -> str:
@@ -280,45 +266,26 @@ def _name(root: Path, pairs: _Pairs, lists: Sequence[Path]) -> str:
         return found[0] if found else "lists"
     if image.path.parent == mask.path.parent:
         return "one-folder"
-    told = (_FOLDER.fullmatch(part) for part in mask.path.relative_to(root).parts)
-    first = next(match for match in told if match)
-    last = "split-first" if first["before"] or first["after"] else "split-last"
-    return last if image.split else "two-folders"
-
-
-def _groups(pairs: _Pairs, group: Callable[[str], str] | None) -> dict[Path, str]:
-    images = [image for image, _ in chain.from_iterable(pairs.values())]
-    if group is not None:
-        return {image.path: str(group(image.path.stem)) for image in images}
-    # Roboflow's copies of one picture are a_jpg.rf.1f3c.jpg, a_jpg.rf.88d0.jpg
-    names = [re.sub(r"(_jpe?g|_png)?\.rf\.\w+$", "", image.bare) for image in images]
-    words = [(*i.folders, *re.split("[ ._-]+", n)) for i, n in zip(images, names, strict=True)]
-    same = _shared(*words)
-    found = ["".join(parts[same : same + 1]) for parts in words]
-    return {i.path: g or n for i, g, n in zip(images, found, names, strict=True)}
+    told = next(filter(None, map(_FOLDER.fullmatch, mask.path.relative_to(root).parts)))
+    kind = "split-first" if told["before"] or told["after"] else "split-last"
+    return kind if image.split else "two-folders"
 
 
 def _draw_val(
     pairs: _Pairs, problems: _Problems, groups: dict[Path, str], share: float | None
 ) -> str:
     """Move a share of "train" to "val" if there is none; what to say of it."""
-    if share is not None and ("val" in pairs or "train" not in pairs or not 0 < share < 1):
-        expected = "a fraction, such as 0.2, where there is a split train and no val"
-        raise ValueError(f"found val_share {share} with {', '.join(pairs)}; expected {expected}")
     if "val" in pairs or "train" not in pairs:
+        if share is not None:
+            raise ValueError(f"found val_share {share}, but also {', '.join(pairs)}; leave it out")
         return ""
-    sizes = Counter(groups[image.path] for image, _ in pairs["train"])
-    left, drawn = (share or 0.2) * sizes.total(), set[str]()
-    for name in sorted(sizes, key=lambda name: hashlib.sha256(name.encode()).digest())[1:]:
-        if not drawn or sizes[name] < 2 * left:  # it comes nearer to the share
-            drawn.add(name)
-            left -= sizes[name]
+    train = pairs["train"]
+    drawn = draw_share([groups[image.path] for image, _ in train], 0.2 if share is None else share)
     if not drawn:
         problems["val"].append("a share of train needs two groups of images, and there is one")
         return ""
-    for split, inside in (("val", True), ("train", False)):
-        part = [pair for pair in pairs["train"] if (groups[pair[0].path] in drawn) == inside]
-        pairs[split] = part
+    pairs["val"] = [pair for pair in train if groups[pair[0].path] in drawn]
+    pairs["train"] = [pair for pair in train if groups[pair[0].path] not in drawn]
     return f"; val is drawn from train: {some(sorted(drawn))}"
 
 
