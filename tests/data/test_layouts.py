@@ -22,7 +22,7 @@ def write(root, *paths, text=()):
         file.parent.mkdir(parents=True, exist_ok=True)
         grey = np.zeros((16, 16), np.uint8)
         grey[4:12, 4:12] = 1
-        Image.fromarray(grey if is_mask else np.stack([grey * 200 + i] * 3, 2)).save(file)
+        Image.fromarray(grey if is_mask else np.stack([grey * 200 + i % 50] * 3, 2)).save(file)
     for name, lines in dict(text).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
