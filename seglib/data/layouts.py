@@ -171,8 +171,7 @@ def _is_jpeg(path: Path) -> bool:
 def _file(path: Path, root: Path) -> _File:
     split, role, top, rest = "", "", "", list[str]()
     for part in path.relative_to(root).parts[:-1]:
-        told = _FOLDER.fullmatch(part)
-        if told is None:
+        if (told := _FOLDER.fullmatch(part)) is None:
             rest.append(unicodedata.normalize("NFC", part))
             continue
         role = "mask" if told["mask"] else "image" if told["image"] else role
@@ -259,9 +258,8 @@ def _find(entry: str, named: dict[str, list[_File]], role: str, split: str) -> _
 def _name(root: Path, pairs: _Pairs, lists: Sequence[Path]) -> str:
     """Which of `LAYOUTS` it is."""
     image, mask = next(iter(pairs.values()))[0]
-    parts = image.path.relative_to(root).parts[:-1]
     words = {"jpegimages": "voc", "leftimg8bit": "cityscapes", "img_dir": "mmsegmentation"}
-    found = [words[part.lower()] for part in parts if part.lower() in words]
+    found = [words[p] for p in map(str.lower, image.path.relative_to(root).parts) if p in words]
     if found or lists:
         return found[0] if found else "lists"
     if image.path.parent == mask.path.parent:
@@ -296,5 +294,5 @@ def _nothing(root: Path, problems: _Problems) -> str:
     remedy = "rename its folders, or pass image_dir and mask_dir"
     if {".json", ".xml"} & set(kinds):
         remedy = f"outlines (LabelMe, CVAT, COCO) become masks by python -m seglib convert {root}"
-    looked = "; ".join(LAYOUTS.values())
-    return f"found no pair of image and mask in {root} ({found}); looked for {looked}; {remedy}"
+    looked = f"looked for {'; '.join(LAYOUTS.values())}; {remedy}"
+    return f"found no pair of image and mask in {root} ({found}); {looked}"
