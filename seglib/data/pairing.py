@@ -36,7 +36,7 @@ def pair_files(
         (images, masks, "a mask", mask_dir),
         (masks, images, "an image", image_dir),
     ):
-        unread = {path.stem: f" ({path.name} is none that is read)" for path in folder.iterdir()}
+        unread = {p.stem: f" ({p.name} is of a kind that is not read)" for p in folder.iterdir()}
         for stem in sorted(these.keys() - those.keys()):
             name = f"{these[stem].name} is without {what} of the same name"
             problems.append(name + unread.get(stem, ""))
