@@ -6,6 +6,7 @@
 import contextlib
 import io
 import os
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,8 @@ from toys import Toy, tiny_model, tiny_run, write_folder
 from seglib import course
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
-from seglib.data import CamVid, FolderDataset, make_loader
+from seglib.data import CamVid, FolderDataset, make_loader, read_image, read_mask
+from seglib.data.colours import read_palette
 from seglib.engine.checkpoints import load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss, class_weights
@@ -26,6 +28,7 @@ from seglib.models import UNet, create_model
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 
+LINE = Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0), (255, 0, 0)]], np.uint8))
 GREY, PHOTO = np.zeros((4, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 LOGITS, TARGET = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
 EVAL, PIXELS = eval_transform(4, 4), SimpleNamespace(pixels=[1, 2])
@@ -72,6 +75,38 @@ def command(words):
         code = main(words.split())
     assert code == 1 and heard.getvalue().count("\n") == 1, heard.getvalue()
     raise ValueError(heard.getvalue().strip())
+
+
+def saved(folder, content, **options):
+    """A picture called a.png, whatever its format."""
+    picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
+    picture.save(folder / "a.png", **options)
+    return folder / "a.png"
+
+
+def bands(folder, number, colours):
+    """A TIFF of a single pixel with so many bands; `colours` 1 is grey, 2 RGB."""
+    data, extra = bytes(8), number - (3 if colours == 2 else 1)
+    short = [(256, 1), (257, 1), (258, *[8] * number), (262, colours), (273, 8), (277, number)]
+    entries, tail, start = b"", b"", 16 + 2 + 12 * (len(short) + 1) + 4
+    for tag, *values in [*short, (338, *[0] * extra)]:
+        raw = struct.pack(f"<{len(values)}H", *values)
+        if len(raw) > 4:
+            raw, tail = struct.pack("<I", start + len(tail)), tail + raw
+        entries += struct.pack("<HHI4s", tag, 3, len(values), raw)
+    head = struct.pack("<2sHI", b"II", 42, 16) + data + struct.pack("<H", len(short) + 1)
+    return file(folder, head + entries + bytes(4) + tail)
+
+
+def teach(folder, classes, label_map="0:0"):
+    for kind, array in (("images", PHOTO[:4]), ("masks", GREY)):
+        (folder / kind).mkdir()
+        saved(folder / kind, array)
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        words = f"check --images {folder}/images --masks {folder}/masks --classes {classes}"
+        assert main([*words.split(), "--label_map", label_map]) == 1
+    raise ValueError(told.getvalue())
 
 
 def zero_and_255(folder):
@@ -171,6 +206,66 @@ TABLE = {
     "no file /x.jpg": lambda f: command(f"predict {checkpoint(f)} {f}/x.jpg --out {f}"),
     "'lit' … did you mean 'lite'": lambda f: profile("lit"),
     "a, b": lambda f: course.setup({"a": 1}, {"b": 1}),  # (profiles of different settings)
+    # B: what a picture file holds, whatever its name
+    "a HEIC photo … export": lambda f: read_image(file(f, b"\0\0\0\x18ftypheic")),
+    "HEIC … JPEG or PNG": lambda f: read_mask(file(f, b"\0\0\0\x18ftypmif1")),
+    "a DICOM file … PNG": lambda f: read_image(file(f, bytes(128) + b"DICM")),
+    "a NumPy array … Image.fromarray": lambda f: read_mask(file(f, b"\x93NUMPY")),
+    "Git LFS … git lfs pull": lambda f: read_image(file(f, "version https://git-lfs.github.com")),
+    "HTML … download": lambda f: read_image(file(f, "<!doctype html>")),
+    "a PDF … PNG": lambda f: read_image(file(f, "%PDF-1.7")),
+    "cannot read … (0 bytes) … whole picture": lambda f: read_mask(file(f, b"")),
+    "TIFF of 5 bands … expected a whole picture": lambda f: read_image(bands(f, 5, 1)),
+    "5 bands … only 3 would be read": lambda f: read_image(bands(f, 5, 2)),
+    "4 bands … only 3 would be read": lambda f: read_mask(bands(f, 4, 2)),
+    "3 pages or frames": lambda f: read_image(
+        saved(f, GREY, format="TIFF", save_all=True, append_images=[LINE, LINE])
+    ),
+    "2 pages or frames … one page": lambda f: read_mask(
+        saved(f, GREY, format="PNG", save_all=True, append_images=[Image.fromarray(GREY + 1)])
+    ),
+    "none is above 4095 … 12 bits … 0–65535": lambda f: read_image(
+        saved(f, np.full((2, 2), 4095, np.uint16))
+    ),
+    "floating-point values … 8-bit PNG": lambda f: read_image(
+        saved(f, np.ones((2, 2), np.float32), format="TIFF")
+    ),
+    "floating-point pixels … uint8": lambda f: read_mask(
+        saved(f, np.ones((2, 2), np.float32), format="TIFF")
+    ),
+    "found JPEG masks (a.png) … again as PNG": lambda f: read_mask(saved(f, GREY, format="JPEG")),
+    "JPEG-in-TIFF": lambda f: read_mask(saved(f, GREY, format="TIFF", compression="jpeg")),
+    "found WEBP masks": lambda f: read_mask(saved(f, GREY, format="WEBP")),
+    "CMYK colours … RGB": lambda f: read_mask(
+        saved(f, Image.fromarray(PHOTO).convert("CMYK"), format="TIFF")
+    ),
+    "colours in LAB … RGB": lambda f: read_image(
+        saved(f, Image.frombytes("LAB", (1, 1), b"abc"), format="TIFF")
+    ),
+    "transparent at 64 pixels": lambda f: read_mask(
+        saved(f, Image.new("RGBA", (8, 8), (0, 0, 0, 9)))
+    ),
+    "a colour picture … palette=": lambda f: read_mask(saved(f, LINE)),
+    "colour (255, 0, 0) at 2 pixels … nearest is label 0 a": lambda f: read_mask(
+        saved(f, LINE), ["a"], palette=[(200, 0, 0)]
+    ),
+    "colour (255, 0, 0) … leave it out if the numbers": lambda f: read_mask(
+        saved(f, LINE.quantize(2)), palette=[(0, 0, 0)]
+    ),
+    "number 0 … colour of label 1 (0, 0, 0) … leave it out": lambda f: read_mask(
+        saved(f, np.array([[0, 1]], np.uint8)), palette=[(9, 8, 7), (0, 0, 0)]
+    ),
+    "label 7 at 32 pixels … 2 classes": lambda f: read_mask(saved(f, GREY + 7), ["a", "b"]),
+    # K: palettes as text
+    "'0 1 2 3 a' … 128 64 128 road": lambda f: read_palette(file(f, "0 1 2 3 a")),
+    "it has none": lambda f: read_palette(file(f, "# R G B")),
+    "'b' is label 0 there, but 1 in the classes": lambda f: read_palette(
+        file(f, "b:1,2,3::"), ["a", "b"]
+    ),
+    # A: masks that teach nothing
+    "one class only, lesion … background,lesion": lambda f: teach(f, "lesion"),
+    "all 32 pixels of 1 masks are void": lambda f: teach(f, "a,b", "0:255"),
+    "only label in 1 masks is 0 (a)": lambda f: teach(f, "a,b"),
 }
 
 
