@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_tensor
 from toys import Toy, tiny_model, tiny_run, write_folder
 
 from seglib import course
@@ -31,6 +32,7 @@ from seglib.transforms import eval_transform, train_transform
 LINE = Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0), (255, 0, 0)]], np.uint8))
 GREY, PHOTO = np.zeros((4, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 LOGITS, TARGET = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+EVAL_24 = eval_transform(24, 32)
 EVAL, PIXELS = eval_transform(4, 4), SimpleNamespace(pixels=[1, 2])
 
 
@@ -126,6 +128,82 @@ def two_photos(folder):
     command(f"predict {checkpoint(folder)} {folder} --out {folder}/out")
 
 
+class Handed(Toy):
+    """Toys as other people hand them over: `change` makes a sample of image, mask and index."""
+
+    def __init__(self, change, count=6):
+        super().__init__(count, eval_transform(24, 32))
+        self.change = change
+
+    def __getitem__(self, key):
+        return self.change(*super().__getitem__(key), int(key))
+
+
+class Answer(torch.nn.Module):
+    """A network whose logits `change` turns into what it returns."""
+
+    def __init__(self, change, classes=3):
+        super().__init__()
+        self.head, self.change = torch.nn.Conv2d(3, classes, 1), change
+
+    def forward(self, images):
+        return self.change(self.head(images))
+
+
+def handed(change, model=None, use=fit, **options):
+    """Train or evaluate on samples of another kind."""
+    loader = make_loader(Handed(change), 2, shuffle=use is fit)
+    use(model or unet(), loader, **({"epochs": 1} if use is fit else {}), **options)
+
+
+def answered(change, classes=3, use=fit):
+    """The same for a network that answers otherwise, and in `predict`."""
+    model = Answer(change, classes)
+    predict(model, PHOTO) if use is predict else handed(lambda x, y, i: (x, y), model, use)
+
+
+def foreign(transform, split="train"):
+    """A folder's data set under a transform of the reader's own."""
+    return lambda f: fit(
+        unet(), make_loader(folder_set(f, split, transform), 2, shuffle=True), epochs=1
+    )
+
+
+def folder_set(folder, split, transform=EVAL_24, classes=("ground", "box", "stripe"), **options):
+    root = folder / "d" if (folder / "d").exists() else write_folder(folder / "d")
+    return FolderDataset(
+        root / split / "images", root / split / "masks", classes, transform=transform, **options
+    )
+
+
+def wrong_val(folder):
+    """Label 7 in the masks of val: said before the first step."""
+    train_set, val_set = folder_set(folder, "train"), folder_set(folder, "val")
+    path = val_set.files[1][1]
+    Image.fromarray(np.full((24, 32), 7, np.uint8)).save(path)
+    never = Answer(lambda logits: pytest.fail("a step was made"))
+    fit(never, make_loader(train_set, 2, shuffle=True), make_loader(val_set, 2), epochs=1)
+
+
+def labelled(label_map, use=fit, **options):
+    """A folder whose labels `label_map` has changed."""
+
+    def run(folder):
+        data = folder_set(folder, "train", label_map=label_map)
+        model, loader = unet(), make_loader(data, 2, shuffle=use is fit)
+        use(model, loader, **({"epochs": 1} if use is fit else {}), **options)
+
+    return run
+
+
+def not_a_number(logits):
+    return torch.where(logits == logits.max(), float("nan"), logits)
+
+
+def same(x, y, i):
+    return x, y
+
+
 def profile(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGLIB_PROFILE", name)
@@ -192,6 +270,98 @@ TABLE = {
     ),
     "loss has ignore_index 0 … here it is 255": lambda f: train(tiny_model(), loss=ZERO),
     "no batch": lambda f: evaluate(tiny_model(), []),
+    # nothing to learn or to measure (A)
+    "one class only … num_classes=2 … label_map={255: 1}": lambda f: fit(
+        unet(1), make_loader(folder_set(f, "train", classes=["lesion"]), 2), epochs=1
+    ),
+    "found one class only … background as a class": lambda f: evaluate(
+        unet(1), [(torch.rand(1, 3, 8, 8), torch.zeros(1, 8, 8).long())]
+    ),
+    "found one class only": lambda f: answered(lambda x: x, 1, predict),
+    "masks to train on all pixels are void … label_map": labelled({0: 255, 1: 255, 2: 255}),
+    "masks to train on the only label is 0 … transform": labelled({1: 0, 2: 0}),
+    "masks to evaluate on all pixels are void": labelled({0: 255, 1: 255, 2: 255}, evaluate),
+    "masks to evaluate on the only label is 1 … two classes": labelled({0: 1, 2: 1}, evaluate),
+    "mask 007.png has label 7 at 768 pixels": wrong_val,
+    "masks to validate all pixels are void": lambda f: fit(
+        unet(),
+        make_loader(folder_set(f, "train"), 2),
+        make_loader(folder_set(f, "val", label_map={0: 255, 1: 255, 2: 255}), 2),
+        epochs=1,
+    ),
+    "labels (2, 24, 32) of torch.float32 … 0.0039 is no label: ToTensor": foreign(
+        lambda i, m: (to_tensor(i), to_tensor(m)[0])
+    ),
+    "the only label is 0 … look at the masks, the transform": foreign(
+        lambda i, m: (to_tensor(i), torch.from_numpy(m * 0).long())
+    ),
+    "float64 … whole numbers (N, H, W) … from_numpy(mask).long()": lambda f: handed(
+        lambda x, y, i: (x, y.double()), use=evaluate
+    ),
+    # NaN, and what is unknown (D, E)
+    "NaN in the logits of 1 pixels … bf16 or float32": lambda f: cm(
+        torch.tensor([0.0, float("nan"), 1.0]).reshape(1, 3, 1, 1), [[[0]]]
+    ),
+    "found NaN in the logits … expected numbers": lambda f: answered(not_a_number, use=evaluate),
+    "found NaN … look for NaN in the images": lambda f: answered(not_a_number, use=predict),
+    "were normalised; pass mean and std": lambda f: predict(unet(), PHOTO, mean=None),
+    "how the images of this model's training were normalised": lambda f: predict(
+        unet(), PHOTO, std=None
+    ),
+    # loaders, models and losses of others (F)
+    "returned a tuple [(2, 3, 24, 32), (2, 3, 24, 32)] … (2, 3, 24, 32) … alone": lambda f: (
+        answered(lambda x: (x, x))
+    ),
+    "returned a list [(2, 3, 24, 32)] … as 'out'": lambda f: answered(lambda x: [x], use=evaluate),
+    "returned a tuple … for images (1, 3, 8, 8)": lambda f: answered(lambda x: (x, x), use=predict),
+    "returned a tuple ['masks', 'boxes']": lambda f: answered(lambda x: {"masks": x, "boxes": x}),
+    "returned a Tensor [(2, 3)] … expected float logits": lambda f: answered(
+        lambda x: x.mean((2, 3)), use=evaluate
+    ),
+    "returned a Tensor … float logits (N, C, H, W)": lambda f: answered(lambda x: x.argmax(1)),
+    "(2, 3, 12, 16) for a target (2, 24, 32) … let forward resize": lambda f: answered(
+        lambda x: x[:, :, ::2, ::2]
+    ),
+    "a dict of image, mask as batch … return (image, mask)": lambda f: handed(
+        lambda x, y, i: {"image": x, "mask": y}
+    ),
+    "dict of pixels, labels": lambda f: handed(
+        lambda x, y, i: {"pixels": x, "labels": y}, use=evaluate
+    ),
+    "of Tensor, Tensor, tuple … nothing else": lambda f: handed(lambda x, y, i: (x, y, "name")),
+    "a Tensor of Tensor as batch … (images, labels)": lambda f: evaluate(
+        unet(), [torch.rand(1, 3, 8, 8)]
+    ),
+    "images of 1 channel(s), but the model takes 3 … in_channels=1": lambda f: handed(
+        lambda x, y, i: (x[:1], y)
+    ),
+    "images of 4 channel(s) … in_channels=4": lambda f: handed(
+        lambda x, y, i: (torch.cat([x, x[:1]]), y), use=evaluate
+    ),
+    "images of 3 channel(s), but the model takes 1": lambda f: predict(
+        UNet(3, in_channels=1, base_channels=4, depth=1), PHOTO
+    ),
+    "[3, 24, 32] at entry 0 … expected tensors of one size … batch_size=1": lambda f: handed(
+        lambda x, y, i: (x[:, i % 2 :], y[i % 2 :]), use=evaluate
+    ),
+    "found <class 'PIL.Image.Image'> … transform=eval_transform": lambda f: handed(
+        lambda x, y, i: (Image.fromarray(PHOTO), y)
+    ),
+    "(2, 24, 32, 3) of torch.uint8 … transform=eval_transform(height, width)": foreign(None),
+    "labels (2, 1, 24, 32) … (N, H, W) … take mask[0]": lambda f: handed(
+        lambda x, y, i: (x, y[None])
+    ),
+    "loss=<class 'torch.nn.modules.loss.CrossEntropyLoss'> … with its brackets": lambda f: handed(
+        same, loss=torch.nn.CrossEntropyLoss
+    ),
+    "loss='dice' … a module": lambda f: handed(same, loss="dice"),
+    "no parameter that learns … unfreeze": lambda f: handed(same, unet().requires_grad_(False)),
+    "learns: all are frozen, or there are none": lambda f: handed(same, torch.nn.Identity()),
+    "(1, 3, 4, 4), of which a BatchNorm sees one value … batch_size=2": lambda f: fit(
+        unet(depth=2), [(torch.rand(1, 3, 4, 4), torch.eye(4).long()[None])], epochs=1
+    ),
+    "image mode=RGBA … a picture of mode RGB": lambda f: predict(unet(), Image.new("RGBA", (8, 8))),
+    "found [[0, 0]], expected a path": lambda f: predict(unet(), [[0, 0]]),
     # settings and command line
     "not valid TOML": lambda f: read_settings(file(f, "lr: 3"), {}),
     "255 … --label_map 255:1": zero_and_255,
