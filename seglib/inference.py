@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageOps
 from torch import nn
 
+from seglib.data import read_image
+from seglib.engine.batches import logits_of
+from seglib.engine.precision import Compute
+from seglib.metrics.check import check_not_nan
 from seglib.models.freezing import eval_mode
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, check_image, normalise, resize_image
 
 
 def predict(
     model: nn.Module,
-    image: np.ndarray,
+    image: np.ndarray | Image.Image | str | os.PathLike[str],
     size: tuple[int, int] | None = None,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
 ) -> np.ndarray:
     """Label every pixel of one photo: uint8 RGB (H, W, 3) -> uint8 labels (H, W).
 
+    A file's path, or a picture that Pillow has opened, is read as the eye sees it, upright.
     The photo is resized to `size` (height, width), the size the model was trained at (None: its
     own size), and the logits are resized bilinearly to the photo's size *before* the argmax, so
     that borders are smooth. Runs in eval mode on the model's device; the mode is restored.
+    ValueError for NaN, and without `mean` and `std`, which must be those of the training.
     """
-    check_image(image)
-    device = next(model.parameters()).device
-    small = resize_image(image, *size) if size else image
-    batch = normalise(small, mean, std)[None].to(device)  # (1, 3, h, w)
+    photo = as_array(image)
+    if mean is None or std is None:
+        raise ValueError(
+            "nobody knows how the images of this model's training were normalised; pass mean and "
+            "std: (0, 0, 0) and (1, 1, 1) for values from 0 to 1, or IMAGENET_MEAN and IMAGENET_STD"
+        )
+    small = resize_image(photo, *size) if size else photo
+    batch = normalise(small, mean, std)[None]  # (1, 3, h, w)
     with eval_mode(model), torch.inference_mode():
-        logits = model(batch)  # (1, C, h, w)
-        labels = enlarged_argmax(logits, image.shape[:2])  # (H, W)
+        logits = Compute.of(model).logits(model, batch)  # (1, C, h, w)
+        labels = enlarged_argmax(logits, photo.shape[:2])  # (H, W)
     return labels.cpu().numpy()
+
+
+def as_array(image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:
+    """The photo, uint8 (H, W, 3); ValueError for what is none."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(os.fspath(image))
+    if isinstance(image, Image.Image) and image.mode in ("RGB", "L"):
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"found {image!r}, expected a path, a picture of mode RGB, or an array")
+    check_image(image)
+    return image
 
 
 def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -41,12 +65,15 @@ def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor
 
     One class at a time: all logits of a 24-megapixel photo would take gigabytes.
     """
+    most = torch.finfo(logits.dtype).max / 4
+    logits = logits.clamp(-most, most)  # (between two pixels 0 · ∞ would be NaN)
     labels = torch.zeros(size, dtype=torch.uint8, device=logits.device)
     best = logits.new_full(size, -torch.inf)
     for label in range(logits.shape[1]):
         score = F.interpolate(logits[:, label : label + 1], size, mode="bilinear")[0, 0]  # (H, W)
         labels[score > best] = label
         best = torch.maximum(best, score)
+    check_not_nan(best)
     return labels
 
 
@@ -79,9 +106,8 @@ class TestTimeAugmentation(nn.Module):
                 images if same else F.interpolate(images, size, mode="bilinear", antialias=True)
             )
             for version in (scaled, scaled.flip(3)) if self.flip else (scaled,):
-                logits = F.interpolate(
-                    self.model(version).float(), images.shape[2:], mode="bilinear"
-                )
+                logits = logits_of(self.model(version), version).float()
+                logits = F.interpolate(logits, images.shape[2:], mode="bilinear")
                 chance = logits.softmax(1)  # (N, C, H, W)
                 chance = chance.flip(3) if version is not scaled else chance
                 total, count = chance if total is None else total + chance, count + 1

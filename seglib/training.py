@@ -25,6 +25,7 @@ from seglib.engine.accumulation import (
     last_denominator,
     remaining,
 )
+from seglib.engine.batches import Batches
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
 from seglib.engine.memory import explain_out_of_memory
@@ -32,7 +33,6 @@ from seglib.engine.precision import Compute, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
 from seglib.engine.state import EpochProgress, Run, epoch_randomness
-from seglib.losses import CrossEntropyLoss
 from seglib.metrics import ConfusionMatrix, Scores
 from seglib.models.freezing import backbone_of, eval_mode, frozen
 from seglib.util.progress import progress
@@ -45,7 +45,7 @@ def fit(
     *,
     epochs: int,
     lr: float = 1e-3,
-    loss: nn.Module | None = None,
+    loss: Any = None,
     weight_decay: float = 0.01,
     schedule: str = "onecycle",
     clip: float | None = None,
@@ -70,12 +70,16 @@ def fit(
     val mIoU (without `val_loader`, the lowest training loss).
 
     Args:
-        train_loader, val_loader: of float images (N, 3, H, W) and int64 labels (N, H, W).
+        train_loader, val_loader: of float images (N, 3, H, W) and labels (N, H, W), or lists of
+            such batches. The masks of val, if a data set of ours has them, are read beforehand.
         loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`.
         schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120), "poly"
             (power 0.9), "plateau" (÷ 3 after 5 epochs without a better one) or "constant".
         clip: bound of the gradient's norm, or None.
         patience: stop after so many epochs without a better one, or None.
+        seed: of what torch draws, dropout say. Order and augmentation of the images come from
+            `make_loader(seed=…)`: without dropout, runs that differ in this seed only are equal.
+            Another training needs another seed there, or other first weights.
         out: folder for last.pt, best.pt, history.csv and history.png.
         resume: go on from `out`/last.pt; without one, start anew.
         config: further settings of the caller, kept in the checkpoint and compared on resume.
@@ -102,13 +106,16 @@ def fit(
     settings["validation"] = val_loader is not None
     validation.check_settings(settings)
     compute = Compute.of(model, amp, channels_last)
-    loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)
-    validation.check_ignore_index(ignore_index, train_loader.dataset, loss)
-    settings |= {**validation.describe(model, train_loader), "loss": repr(loss), **(config or {})}
+    loss = validation.as_loss(loss, ignore_index, compute.device)
+    train_loader = Batches(train_loader, ignore_index)
+    validation.check_data(ignore_index, train_loader.dataset, loss)
+    validation.check_trainable(model)
+    validation.check_masks(val_loader, "to validate")
+    settings |= {**validation.describe(model, train_loader, loss), **(config or {})}
     backbone = backbone_of(model) if freeze_epochs else model
     run = Run(model, compute, settings, train_loader, out)
     run.open(resume)
-    train_loader = distributed.split_batches(train_loader)
+    train_loader.loader = distributed.split_batches(train_loader.loader)
     val_loader = distributed.split_images(val_loader)
     net: Any = distributed.wrapped(model, compute.device, freeze_epochs > 0)
     net = torch.compile(net) if compile else net  # what the steps call
@@ -120,7 +127,7 @@ def fit(
         for epoch in range(len(run.history.rows), epochs):
             if patience is not None and run.history.epochs_since_best() >= patience:
                 break
-            row = run.begin_epoch(epoch)
+            row, whole = run.begin_epoch(epoch), run.done.step == 0
             frozen_backbone = frozen(backbone) if epoch < freeze_epochs else nullcontext()
             randomness = epoch_randomness(seed, epoch, compute.device)
             try:
@@ -129,14 +136,18 @@ def fit(
                     row["train_loss"], images = train_epoch(
                         net, train_loader, loss, run.optimizer, label=label, done=run.done, **how
                     )
+                if whole:
+                    train_loader.check_learnt()
                 validation.check_weights(model, epoch + 1)
                 row |= run.measured(images)
                 if val_loader is not None:
+                    run.pause()  # saved, whatever happens in the evaluation
                     distributed.broadcast_buffers(run.result)
                     scores, row["val_loss"] = run_evaluation(
                         run.result, val_loader, ignore_index, loss, compute=compute, stop=stop
                     )
                     row["val_miou"] = scores.miou
+                    validation.check_told_apart(scores.support, "to validate")
             except Interrupted:
                 run.pause()
                 raise
@@ -225,26 +236,28 @@ def evaluate(
     Runs on the model's device, in eval mode, without gradients; the model's mode is restored.
     With `per_image` the images are kept apart, for `scores.interval(groups=dataset.groups)`.
     `amp` as in `fit`. Several processes share the images, each of them once, and get the same
-    scores; all of them must call this.
+    scores; all of them must call this. ValueError for NaN, or if there is nothing to measure.
     """
     compute, loader = Compute.of(model, amp), distributed.split_images(loader)
-    return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
+    scores = run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
+    validation.check_told_apart(scores.support, "to evaluate on")
+    return scores
 
 
 def run_evaluation(
     model: nn.Module,
     loader: Any,
     ignore_index: int = 255,
-    loss: nn.Module | None = None,
+    loss: Any = None,
     per_image: bool = False,
     *,
     compute: Compute | None = None,
     stop: StopOnSignal | None = None,
 ) -> tuple[Scores, float]:
     """Scores, and the loss averaged over valid pixels (NaN without `loss` or a valid pixel)."""
-    compute = compute or Compute.of(model)
-    dataset = getattr(loader, "dataset", None)
-    validation.check_ignore_index(ignore_index, dataset, loss)
+    compute, loader = compute or Compute.of(model), Batches(loader, ignore_index)
+    dataset = loader.dataset
+    validation.check_data(ignore_index, dataset, loss)
     matrix, done, images = None, EpochProgress(), None
     common = distributed.common_batches(loader)
     with eval_mode(model), torch.inference_mode():

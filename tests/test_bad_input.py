@@ -6,18 +6,21 @@
 import contextlib
 import io
 import os
+import struct
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_tensor
 from toys import Toy, tiny_model, tiny_run, write_folder
 
 from seglib import course
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
-from seglib.data import CamVid, FolderDataset, make_loader
+from seglib.data import CamVid, FolderDataset, make_loader, read_image, read_mask
+from seglib.data.colours import read_palette
 from seglib.engine.checkpoints import load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss, class_weights
@@ -26,8 +29,10 @@ from seglib.models import UNet, create_model
 from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 
+LINE = Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0), (255, 0, 0)]], np.uint8))
 GREY, PHOTO = np.zeros((4, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 LOGITS, TARGET = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
+EVAL_24 = eval_transform(24, 32)
 EVAL, PIXELS = eval_transform(4, 4), SimpleNamespace(pixels=[1, 2])
 
 
@@ -74,6 +79,38 @@ def command(words):
     raise ValueError(heard.getvalue().strip())
 
 
+def saved(folder, content, **options):
+    """A picture called a.png, whatever its format."""
+    picture = content if isinstance(content, Image.Image) else Image.fromarray(content)
+    picture.save(folder / "a.png", **options)
+    return folder / "a.png"
+
+
+def bands(folder, number, colours):
+    """A TIFF of a single pixel with so many bands; `colours` 1 is grey, 2 RGB."""
+    data, extra = bytes(8), number - (3 if colours == 2 else 1)
+    short = [(256, 1), (257, 1), (258, *[8] * number), (262, colours), (273, 8), (277, number)]
+    entries, tail, start = b"", b"", 16 + 2 + 12 * (len(short) + 1) + 4
+    for tag, *values in [*short, (338, *[0] * extra)]:
+        raw = struct.pack(f"<{len(values)}H", *values)
+        if len(raw) > 4:
+            raw, tail = struct.pack("<I", start + len(tail)), tail + raw
+        entries += struct.pack("<HHI4s", tag, 3, len(values), raw)
+    head = struct.pack("<2sHI", b"II", 42, 16) + data + struct.pack("<H", len(short) + 1)
+    return file(folder, head + entries + bytes(4) + tail)
+
+
+def teach(folder, classes, label_map="0:0"):
+    for kind, array in (("images", PHOTO[:4]), ("masks", GREY)):
+        (folder / kind).mkdir()
+        saved(folder / kind, array)
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        words = f"check --images {folder}/images --masks {folder}/masks --classes {classes}"
+        assert main([*words.split(), "--label_map", label_map]) == 1
+    raise ValueError(told.getvalue())
+
+
 def zero_and_255(folder):
     for path in write_folder(folder).rglob("masks/*.png"):
         Image.fromarray(np.uint8(np.asarray(Image.open(path)) == 1) * 255).save(path)
@@ -89,6 +126,82 @@ def two_photos(folder):
     for kind in ("png", "jpg"):
         Image.fromarray(PHOTO).save(folder / f"a.{kind}")
     command(f"predict {checkpoint(folder)} {folder} --out {folder}/out")
+
+
+class Handed(Toy):
+    """Toys as other people hand them over: `change` makes a sample of image, mask and index."""
+
+    def __init__(self, change, count=6):
+        super().__init__(count, eval_transform(24, 32))
+        self.change = change
+
+    def __getitem__(self, key):
+        return self.change(*super().__getitem__(key), int(key))
+
+
+class Answer(torch.nn.Module):
+    """A network whose logits `change` turns into what it returns."""
+
+    def __init__(self, change, classes=3):
+        super().__init__()
+        self.head, self.change = torch.nn.Conv2d(3, classes, 1), change
+
+    def forward(self, images):
+        return self.change(self.head(images))
+
+
+def handed(change, model=None, use=fit, **options):
+    """Train or evaluate on samples of another kind."""
+    loader = make_loader(Handed(change), 2, shuffle=use is fit)
+    use(model or unet(), loader, **({"epochs": 1} if use is fit else {}), **options)
+
+
+def answered(change, classes=3, use=fit):
+    """The same for a network that answers otherwise, and in `predict`."""
+    model = Answer(change, classes)
+    predict(model, PHOTO) if use is predict else handed(lambda x, y, i: (x, y), model, use)
+
+
+def foreign(transform, split="train"):
+    """A folder's data set under a transform of the reader's own."""
+    return lambda f: fit(
+        unet(), make_loader(folder_set(f, split, transform), 2, shuffle=True), epochs=1
+    )
+
+
+def folder_set(folder, split, transform=EVAL_24, classes=("ground", "box", "stripe"), **options):
+    root = folder / "d" if (folder / "d").exists() else write_folder(folder / "d")
+    return FolderDataset(
+        root / split / "images", root / split / "masks", classes, transform=transform, **options
+    )
+
+
+def wrong_val(folder):
+    """Label 7 in the masks of val: said before the first step."""
+    train_set, val_set = folder_set(folder, "train"), folder_set(folder, "val")
+    path = val_set.files[1][1]
+    Image.fromarray(np.full((24, 32), 7, np.uint8)).save(path)
+    never = Answer(lambda logits: pytest.fail("a step was made"))
+    fit(never, make_loader(train_set, 2, shuffle=True), make_loader(val_set, 2), epochs=1)
+
+
+def labelled(label_map, use=fit, **options):
+    """A folder whose labels `label_map` has changed."""
+
+    def run(folder):
+        data = folder_set(folder, "train", label_map=label_map)
+        model, loader = unet(), make_loader(data, 2, shuffle=use is fit)
+        use(model, loader, **({"epochs": 1} if use is fit else {}), **options)
+
+    return run
+
+
+def not_a_number(logits):
+    return torch.where(logits == logits.max(), float("nan"), logits)
+
+
+def same(x, y, i):
+    return x, y
 
 
 def profile(name):
@@ -157,6 +270,98 @@ TABLE = {
     ),
     "loss has ignore_index 0 … here it is 255": lambda f: train(tiny_model(), loss=ZERO),
     "no batch": lambda f: evaluate(tiny_model(), []),
+    # nothing to learn or to measure (A)
+    "one class only … num_classes=2 … label_map={255: 1}": lambda f: fit(
+        unet(1), make_loader(folder_set(f, "train", classes=["lesion"]), 2), epochs=1
+    ),
+    "found one class only … background as a class": lambda f: evaluate(
+        unet(1), [(torch.rand(1, 3, 8, 8), torch.zeros(1, 8, 8).long())]
+    ),
+    "found one class only": lambda f: answered(lambda x: x, 1, predict),
+    "masks to train on all pixels are void … label_map": labelled({0: 255, 1: 255, 2: 255}),
+    "masks to train on the only label is 0 … transform": labelled({1: 0, 2: 0}),
+    "masks to evaluate on all pixels are void": labelled({0: 255, 1: 255, 2: 255}, evaluate),
+    "masks to evaluate on the only label is 1 … two classes": labelled({0: 1, 2: 1}, evaluate),
+    "mask 007.png has label 7 at 768 pixels": wrong_val,
+    "masks to validate all pixels are void": lambda f: fit(
+        unet(),
+        make_loader(folder_set(f, "train"), 2),
+        make_loader(folder_set(f, "val", label_map={0: 255, 1: 255, 2: 255}), 2),
+        epochs=1,
+    ),
+    "labels (2, 24, 32) of torch.float32 … 0.0039 is no label: ToTensor": foreign(
+        lambda i, m: (to_tensor(i), to_tensor(m)[0])
+    ),
+    "the only label is 0 … look at the masks, the transform": foreign(
+        lambda i, m: (to_tensor(i), torch.from_numpy(m * 0).long())
+    ),
+    "float64 … whole numbers (N, H, W) … from_numpy(mask).long()": lambda f: handed(
+        lambda x, y, i: (x, y.double()), use=evaluate
+    ),
+    # NaN, and what is unknown (D, E)
+    "NaN in the logits of 1 pixels … bf16 or float32": lambda f: cm(
+        torch.tensor([0.0, float("nan"), 1.0]).reshape(1, 3, 1, 1), [[[0]]]
+    ),
+    "found NaN in the logits … expected numbers": lambda f: answered(not_a_number, use=evaluate),
+    "found NaN … look for NaN in the images": lambda f: answered(not_a_number, use=predict),
+    "were normalised; pass mean and std": lambda f: predict(unet(), PHOTO, mean=None),
+    "how the images of this model's training were normalised": lambda f: predict(
+        unet(), PHOTO, std=None
+    ),
+    # loaders, models and losses of others (F)
+    "returned a tuple [(2, 3, 24, 32), (2, 3, 24, 32)] … (2, 3, 24, 32) … alone": lambda f: (
+        answered(lambda x: (x, x))
+    ),
+    "returned a list [(2, 3, 24, 32)] … as 'out'": lambda f: answered(lambda x: [x], use=evaluate),
+    "returned a tuple … for images (1, 3, 8, 8)": lambda f: answered(lambda x: (x, x), use=predict),
+    "returned a tuple ['masks', 'boxes']": lambda f: answered(lambda x: {"masks": x, "boxes": x}),
+    "returned a Tensor [(2, 3)] … expected float logits": lambda f: answered(
+        lambda x: x.mean((2, 3)), use=evaluate
+    ),
+    "returned a Tensor … float logits (N, C, H, W)": lambda f: answered(lambda x: x.argmax(1)),
+    "(2, 3, 12, 16) for a target (2, 24, 32) … let forward resize": lambda f: answered(
+        lambda x: x[:, :, ::2, ::2]
+    ),
+    "a dict of image, mask as batch … return (image, mask)": lambda f: handed(
+        lambda x, y, i: {"image": x, "mask": y}
+    ),
+    "dict of pixels, labels": lambda f: handed(
+        lambda x, y, i: {"pixels": x, "labels": y}, use=evaluate
+    ),
+    "of Tensor, Tensor, tuple … nothing else": lambda f: handed(lambda x, y, i: (x, y, "name")),
+    "a Tensor of Tensor as batch … (images, labels)": lambda f: evaluate(
+        unet(), [torch.rand(1, 3, 8, 8)]
+    ),
+    "images of 1 channel(s), but the model takes 3 … in_channels=1": lambda f: handed(
+        lambda x, y, i: (x[:1], y)
+    ),
+    "images of 4 channel(s) … in_channels=4": lambda f: handed(
+        lambda x, y, i: (torch.cat([x, x[:1]]), y), use=evaluate
+    ),
+    "images of 3 channel(s), but the model takes 1": lambda f: predict(
+        UNet(3, in_channels=1, base_channels=4, depth=1), PHOTO
+    ),
+    "[3, 24, 32] at entry 0 … expected tensors of one size … batch_size=1": lambda f: handed(
+        lambda x, y, i: (x[:, i % 2 :], y[i % 2 :]), use=evaluate
+    ),
+    "found <class 'PIL.Image.Image'> … transform=eval_transform": lambda f: handed(
+        lambda x, y, i: (Image.fromarray(PHOTO), y)
+    ),
+    "(2, 24, 32, 3) of torch.uint8 … transform=eval_transform(height, width)": foreign(None),
+    "labels (2, 1, 24, 32) … (N, H, W) … take mask[0]": lambda f: handed(
+        lambda x, y, i: (x, y[None])
+    ),
+    "loss=<class 'torch.nn.modules.loss.CrossEntropyLoss'> … with its brackets": lambda f: handed(
+        same, loss=torch.nn.CrossEntropyLoss
+    ),
+    "loss='dice' … a module": lambda f: handed(same, loss="dice"),
+    "no parameter that learns … unfreeze": lambda f: handed(same, unet().requires_grad_(False)),
+    "learns: all are frozen, or there are none": lambda f: handed(same, torch.nn.Identity()),
+    "(1, 3, 4, 4), of which a BatchNorm sees one value … batch_size=2": lambda f: fit(
+        unet(depth=2), [(torch.rand(1, 3, 4, 4), torch.eye(4).long()[None])], epochs=1
+    ),
+    "image mode=RGBA … a picture of mode RGB": lambda f: predict(unet(), Image.new("RGBA", (8, 8))),
+    "found [[0, 0]], expected a path": lambda f: predict(unet(), [[0, 0]]),
     # settings and command line
     "not valid TOML": lambda f: read_settings(file(f, "lr: 3"), {}),
     "255 … --label_map 255:1": zero_and_255,
@@ -171,6 +376,66 @@ TABLE = {
     "no file /x.jpg": lambda f: command(f"predict {checkpoint(f)} {f}/x.jpg --out {f}"),
     "'lit' … did you mean 'lite'": lambda f: profile("lit"),
     "a, b": lambda f: course.setup({"a": 1}, {"b": 1}),  # (profiles of different settings)
+    # B: what a picture file holds, whatever its name
+    "a HEIC photo … export": lambda f: read_image(file(f, b"\0\0\0\x18ftypheic")),
+    "HEIC … JPEG or PNG": lambda f: read_mask(file(f, b"\0\0\0\x18ftypmif1")),
+    "a DICOM file … PNG": lambda f: read_image(file(f, bytes(128) + b"DICM")),
+    "a NumPy array … Image.fromarray": lambda f: read_mask(file(f, b"\x93NUMPY")),
+    "Git LFS … git lfs pull": lambda f: read_image(file(f, "version https://git-lfs.github.com")),
+    "HTML … download": lambda f: read_image(file(f, "<!doctype html>")),
+    "a PDF … PNG": lambda f: read_image(file(f, "%PDF-1.7")),
+    "cannot read … (0 bytes) … whole picture": lambda f: read_mask(file(f, b"")),
+    "TIFF of 5 bands … expected a whole picture": lambda f: read_image(bands(f, 5, 1)),
+    "5 bands … only 3 would be read": lambda f: read_image(bands(f, 5, 2)),
+    "4 bands … only 3 would be read": lambda f: read_mask(bands(f, 4, 2)),
+    "3 pages or frames": lambda f: read_image(
+        saved(f, GREY, format="TIFF", save_all=True, append_images=[LINE, LINE])
+    ),
+    "2 pages or frames … one page": lambda f: read_mask(
+        saved(f, GREY, format="PNG", save_all=True, append_images=[Image.fromarray(GREY + 1)])
+    ),
+    "none is above 4095 … 12 bits … 0–65535": lambda f: read_image(
+        saved(f, np.full((2, 2), 4095, np.uint16))
+    ),
+    "floating-point values … 8-bit PNG": lambda f: read_image(
+        saved(f, np.ones((2, 2), np.float32), format="TIFF")
+    ),
+    "floating-point pixels … uint8": lambda f: read_mask(
+        saved(f, np.ones((2, 2), np.float32), format="TIFF")
+    ),
+    "found JPEG masks (a.png) … again as PNG": lambda f: read_mask(saved(f, GREY, format="JPEG")),
+    "JPEG-in-TIFF": lambda f: read_mask(saved(f, GREY, format="TIFF", compression="jpeg")),
+    "found WEBP masks": lambda f: read_mask(saved(f, GREY, format="WEBP")),
+    "CMYK colours … RGB": lambda f: read_mask(
+        saved(f, Image.fromarray(PHOTO).convert("CMYK"), format="TIFF")
+    ),
+    "colours in LAB … RGB": lambda f: read_image(
+        saved(f, Image.frombytes("LAB", (1, 1), b"abc"), format="TIFF")
+    ),
+    "transparent at 64 pixels": lambda f: read_mask(
+        saved(f, Image.new("RGBA", (8, 8), (0, 0, 0, 9)))
+    ),
+    "a colour picture … palette=": lambda f: read_mask(saved(f, LINE)),
+    "colour (255, 0, 0) at 2 pixels … nearest is label 0 a": lambda f: read_mask(
+        saved(f, LINE), ["a"], palette=[(200, 0, 0)]
+    ),
+    "colour (255, 0, 0) … leave it out if the numbers": lambda f: read_mask(
+        saved(f, LINE.quantize(2)), palette=[(0, 0, 0)]
+    ),
+    "number 0 … colour of label 1 (0, 0, 0) … leave it out": lambda f: read_mask(
+        saved(f, np.array([[0, 1]], np.uint8)), palette=[(9, 8, 7), (0, 0, 0)]
+    ),
+    "label 7 at 32 pixels … 2 classes": lambda f: read_mask(saved(f, GREY + 7), ["a", "b"]),
+    # K: palettes as text
+    "'0 1 2 3 a' … 128 64 128 road": lambda f: read_palette(file(f, "0 1 2 3 a")),
+    "it has none": lambda f: read_palette(file(f, "# R G B")),
+    "'b' is label 0 there, but 1 in the classes": lambda f: read_palette(
+        file(f, "b:1,2,3::"), ["a", "b"]
+    ),
+    # A: masks that teach nothing
+    "one class only, lesion … background,lesion": lambda f: teach(f, "lesion"),
+    "all 32 pixels of 1 masks are void": lambda f: teach(f, "a,b", "0:255"),
+    "only label in 1 masks is 0 (a)": lambda f: teach(f, "a,b"),
 }
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
+from seglib.data import read_image
 from seglib.inference import TestTimeAugmentation, enlarged_argmax, predict
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -82,3 +84,39 @@ def test_a_model_that_is_symmetric_gains_nothing_from_mirrors():
 def test_scales_must_be_positive(scales):
     with pytest.raises(ValueError, match="expected numbers above 0"):
         TestTimeAugmentation(Leftwards(), scales)
+
+
+def test_a_path_and_a_picture_are_read_as_the_photo_that_one_sees(tmp_path):
+    """A camera held upright notes a turn by 90°; grey has three equal channels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.png"
+    for picture in (Image.fromarray(pixels), Image.fromarray(pixels[..., 0])):
+        picture.save(path, exif=exif)
+        expected = predict(Brightness(), read_image(path))
+        assert expected.shape == (30, 20)
+        for image in (path, str(path), Image.open(path)):
+            np.testing.assert_array_equal(predict(Brightness(), image), expected)
+
+
+def test_a_dict_with_out_and_images_from_0_to_1():
+    class Wrapped(Brightness):
+        def forward(self, images):
+            return {"aux": None, "out": super().forward((images - mean) / std)}
+
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    image = np.random.default_rng(0).integers(0, 256, (11, 13, 3), dtype=np.uint8)
+    found = predict(Wrapped(), image, mean=(0, 0, 0), std=(1, 1, 1))
+    assert np.array_equal(found, image[..., 0] >= 128)
+
+
+@pytest.mark.parametrize("size", [(6, 7), (13, 17)])
+def test_infinite_logits_are_very_high_or_low_ones(size):
+    torch.manual_seed(0)
+    logits = torch.randn(1, 4, 6, 7)
+    expected = enlarged_argmax(logits[:, [1, 2, 3]], size) + 1
+    logits[:, 0] = -torch.inf  # (a class that is masked out)
+    assert torch.equal(enlarged_argmax(logits, size), expected)
+    logits[:, 3] = torch.inf
+    assert (enlarged_argmax(logits, size) == 3).all()

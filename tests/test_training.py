@@ -7,14 +7,27 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 from torch import nn
-from toys import Changed, Toy, Uneven, loader, plain_loop, small_unet, tiny_model, tiny_run
+from torch.utils.data import ConcatDataset, DataLoader, Subset
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+from toys import (
+    Changed,
+    Toy,
+    Uneven,
+    loader,
+    plain_loop,
+    small_unet,
+    tiny_model,
+    tiny_run,
+    write_folder,
+)
 
+from seglib.data import FolderDataset, make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.history import History
 from seglib.engine.state import epoch_randomness
 from seglib.losses import CrossEntropyLoss
 from seglib.training import evaluate, fit
-from seglib.transforms import eval_transform
+from seglib.transforms import eval_transform, train_transform
 
 
 def whole(data):
@@ -168,3 +181,121 @@ def test_evaluate_does_not_depend_on_the_batch_size_nor_on_what_holds_the_batche
     expected = evaluate(model, [whole(loader(7, 7).dataset)]).matrix  # a list of one batch
     for size in (1, 3, 7):
         assert (evaluate(model, loader(7, size)).matrix == expected).all()
+
+
+class Other(Toy):
+    """Toys whose samples `change` turns into another kind."""
+
+    def __init__(self, length, change):
+        super().__init__(length, eval_transform(24, 32))
+        self.change = change
+
+    def __getitem__(self, key):
+        return self.change(*super().__getitem__(key))
+
+
+def trained(batches, model=None, **options):
+    """The weights after an epoch on a loader or a list of batches."""
+    model = model or small_unet()
+    fit(model, batches, epochs=1, **{"channels_last": False, **options})
+    return torch.cat([value.flatten().float() for value in model.state_dict().values()])
+
+
+def test_what_other_people_hand_over_is_read_as_ours():
+    """Precision, integer types, lists, parts of data sets: the weights are those of our loader."""
+    expected, toys = trained(loader(4, 2)), Toy(4, eval_transform(24, 32))
+    changes = (lambda x, y: (x.double(), y), lambda x, y: (x, y.byte()), lambda x, y: [x, y.int()])
+    for same in (
+        *(make_loader(Other(4, change), 2) for change in changes),
+        list(loader(4, 2)),
+        DataLoader(toys, 2),
+        DataLoader(Subset(Toy(9, toys.transform), range(4)), 2),
+        make_loader(Subset(Toy(9, toys.transform), range(4)), 2),
+        make_loader(ConcatDataset([toys]), 2),
+        make_loader(ConcatDataset([Subset(toys, [0, 1]), Subset(toys, [2, 3])]), 2),
+    ):
+        torch.testing.assert_close(trained(same), expected, rtol=0, atol=0)
+
+
+def test_a_function_as_loss_leaves_void_out():
+    """The toys have void rows, which F.cross_entropy by itself takes for class 255."""
+    cross_entropy = nn.functional.cross_entropy
+    expected = trained(loader(4, 2), loss=nn.CrossEntropyLoss(ignore_index=255))
+    torch.testing.assert_close(trained(loader(4, 2), loss=cross_entropy), expected)
+    ours = CrossEntropyLoss()
+    by_hand = trained(loader(4, 2), loss=lambda logits, target: ours(logits, target))
+    torch.testing.assert_close(by_hand, expected)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_network_of_torchvision_that_returns_a_dict(wrapped):
+    class Out(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, images):
+            return self.net(images)["out"]
+
+    torch.manual_seed(0)
+    net = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    history = fit(Out(net) if wrapped else net, loader(4, 2), loader(2, 2), epochs=1, lr=1e-12)
+    images, target = whole(loader(2, 2).dataset)
+    with torch.no_grad():
+        oracle = nn.functional.cross_entropy(net.eval()(images)["out"], target, ignore_index=255)
+    assert history.rows[0]["val_loss"] == pytest.approx(oracle.item(), rel=1e-5)
+
+
+class Broken(Other):
+    """Validation data whose second image cannot be read while `broken`."""
+
+    broken = True
+
+    def __getitem__(self, key):
+        if self.broken and int(key) == 1:
+            raise OSError("the disk is gone")
+        return super().__getitem__(key)
+
+
+def test_an_epoch_whose_validation_fails_is_not_lost(tmp_path):
+    expected, rows = tiny_run(None, val=loader(3, 2))
+    val = Broken(3, lambda x, y: (x, y))
+    with pytest.raises(OSError, match="the disk is gone"):
+        tiny_run(tmp_path, val=make_loader(val, 2))
+    steps = load_checkpoint(tmp_path / "last.pt", tiny_model()).training["partial"]["step"]
+    assert steps == 3  # all of the epoch's
+    val.broken = False
+    model, history = tiny_run(tmp_path, val=make_loader(val, 2), resume=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name])
+    for key in ("train_loss", "val_loss", "val_miou"):
+        assert [row[key] for row in history.rows] == [row[key] for row in rows.rows]
+    assert history.rows[0]["seconds"] > 0
+
+
+def test_the_seed_of_fit_is_not_that_of_the_order():
+    """As its docstring says: without dropout two of them give the same run."""
+    first, second = (trained(loader(4, 2, shuffle=True, seed=5), seed=seed) for seed in (1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, trained(loader(4, 2, shuffle=True, seed=6), seed=1))
+
+
+def test_windows_that_miss_the_object_do_not_end_a_training(tmp_path):
+    """One label in an epoch's windows, but two in the masks: the next epoch may see it."""
+    root = write_folder(tmp_path)
+    transform = train_transform(4, 4, zoom=(8, 8))
+    transform.window = lambda rng, height, width: (0, 0, 1, 1)  # (a corner: ground)
+    data = FolderDataset(root / "train/images", root / "train/masks", Toy.classes)
+    data.transform = transform
+    assert len(fit(small_unet(), make_loader(data, 2), epochs=2).rows) == 2
+
+
+def test_a_network_without_parameters_can_be_evaluated():
+    class Brighter(nn.Module):
+        def forward(self, images):
+            return torch.cat([-images[:, :1], images[:, :1], images[:, :1] * 0 - torch.inf], dim=1)
+
+    images, truth = whole(Toy(3, eval_transform(24, 32)))
+    valid = truth != 255
+    right = ((images[:, 0] > 0).long() == truth)[valid].float().mean().item()
+    assert evaluate(Brighter(), loader(3, 2)).pixel_accuracy == pytest.approx(right)

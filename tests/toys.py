@@ -154,11 +154,14 @@ def tiny_loaders(workers: int = 0):
     return make_loader(train, 2, shuffle=True, seed=3, workers=workers), make_loader(val, 2)
 
 
-def tiny_run(out: Path | None, resume: bool = False, workers: int = 0, model=None, **options):
+def tiny_run(
+    out: Path | None, resume: bool = False, workers: int = 0, model=None, val=None, **options
+):
     """Train the tiny model; returns (model, history)."""
     settings = {"epochs": 2, "lr": 0.01, "seed": 3, "out": out, "resume": resume, **options}
     model = model or tiny_model()
-    return model, fit(model, *tiny_loaders(workers), **settings)
+    train, usual = tiny_loaders(workers)
+    return model, fit(model, train, val or usual, **settings)
 
 
 def plain_loop(model: nn.Module, criterion: nn.Module, clip=None, follow=None):

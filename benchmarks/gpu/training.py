@@ -156,6 +156,7 @@ class Stages:
         seconds: float,
         start: Path | None = None,
         keep: Callable[[nn.Module, float, int], None] | None = None,
+        counting_start: bool = True,
     ) -> tuple[nn.Module, dict[str, Any]]:
         """A network that was trained for about `seconds`, and what it took."""
         began = time.perf_counter()
@@ -171,8 +172,9 @@ class Stages:
         rows = fit(recipe.create(), loader, epochs=3, ema=0.9, **how).rows
         speed = max(row["images_per_second"] for row in rows)
         each = rows[-1]["seconds"]
-        left = seconds - (time.perf_counter() - began)
-        epochs = 2 if self.tiny else max(2, round(left / each))
+        if counting_start:  # loading, first kernels and the search for fast convolutions
+            seconds -= time.perf_counter() - began
+        epochs = 2 if self.tiny else max(2, round(seconds / each))
         how["ema"] = 1 - 1 / max(2, recipe.ema_share * epochs * len(loader))
         model = recipe.create()
         if start is not None:
@@ -205,10 +207,12 @@ class Stages:
 
     def trials(self) -> None:
         found, dev = {}, self.evaluation("dev")
+        # What comes before a training takes 5 to 20 s, another time for each: it must not decide
+        share = max(5.0, self.seconds / len(self.candidates) - 15)
         for name, recipe in self.candidates.items():
             data = self.frames("fit", recipe.augmentation(self.size))
             try:
-                model, told = self.train(recipe, data, self.seconds / len(self.candidates))
+                model, told = self.train(recipe, data, share, counting_start=False)
                 scores = evaluate(model, dev, amp=recipe.amp)
                 found[name] = {**told, "dev": short(scores)}
                 print(f"{name}: dev {scores.miou:.4f}, {told['images_per_second']} images/s")

@@ -75,7 +75,8 @@ def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any
     from seglib.data import FolderDataset
     from seglib.data.colours import read_palette
 
-    names, palette = _names(options.classes), read_palette(options.palette)
+    names = _names(options.classes)
+    palette = read_palette(options.palette, names)
     label_map = read_label_map(_names(options.label_map))
     return FolderDataset(images, masks, names, label_map=label_map, palette=palette, **more)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from seglib.data.pictures import expanded
 from seglib.util.machine import free_memory
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -91,7 +92,7 @@ def _shared_memory() -> int | None:
 def _decoded_bytes(path: Path) -> int:
     """Three bytes a pixel for the image, one for the mask; only the file's header is read."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(expanded(path)) as picture:
             return 4 * picture.width * picture.height
     except Exception:  # reading it will tell what is wrong
         return 0

@@ -7,9 +7,12 @@ until every pair of the twelve, void included, was far apart in CIELAB, by a ΔE
 people see them, of 17.0 without green cones and 17.4 without red ones (one can just see 2).
 """
 
+import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +38,10 @@ SCAN_CLASSES = ("background", "lesion", "vessel")
 SCAN_PALETTE = np.array([_SLATE, _TURQUOISE, _RED], np.uint8)  # far from the red and all greys
 VOID_COLOUR = (25, 23, 27)  # nearly black: pixels that nobody labelled
 
+_COLOUR = re.compile(  # "R G B name", "R,G,B", or CVAT's "name:R,G,B::", but not four numbers
+    r"((?P<before>[^:]+):)?(?P<R>\d+)[\s,;]+(?P<G>\d+)[\s,;]+(?P<B>\d+)"
+    r"(?!\d|[\s,;]+\d+([\s,;]|$))[\s,;:]*(?P<after>.*)"
+)
 _FIRST_COLOURS = (  # after Okabe and Ito (2008), chosen to survive colour blindness
     *((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167)),
     *((240, 228, 66), (86, 180, 233), (178, 52, 22)),
@@ -56,7 +63,12 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
     """The palette as uint8 (K, 3); ValueError for another shape, range, or a colour twice."""
-    colours = np.asarray(palette)
+    try:
+        colours = np.asarray(palette)
+    except ValueError:  # rows of several lengths
+        raise ValueError(
+            "palette has rows of several lengths; expected three numbers: R, G, B"
+        ) from None
     if colours.ndim != 2 or colours.shape[1] != 3 or len(colours) == 0:
         raise ValueError(f"palette has shape {colours.shape}, but (C, 3) is expected: RGB rows")
     if colours.dtype.kind not in "iu" or colours.min() < 0 or colours.max() > 255:
@@ -67,17 +79,83 @@ def check_palette(palette: ArrayLike) -> NDArray[np.uint8]:
     return colours.astype(np.uint8)
 
 
-def read_palette(path: str) -> list[list[int]] | None:
-    """The colours of labels 0, 1, … from a text file, "R G B" in each line; None without a path."""
+def labels_of_colours(
+    name: str,
+    rgb: NDArray[Any],
+    palette: NDArray[np.uint8],
+    classes: Sequence[str] | None = None,
+    void: int = 255,
+    numbers: NDArray[Any] | None = None,
+    grey: bool = False,
+) -> NDArray[Any]:
+    """Labels (H, W) of the mask `name`: for each colour (H, W, 3) the equal row of the palette.
+
+    An indexed or grey mask has `numbers` (H, W), too. They are the labels only where no colour
+    says otherwise: greys that are not in the palette, and the index of void.
+    """
+    one_number = np.array([1 << 16, 1 << 8, 1])  # for each colour
+    codes, table = rgb.astype(np.int64) @ one_number, palette.astype(np.int64) @ one_number
+    order = np.argsort(table)
+    labels = order[np.searchsorted(table[order], codes).clip(max=len(table) - 1)]
+    unknown, remedy = table[labels] != codes, "correct the palette"
+    if numbers is not None:
+        if not unknown.any() and len(np.unique(numbers)) == len(np.unique(labels)):
+            return labels
+        fits = np.where(unknown, grey | (numbers == void), numbers == labels)
+        if fits.all():
+            return numbers
+        remedy += ", or leave it out if the numbers in the file are its labels"
+        if (fits | ~unknown).all():
+            number, label = numbers[~fits][0], labels[~fits][0]
+            raise ValueError(
+                f"mask {name} has the number {number} where it has the colour of label {label} "
+                f"{tuple(palette[label].tolist())}, so that one of them is wrong; {remedy}"
+            )
+        unknown &= ~fits
+    if unknown.any():
+        found, counts = np.unique(rgb[unknown], axis=0, return_counts=True)
+        colour = found[counts.argmax()].astype(int)
+        nearest = int(((palette.astype(int) - colour) ** 2).sum(axis=1).argmin())
+        label = f"{nearest} {classes[nearest]}" if classes and nearest < len(classes) else nearest
+        raise ValueError(
+            f"mask {name} has colour {tuple(colour.tolist())} at {counts.max()} pixels, which is "
+            f"not in the palette ({len(found)} such colours at {counts.sum()} pixels); the nearest "
+            f"is label {label} {tuple(palette[nearest].tolist())}; {remedy}, or save the mask "
+            "again without JPEG, blur or smooth edges"
+        )
+    return labels
+
+
+def read_palette(path: str | Path | None, classes: Sequence[str] = ()) -> list[list[int]] | None:
+    """The colours of labels 0, 1, … from a text file; None without a path.
+
+    A line is "R G B", "R,G,B" or, from CVAT, "name:R,G,B::"; a name may follow, # is a comment.
+    Raises ValueError for other lines, and where names are those of `classes` in another order.
+    """
     if not path:
         return None
+    palette: list[list[int]] = []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        return [[int(value) for value in line.split()[:3]] for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")  # (with or without)
+        for line in (line.strip() for line in text.splitlines()):
+            if not line or line.startswith("#"):
+                continue
+            parts = _COLOUR.fullmatch(line)
+            if parts is None:
+                raise ValueError(f"found {line!r}")
+            name, label = parts["before"] or parts["after"], len(palette)
+            if name in classes and name not in classes[label : label + 1]:
+                where = [*classes].index(name)
+                raise ValueError(f"{name!r} is label {label} there, but {where} in the classes")
+            palette.append([int(parts[colour]) for colour in "RGB"])
+        if not palette:
+            raise ValueError("it has none")
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"cannot read colours from {path} ({error}); expected lines like 128 64 128 road"
+            f"cannot read colours from {path} ({error}); expected lines like 128 64 128 road, in "
+            "the order of the classes"
         ) from None
+    return palette
 
 
 def default_palette(n: int) -> NDArray[np.uint8]:

@@ -28,7 +28,8 @@ class SegmentationDataset:
 
     `ds[i]` gives (image uint8 (H, W, 3), mask uint8 (H, W)), or `transform(image, mask)` if there
     is one. `ds[SampleKey(seed, epoch, i)]`, which the loader asks for, hands the key's seed to a
-    transform that has a parameter `seed`, so that augmentation depends on nothing else.
+    transform that has a parameter `seed`, so that augmentation depends on nothing else; so it does
+    in an `A.Compose` of albumentations.
 
     With `cache` the decoded pairs stay in memory (see `cache.make_cache`): "all", a size such as
     "2GB", or "auto". Files that change meanwhile are not read anew.
@@ -79,9 +80,23 @@ class SegmentationDataset:
         image, mask = self.read(operator.index(index))
         if self.transform is None:
             return image, mask
+        if hasattr(self.transform, "set_random_seed"):
+            return self._composed(image, mask, index)
         if isinstance(index, SampleKey) and "seed" in inspect.signature(self.transform).parameters:
             return self.transform(image, mask, seed=index.derived_seed())
         return self.transform(image, mask)
+
+    def _composed(self, image: Any, mask: Any, index: int) -> Any:
+        """Through an `A.Compose`: float tensor (C, H, W), bytes as 0…1, and int64 labels (H, W)."""
+        import torch
+
+        pipeline: Any = self.transform
+        if isinstance(index, SampleKey):
+            pipeline.set_random_seed(index.derived_seed())
+        out = pipeline(image=image, mask=mask)
+        image, mask = torch.as_tensor(out["image"]), torch.as_tensor(out["mask"]).long()
+        image = image if torch.is_tensor(out["image"]) else image.permute(2, 0, 1)  # (C, H, W)
+        return (image if image.is_floating_point() else image / 255), mask
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read pair `index` without the transform: uint8 (H, W, 3) and uint8 (H, W).

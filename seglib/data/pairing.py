@@ -1,11 +1,14 @@
 """Which mask belongs to which image: by the names of their files, which stay closed."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from seglib.data.pictures import expanded
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -20,7 +23,7 @@ def pair_files(
     Hidden files and other kinds are passed over. Returns the pairs, and what is wrong with other
     files. Raises FileNotFoundError for no or an empty folder, ValueError for the same one twice.
     """
-    image_dir, mask_dir = Path(image_dir).expanduser(), Path(mask_dir).expanduser()
+    image_dir, mask_dir = expanded(image_dir), expanded(mask_dir)
     if image_dir.resolve() == mask_dir.resolve():
         raise ValueError(
             f"images and masks are both to be read from {image_dir}; expected two folders: move "
@@ -29,17 +32,22 @@ def pair_files(
     problems: list[str] = []
     images = _by_stem(image_dir, "image", IMAGE_SUFFIXES, problems)
     masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES, problems)
-    for these, those, what in (images, masks, "a mask"), (masks, images, "an image"):
-        alone = [these[stem].name for stem in sorted(these.keys() - those.keys())]
-        problems += [f"{name} is without {what} of the same name" for name in alone]
+    for these, those, what, folder in (
+        (images, masks, "a mask", mask_dir),
+        (masks, images, "an image", image_dir),
+    ):
+        unread = {p.stem: f" ({p.name} is of a kind that is not read)" for p in folder.iterdir()}
+        for stem in sorted(these.keys() - those.keys()):
+            name = f"{these[stem].name} is without {what} of the same name"
+            problems.append(name + unread.get(stem, ""))
     return [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())], problems
 
 
-def jpeg_masks(paths: Sequence[Path]) -> str:
-    """The message for masks that are JPEG files."""
-    lost = "JPEG changes pixel values, so labels are lost"
+def lossy_masks(paths: Sequence[Path], kind: str = "JPEG") -> str:
+    """The message for masks whose compression, `kind`, is not exact."""
+    lost = f"{kind} changes pixel values, so labels are lost"
     remedy = "export the masks again as PNG from where they were drawn"
-    return f"found JPEG masks ({some(paths)}), but {lost}; {remedy}"
+    return f"found {kind} masks ({some(paths)}), but {lost}; {remedy}"
 
 
 def some(items: Sequence[Any], most: int = 5) -> str:
@@ -57,13 +65,14 @@ def _by_stem(
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     jpegs = [path for path in files if path.suffix.lower() in JPEG_SUFFIXES]
     if kind == "mask" and jpegs:
-        problems.append(jpeg_masks(jpegs))
+        problems.append(lossy_masks(jpegs))
     stems: dict[str, Path] = {}
     for path in (path for path in files if path.suffix.lower() in suffixes):
-        if path.stem in stems:
-            both = f"both {stems[path.stem].name} and {path.name}"
+        stem = unicodedata.normalize("NFC", path.stem)  # macOS splits é in two, others do not
+        if stem in stems:
+            both = f"both {stems[stem].name} and {path.name}"
             problems.append(f"found {both} in {folder}; remove or rename one")
-        stems[path.stem] = path
+        stems[stem] = path
     if not stems:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
         there = some([f"{n} {suffix}" for suffix, n in kinds.items()]) or "nothing"
@@ -79,7 +88,7 @@ def sizes_differ(
     image_path: Path, mask_path: Path, image_size: tuple[int, ...], mask_size: tuple[int, ...]
 ) -> str:
     """The message for a pair of different sizes; it knows the usual culprit."""
-    with Image.open(image_path) as picture:
+    with Image.open(expanded(image_path)) as picture:
         orientation = picture.getexif().get(0x0112, 1)  # 1: upright
     remedy = "expected equal sizes: export the mask at the image's size"
     if orientation >= 5 and image_size == mask_size[::-1]:

@@ -4,21 +4,17 @@ Other readers go wrong without a word: a palette PNG that is converted to grey g
 instead of labels. Here a mask is read as labels, or it is an error that says what to do.
 """
 
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from seglib.data.colours import check_palette
-from seglib.data.pairing import jpeg_masks, some
-
-# What Pillow raises for damaged files, depending on the format and on where the damage is.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
+from seglib.data.colours import check_palette, labels_of_colours
+from seglib.data.pairing import lossy_masks, some
+from seglib.data.pictures import expanded, open_picture
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -27,9 +23,11 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     The orientation that cameras note in EXIF is applied. Grey becomes three equal channels, 16
     bits are scaled to 8 (not clipped), and what is transparent is laid over black.
 
-    Raises FileNotFoundError, and ValueError if the file is damaged or holds fractions.
+    Raises FileNotFoundError, and ValueError if the file is damaged, or holds fractions, 12 bits in
+    16, more than 4 bands or several pages.
     """
-    picture = _open(Path(path))
+    path = expanded(path)
+    picture, deep, _ = open_picture(path)
     if picture.mode == "F" or picture.mode.startswith("I"):
         grey, kind = np.asarray(picture), "floating-point " if picture.mode == "F" else ""
         if kind or grey.min() < 0 or grey.max() > 65535:
@@ -37,13 +35,26 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
                 f"image {path} has {kind}values from {grey.min()} to {grey.max()}, but 8 or 16 "
                 "bits (0–65535) are expected; scale it to 0–255 and save it as an 8-bit PNG"
             )
+        _check_depth(path, int(grey.max()))
         grey = (grey.astype(np.int64) * 255 + 32767) // 65535  # 65535 → 255, rounded
         return np.stack([grey.astype(np.uint8)] * 3, axis=-1)
     if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
         # Dropping the alpha channel instead would show colours that were never meant to be seen.
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
-    return np.array(picture.convert("RGB"))
+    image = np.array(picture.convert("RGB"))
+    if deep:
+        _check_depth(path, 256 * int(image.max()) | 255)  # (the lower 8 bits are not known)
+    return image
+
+
+def _check_depth(path: Path, most: int) -> None:
+    """ValueError for values of 16 bits that use 12 or fewer, as of many scanners and cameras."""
+    if 0 < most < 4096:
+        raise ValueError(
+            f"image {path} has 16 bits a value, but none is above {most}: it holds 12 bits "
+            "or fewer and would come out nearly black; scale it to 0–65535, or to 0–255 and 8 bits"
+        )
 
 
 def read_mask(
@@ -56,14 +67,15 @@ def read_mask(
     """Read a mask as labels: uint8 (H, W).
 
     A palette PNG gives its indices; a grey mask of 1, 8, 16 or 32 bits its values. A coloured
-    mask needs `palette` (K, 3), whose row k is the colour of label k, to be met exactly.
+    mask needs `palette` (K, 3), whose row k is the colour of label k, to be met exactly. Where
+    there is one, the colours of palette PNGs decide as well, and greys that are in the palette.
     `label_map` then renames labels, all at once: {255: 1} or {11: 255}. With `classes`, every
     label must be below their number, or `ignore_index`.
 
     Raises FileNotFoundError, and ValueError for what cannot be labels: damage, fractions, JPEG, …
     """
-    path = Path(path)
-    raw = labels = _labels_in_file(path, classes, palette)
+    path = expanded(path)
+    raw = labels = _labels_in_file(path, classes, ignore_index, palette)
     if label_map:
         labels = raw.astype(np.int64)
         for old, new in label_map.items():
@@ -77,40 +89,19 @@ def read_mask(
     return labels.astype(np.uint8)
 
 
-def _open(path: Path) -> Image.Image:
-    """Decode the whole file and turn it upright; every kind of damage is one ValueError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected a picture there, check the path")
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            upright.format = picture.format
-            return upright
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large to be read safely: {error}; cut it up") from error
-    except _DAMAGED as error:
-        raise ValueError(
-            f"cannot read {path} ({path.stat().st_size} bytes): {error or type(error).__name__}; "
-            "expected a whole picture file, replace it or remove it with its partner"
-        ) from error
-
-
 def _labels_in_file(
-    path: Path, classes: Sequence[str] | None, palette: ArrayLike | None
+    path: Path, classes: Sequence[str] | None, void: int, palette: ArrayLike | None
 ) -> NDArray[Any]:
     """The labels (H, W) as the file has them, of any integer type."""
-    picture = _open(path)
+    picture, deep, lossy = open_picture(path)
     mode = picture.mode
-    if picture.format == "JPEG":  # (by its content: a name may lie)
-        raise ValueError(jpeg_masks([path]))
+    if lossy:  # (by its content: a name may lie)
+        raise ValueError(lossy_masks([path], lossy))
     if mode == "F":
         raise ValueError(
             f"mask {path.name} has floating-point pixels, but labels are whole numbers; if they "
             "are, save them as uint8: Image.fromarray(labels.astype('uint8'))"
         )
-    if mode in ("1", "P", "L") or mode.startswith("I"):
-        return np.array(picture, np.uint8 if mode == "1" else None)
     if mode in ("LA", "PA", "RGBA"):
         holes = np.count_nonzero(np.asarray(picture.getchannel("A")) != 255)
         if holes:
@@ -118,11 +109,20 @@ def _labels_in_file(
                 f"mask {path.name} is transparent at {holes} pixels, but a mask needs one label "
                 "for each; save it without transparency"
             )
-        if mode != "RGBA":
-            return np.array(picture.getchannel(0))
-    rgb = np.asarray(picture.convert("RGB"))
+    grey, numbers = mode[0] in "1LI", None  # (LA and I;16 as well)
+    if grey or mode in ("P", "PA"):
+        channel = picture.getchannel(0) if mode in ("LA", "PA") else picture
+        numbers = np.array(channel, np.uint8 if mode == "1" else None)
+        if palette is None:
+            return numbers
+    elif deep or mode not in ("RGB", "RGBA"):
+        found = "colours of 16 bits" if deep else f"{mode} colours"
+        raise ValueError(f"mask {path.name} has {found}; save it as RGB with 8 bits")
+    deeper = numbers if mode[0] == "I" else None
+    rgb = np.asarray(picture.convert("RGB")) if deeper is None else np.stack([deeper] * 3, axis=-1)
     if palette is not None:
-        return _labels_of_colours(path, rgb, classes, check_palette(palette))
+        colours = check_palette(palette)
+        return labels_of_colours(path.name, rgb, colours, classes, void, numbers, grey)
     remedy = "pass palette=…, the (C, 3) colours of the classes in label order"
     if (rgb == rgb[..., :1]).all():
         remedy = (
@@ -132,30 +132,6 @@ def _labels_in_file(
     raise ValueError(
         f"mask {path.name} is a colour picture, but one number per pixel is expected; {remedy}"
     )
-
-
-def _labels_of_colours(
-    path: Path, rgb: NDArray[np.uint8], classes: Sequence[str] | None, colours: NDArray[np.uint8]
-) -> NDArray[Any]:
-    """Labels (H, W) of the colours (H, W, 3): row numbers of `colours`, met exactly."""
-    one_number = np.array([1 << 16, 1 << 8, 1])  # for each colour
-    codes, table = rgb.astype(np.int64) @ one_number, colours.astype(np.int64) @ one_number
-    order = np.argsort(table)
-    labels = order[np.searchsorted(table[order], codes).clip(max=len(table) - 1)]
-    unknown = codes[table[labels] != codes]
-    if unknown.size:
-        found, counts = np.unique(unknown, return_counts=True)
-        code = int(found[counts.argmax()])
-        colour = (code >> 16, code >> 8 & 255, code & 255)
-        nearest = int(((colours.astype(int) - colour) ** 2).sum(axis=1).argmin())
-        name = f" {classes[nearest]}" if classes and nearest < len(classes) else ""
-        raise ValueError(
-            f"mask {path.name} has colour {colour} at {counts.max()} pixels, which is not in the "
-            f"palette ({len(found)} such colours at {counts.sum()} pixels); the nearest is label "
-            f"{nearest}{name} {tuple(colours[nearest].tolist())}; correct the palette, or save "
-            "the mask again without JPEG, blur or smooth edges"
-        )
-    return labels
 
 
 def _out_of_range(

@@ -69,6 +69,7 @@ class NamedDataset(SegmentationDataset):
         super().__init__(
             files, self._classes, 255, self._palette, groups, self._label_map, transform, cache
         )
+        self._mask_colours = None  # the files hold labels, whatever their colours
 
     def _select(self, split: str) -> list[Pair]:
         """The pairs of the split, sorted by name."""

@@ -1,5 +1,6 @@
 """How often each class occurs, and whether a data set is sound: one pass over the masks."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seglib.util.progress import progress as progress_bar
+
+MOST = 10  # lines of a kind in a report
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,9 @@ class ClassStatistics:
         lines = [f"{'class':<{width}}  {'pixels':>13}  {'share':>7}  images"]
         for row in zip(self.classes, self.pixels, 100 * self.share, self.images, strict=True):
             lines.append("{:<{width}}  {:>13,}  {:>6.2f}%  {:>6}".format(*row, width=width))
-        lines.append(f"{'void':<{width}}  {self.void:>13,}  (not counted in the shares)")
+        share = 100 * self.void / max(1, self.void + int(self.pixels.sum()))
+        void = f"{'void':<{width}}  {self.void:>13,}  {share:>6.2f}%"
+        lines.append(f"{void}  of all pixels (the shares are of the others)")
         return "\n".join(lines)
 
     __str__ = table
@@ -60,7 +65,12 @@ class Report:
     def table(self) -> str:
         number = len(self.problems)
         lines = [f"{self.images} images checked: {number or 'no'} problem{'s' * (number != 1)}"]
-        lines += [f"  problem: {text}" for text in self.problems]
+        kinds: dict[str, list[str]] = {}  # by the last words: the remedy, without names and numbers
+        for text in self.problems:
+            kinds.setdefault(" ".join(re.findall("[a-z]+", text)[-5:]), []).append(text)
+        for texts in kinds.values():
+            lines += [f"  problem: {text}" for text in texts[:MOST]]
+            lines += [f"  … and {len(texts) - MOST:,} more of this kind"] * (len(texts) > MOST)
         lines += [f"  note: {text}" for text in self.notes]
         return "\n".join([*lines, "", self.statistics.table()])
 
@@ -90,8 +100,8 @@ def check(dataset: Any, progress: bool = True) -> Report:
                 yield mask
 
     statistics = count_classes(sound_masks(), dataset.classes, dataset.ignore_index)
-    if trap := void_trap(statistics, dataset.ignore_index):
-        problems.append(trap)
+    if reason := nothing_to_learn(statistics, dataset.ignore_index):
+        problems.append(reason)
     elif statistics.absent and statistics.total_images:
         notes.append(f"no pixel of {', '.join(statistics.absent)} in any mask")
     return Report(tuple(problems), tuple(notes), statistics, len(dataset))
@@ -113,6 +123,29 @@ def count_classes(
         image_pixels += np.where(here > 0, here.sum(), 0)
         total += 1
     return ClassStatistics(classes, pixels, images, image_pixels, void, total)
+
+
+def nothing_to_learn(statistics: ClassStatistics, ignore_index: int) -> str:
+    """Why masks teach nothing: one class, no valid pixel, the same label throughout; "" if not."""
+    names, number = statistics.classes, statistics.total_images
+    if len(names) == 1:
+        return (
+            f"there is one class only, {names[0]}, which every guess gets right; name the "
+            f"background as well: classes background,{names[0]}"
+        )
+    present = np.flatnonzero(statistics.pixels)
+    if number == 0 or len(present) > 1:
+        return ""
+    if len(present) == 0:
+        return (
+            f"all {statistics.void:,} pixels of {number} masks are void ({ignore_index}), which "
+            "leaves none to learn from; correct label_map or ignore_index"
+        )
+    label = present[0]
+    return void_trap(statistics, ignore_index) or (
+        f"the only label in {number} masks is {label} ({names[label]}), which every guess gets "
+        "right; expected two classes or more: look whether these are the right masks"
+    )
 
 
 def void_trap(statistics: ClassStatistics, ignore_index: int) -> str:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from seglib.engine.batches import explain_forward, logits_of
 from seglib.util.suggest import did_you_mean
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,15 +50,20 @@ class Compute:
     @classmethod
     def of(cls, model: nn.Module, amp: str | None = None, channels_last: bool = False) -> Compute:
         """On the device that the model is on."""
-        return cls(next(model.parameters()).device, amp, channels_last)
+        tensors = chain(model.parameters(), model.buffers(), [torch.empty(0)])
+        return cls(next(tensors).device, amp, channels_last)
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """`model(images)`, (N, C, H, W): the losses and metrics get float32, whatever `amp` is."""
-        images = images.to(
-            self.device, non_blocking=self.device.type == "cuda", memory_format=self.memory_format
-        )
-        with self.autocast():
-            logits: Tensor = model(images)
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
+        later = self.device.type == "cuda"
+        images = images.to(self.device, dtype, non_blocking=later, memory_format=self.memory_format)
+        try:
+            with self.autocast():
+                logits = logits_of(model(images), images)
+        except (RuntimeError, ValueError) as error:
+            explain_forward(error, images)
+            raise
         return logits if self.amp is None else logits.float()
 
     def target(self, target: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ class Run:
 
     def pause(self) -> None:
         """Save in the midst of an epoch."""
-        self.done.seconds = self.seconds()
+        self.done.seconds, self.start = self.seconds(), time.perf_counter()
         done = self.done.over_processes()
         if self.out is not None and distributed.rank() == 0:
             self._save(self.out, asdict(done))

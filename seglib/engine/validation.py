@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from seglib.data import RenderedScans, RenderedStreets
+from seglib.data.statistics import count_classes
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.schedules import SCHEDULES
+from seglib.losses import CrossEntropyLoss
 from seglib.losses.check import check_labels
+from seglib.util.progress import progress
 from seglib.util.suggest import did_you_mean
 
 COMPARED = (  # the arguments of `fit` that a run must be resumed with
     *("epochs", "lr", "weight_decay", "schedule", "clip", "patience", "seed", "ignore_index"),
     *("backbone_lr", "freeze_epochs", "amp", "accumulate", "ema"),
 )
+ONE_CLASS = (
+    "found one class only, of which every pixel is right and the loss is 0; name the background as "
+    "a class, too, and build the model with num_classes=2 (masks of 0 and 255: label_map={255: 1})"
+)
+MOST_MASKS = 5000  # that are read before a training: it takes a minute, or less
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -36,8 +49,62 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
 
 
-def describe(model: nn.Module, loader: Any) -> dict[str, Any]:
-    """What of a model and a training loader decides the result, for comparison on resume."""
+def as_loss(loss: Any, ignore_index: int, device: torch.device) -> Any:
+    """`loss` on the device; a function that can leave a label out (F.cross_entropy) does so."""
+    if loss is None:
+        loss = CrossEntropyLoss(ignore_index=ignore_index)
+    if isinstance(loss, nn.Module):
+        return loss.to(device)
+    if isinstance(loss, type) or not callable(loss):
+        raise ValueError(
+            f"found loss={loss!r}, expected a module such as DiceLoss(), with its brackets, or a "
+            "function of (logits, target)"
+        )
+    knows = inspect.isroutine(loss) and "ignore_index" in inspect.signature(loss).parameters
+    return partial(loss, ignore_index=ignore_index) if knows else loss
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Raise ValueError if no parameter would learn."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(
+            "the model has no parameter that learns: all are frozen, or there are none; wake some "
+            "of them: seglib.models.unfreeze(part)"
+        )
+
+
+def check_masks(loader: Any, where: str) -> bool:
+    """Read the masks of a data set of ours, or return False.
+
+    Raises ValueError for a label that is no class, or if there are no two classes to tell apart.
+    """
+    dataset: Any = getattr(loader, "dataset", None)
+    known = isinstance(dataset, RenderedScans | RenderedStreets)  # (as right as the renderer)
+    if not hasattr(dataset, "read_mask") or known or getattr(loader, "labels_checked", False):
+        return False
+    indices = getattr(loader.sampler, "indices", range(len(dataset)))
+    if len(indices) > MOST_MASKS:
+        return False
+    masks = map(dataset.read_mask, progress(indices, desc=f"reading the masks {where}"))
+    pixels = count_classes(masks, dataset.classes, dataset.ignore_index).pixels
+    check_told_apart(pixels, where)
+    return True
+
+
+def check_told_apart(pixels: ArrayLike, where: str) -> None:
+    """Raise ValueError unless two classes or more have `pixels` in the masks."""
+    labels = np.flatnonzero(pixels)
+    if len(labels) < 2:
+        found = f"the only label is {labels[0]}" if len(labels) else "all pixels are void"
+        raise ValueError(
+            f"in the masks {where} {found}, expected two classes or more: there is nothing to "
+            "learn or to measure; look at the masks, the transform, and at label_map: {255: 1} for "
+            "masks of 0 and 255"
+        )
+
+
+def describe(model: nn.Module, loader: Any, loss: Any) -> dict[str, Any]:
+    """What of model, training loader and loss decides the result, for comparison on resume."""
     sampler: Any = getattr(loader, "sampler", None)
     dataset = getattr(loader, "dataset", None)
     data, transform = DataSpec.of(dataset), getattr(dataset, "transform", None)
@@ -54,12 +121,20 @@ def describe(model: nn.Module, loader: Any) -> dict[str, Any]:
         "mean": data.mean,
         "std": data.std,
         "augmentation": {key: value for key, value in settings if isinstance(value, plain)},
-        "pipeline": re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(transform, "pipeline", None))),
+        "pipeline": _told(getattr(transform, "pipeline", None)),
+        "loss": _told(loss),
     }
 
 
-def check_ignore_index(ignore_index: int, dataset: Any, loss: nn.Module | None) -> None:
-    """Raise ValueError if data, loss and metric do not mean the same label by void."""
+def _told(value: Any) -> str:
+    """Its repr without the address in memory, which differs from run to run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def check_data(ignore_index: int, dataset: Any, loss: nn.Module | None) -> None:
+    """Raise ValueError for a single class, and if not all mean the same label by void."""
+    if len(DataSpec.of(dataset).classes) == 1:
+        raise ValueError(ONE_CLASS)
     while not hasattr(dataset, "ignore_index") and hasattr(dataset, "dataset"):
         dataset = dataset.dataset
     for what, owner in (("the data set", dataset), ("the loss", loss)):
@@ -82,7 +157,8 @@ def check_batch(logits: Tensor, target: Tensor, dataset: Any) -> None:
     if target.shape != (logits.shape[0], *logits.shape[2:]):
         raise ValueError(
             f"found logits {tuple(logits.shape)} for a target {tuple(target.shape)}, expected "
-            "logits (N, C, H, W) at the target's size (N, H, W)"
+            "logits (N, C, H, W) at the target's size (N, H, W): let forward resize its output, "
+            "and the transform give image and mask one size"
         )
 
 

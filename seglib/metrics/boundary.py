@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from seglib.metrics.check import alike, check_range
 from seglib.metrics.scores import mean_of, ratio
 
 Mask = NDArray[np.bool_]
@@ -25,7 +26,7 @@ class BoundaryCounts:
     the harmonic mean of the shares of predicted border pixels that have a true one within
     `distance` steps, and the other way round (Csurka et al., 2013, doi:10.5244/C.27.32, class by
     class). `distance` None is 2 % of the picture's diagonal, as in Cheng et al. Void, the label
-    `ignore_index` in the truth, makes no border and counts nowhere.
+    `ignore_index` in the truth, makes no border and counts nowhere. Counts add up: `+`.
     """
 
     def __init__(
@@ -50,17 +51,17 @@ class BoundaryCounts:
         for name, found in (("target", targets), ("prediction", predictions)):
             if found.dtype.kind not in "iu":
                 raise ValueError(f"found a {name} of {found.dtype}, expected integer labels")
-            bad = valid & ((found < 0) | (found >= self.num_classes))
-            if bad.any():
-                raise ValueError(
-                    f"the {name} has label {found[bad][0]} at {bad.sum()} pixels, expected 0 to "
-                    f"{self.num_classes - 1}"
-                )
+            check_range(found, valid, self.num_classes, name)
         pairs = zip(predictions, targets, strict=True)
         for labels, truth in pairs if targets.ndim == 3 else [(predictions, targets)]:
             void = truth == self.ignore_index
             for k in np.union1d(labels[~void], truth[~void]):
                 self.counts[k] += self._compare(labels == k, truth == k, void)
+
+    def __add__(self, other: BoundaryCounts) -> BoundaryCounts:
+        total = BoundaryCounts(**alike(self, other, "num_classes", "distance", "ignore_index"))
+        total.counts = self.counts + other.counts
+        return total
 
     def _compare(self, labels: Mask, truth: Mask, void: Mask) -> NDArray[np.int64]:
         """Both bands, either; predicted borders and those near a true one; the same for true."""

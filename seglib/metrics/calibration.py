@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from seglib.metrics.check import alike, check_range
 from seglib.metrics.scores import ratio
 
 
@@ -16,7 +17,7 @@ class CalibrationCounts:
     """Counts how often pixels of each confidence are right, over any number of batches.
 
     Confidence is the largest softmax probability; bins are equally wide from 0 to 1 (Guo et al.,
-    2017, arXiv:1706.04599). Void counts nowhere.
+    2017, arXiv:1706.04599). Void counts nowhere. Counts add up: `+`.
     """
 
     def __init__(self, bins: int = 15, ignore_index: int = 255) -> None:
@@ -35,13 +36,24 @@ class CalibrationCounts:
                 "(N, C, H, W) and (N, H, W)"
             )
         valid = target != self.ignore_index
+        check_range(target, valid, logits.shape[1], "target")
         confidence, labels = (part[valid] for part in logits.float().softmax(1).max(1))
+        if (undefined := confidence.isnan()).any():
+            raise ValueError(
+                f"found NaN or +∞ in the logits of {int(undefined.sum())} pixels, expected numbers"
+            )
         right = labels == target[valid]
         # a bin holds its upper end: (0, 1/15], (1/15, 2/15], …
         place = (confidence.double() * self.bins).ceil().long().sub(1).clamp(0, self.bins - 1)
         self.pixels += torch.bincount(place, minlength=self.bins).cpu().numpy()
         self.right += torch.bincount(place[right], minlength=self.bins).cpu().numpy()
         self.confidence += torch.bincount(place, confidence.double(), self.bins).cpu().numpy()
+
+    def __add__(self, other: CalibrationCounts) -> CalibrationCounts:
+        total = CalibrationCounts(**alike(self, other, "bins", "ignore_index"))
+        for name in ("pixels", "right", "confidence"):
+            setattr(total, name, getattr(self, name) + getattr(other, name))
+        return total
 
     def compute(self) -> Calibration:
         """The reliability curve of everything counted so far."""

@@ -15,6 +15,15 @@ def save(path, array, **options):
     return path
 
 
+def indexed(path, indices, table):
+    """A palette PNG of these indices; the rest of its table is black."""
+    picture = Image.fromarray(np.asarray(indices, np.uint8))
+    colours = np.asarray(table, np.uint8)
+    picture.putpalette(colours.tobytes().ljust(768, b"\0"))
+    picture.save(path)
+    return path
+
+
 class Folder:
     """Two folders of pairs that have the same name."""
 

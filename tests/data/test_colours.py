@@ -1,5 +1,7 @@
 """The promise of the palettes: colours one can tell apart, measured with OpenCV's CIELAB."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -44,18 +46,56 @@ def test_default_colours_are_distinct_however_many_are_asked_for():
             default_palette(n)
 
 
-def test_bad_palettes_and_palettes_from_a_file(tmp_path):
+def test_bad_palettes():
     for palette, message in (
         ([0, 1, 2], r"shape \(3,\), but \(C, 3\)"),
         ([(0.0, 0.5, 1.0)], "whole numbers 0–255"),
         ([(0, 0, 256)], "whole numbers 0–255"),
+        ([(1, 2, 3), (1, 2)], "rows of several lengths; expected three numbers"),
         ([(1, 2, 3), (0, 0, 0), (1, 2, 3)], r"colour \(1, 2, 3\) twice"),
     ):
         with pytest.raises(ValueError, match=message):
             check_palette(palette)
+
+
+ROWS = [[128, 64, 128], [0, 0, 142]]
+
+
+def test_palettes_from_a_file(tmp_path, monkeypatch):
     path = tmp_path / "colours.txt"
-    path.write_text("128 64 128 road\n\n0 0 142\n")
-    assert read_palette(str(path)) == [[128, 64, 128], [0, 0, 142]] and read_palette("") is None
-    path.write_text("road 128 64 128")
-    with pytest.raises(ValueError, match=r"cannot read colours from .*128 64 128 road"):
-        read_palette(str(path))
+    for content in (
+        "128 64 128 road\n\n0 0 142\n",
+        "128,64,128\n0,0,142\n",
+        "128, 64, 128, road\r\n0, 0, 142, car\r\n",
+        "128;64;128\n0;0;142",
+        "128\t64\t128\tClass 1: roads\n0\t0\t142\t2-wheeler\n",
+        "# label:color_rgb:parts:actions\nroad:128,64,128::\nparked car:0,0,142:wheel,door:drive\n",
+    ):
+        for mark in (b"", b"\xef\xbb\xbf"):
+            path.write_bytes(mark + content.encode())
+            assert read_palette(str(path)) == read_palette(path, ["road", "car"]) == ROWS
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    assert read_palette("~/colours.txt") == ROWS
+    assert read_palette("") is read_palette(None) is None
+    for content, message in (
+        ("road 128 64 128", "'road 128 64 128'"),
+        ("128 64", "found '128 64'"),
+        ("0 128 64 128 road", "found '0 128 64 128 road'"),  # a label in front
+        ("1 2 3 255", "found '1 2 3 255'"),
+        ("0.5 0.25 0.5", "found"),
+        ("-1 0 0", "found"),
+        ("# only this", "it has none"),
+        ("\n", "it has none"),
+        ("road:1,2,3::\ncar:3,2,1::", "'road' is label 0 there, but 1 in the classes"),
+        ("1 2 3 sky\n3 2 1 car", "'car' is label 1 there, but 0 in the classes"),
+    ):
+        path.write_text(content)
+        words = rf"cannot read colours from .*{message}.*128 64 128 road.*order of the classes"
+        with pytest.raises(ValueError, match=words):
+            read_palette(path, ["car", "road"])
+    for foreign in (tmp_path, tmp_path / "no.txt", "Ä".encode("utf-16")):
+        if isinstance(foreign, bytes):
+            path.write_bytes(foreign)
+            foreign = path
+        with pytest.raises(ValueError, match=r"cannot read colours from .*128 64 128 road"):
+            read_palette(foreign)

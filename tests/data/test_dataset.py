@@ -2,8 +2,11 @@
 
 import pickle
 
+import albumentations as A
 import numpy as np
 import pytest
+import torch
+from albumentations.pytorch import ToTensorV2
 from folders import CLASSES, IMAGE, MASK, Folder
 from PIL import Image
 
@@ -121,3 +124,23 @@ def test_check_finds_the_foreground_that_would_be_void_and_absent_classes(folder
     assert report.ok and report.notes == ("no pixel of tree, car in any mask",)
     assert str(report).startswith("3 images checked: no problems\n  note: no pixel of tree, car")
     assert report.statistics.pixels.tolist() == [12, 3, 0, 0] and report.statistics.void == 3
+
+
+def test_a_pipeline_of_albumentations_serves_as_transform(folder):
+    """Bytes become 0 … 1, floats stay, with and without ToTensorV2; the key's seed decides."""
+    half = A.Normalize(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    picture = torch.from_numpy(IMAGE[:, ::-1].transpose(2, 0, 1) / np.float32(255))
+    for steps, expected in (
+        ([], picture),
+        ([ToTensorV2()], picture),
+        ([half], 2 * picture - 1),
+        ([half, ToTensorV2()], 2 * picture - 1),
+    ):
+        dataset = folder.add("a").open(transform=A.Compose([A.HorizontalFlip(p=1), *steps]))
+        image, mask = dataset[0]
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
+        assert mask.dtype == torch.int64 and mask.tolist() == MASK[:, ::-1].tolist()
+    dataset.transform = A.Compose([A.HorizontalFlip(p=0.5)])
+    keys = [SampleKey(seed=0, epoch=epoch, index=0) for epoch in range(12)]
+    once, again = ([dataset[key][1][0, 0].item() for key in keys] for _ in range(2))
+    assert once == again and set(once) == {0, 255}

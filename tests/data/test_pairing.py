@@ -1,5 +1,7 @@
 """Images and masks paired by the names of their files."""
 
+import os
+
 import pytest
 
 from seglib.data.pairing import pair_files
@@ -25,6 +27,8 @@ def test_pairs_by_stem_and_problems_of_single_files(tmp_path):
         ("a.jpg", "a.png z.png", "z.png is without an image of the same name"),
         ("1.png 2.png x.png", "x.png y.png", "1.png", "2.png", "y.png"),
         ("a.jpg a.png", "a.png", "both a.jpg and a.png"),
+        ("a.jpg b.heic", "a.png b.png", "b.png is without an image of the same name (b.heic is"),
+        ("a.jpg b.jpg", "a.png b.gif", "b.jpg is without a mask of the same name (b.gif is"),
         ("a.jpg", "a.png a.jpg b.JPEG", "JPEG masks (a.jpg, b.JPEG), but JPEG"),
     ):
         found, problems = pair_files(*folders(tmp_path / images / masks, images, masks))
@@ -46,3 +50,12 @@ def test_empty_and_missing_folders_and_one_for_both(tmp_path):
     (images / "b.png").touch()
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; expected the masks there"):
         pair_files(images, tmp_path / "nowhere")
+
+
+def test_names_with_accents_pair_however_they_are_composed(tmp_path, monkeypatch):
+    composed, split = "caf\u00e9", "cafe\u0301"
+    folders(tmp_path / "a", f"{composed}.jpg u.jpg", f"{split}.png u.png")
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    pairs, problems = pair_files("~/a/images", "~/a/masks")
+    stems = [(image.stem, mask.stem) for image, mask in pairs]
+    assert stems == [(composed, split), ("u", "u")] and not problems

@@ -1,11 +1,16 @@
 """Reading pictures and masks: every kind of file against arrays written by hand."""
 
+import os
+
+import cv2
 import numpy as np
 import pytest
-from folders import save
+from folders import indexed, save
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from seglib.data import read_image, read_mask
+from seglib.data import Streets, read_image, read_mask
 
 LABELS = np.array([[0, 1, 2], [2, 1, 255]], dtype=np.uint8)
 GREY = np.array([[0, 7, 255]], np.uint8)
@@ -141,3 +146,137 @@ def test_floats_are_refused_and_jpeg_masks_known_by_their_content(tmp_path):
         with pytest.raises(ValueError, match=rf"JPEG masks \({name}\).*labels are lost.*as PNG"):
             read_mask(tmp_path / name)
     np.testing.assert_array_equal(read_mask(tmp_path / "lies.jpg"), LABELS)
+
+
+COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0)]
+
+
+def test_with_a_palette_colours_decide_in_indexed_masks(tmp_path):
+    """The same picture in colours, and indexed with its colours in every order."""
+    labels = np.array([[2, 1, 0, 0]], np.uint8)
+    rgb = np.array(COLOURS, np.uint8)[labels]
+    path = save(tmp_path / "a.png", rgb)
+    np.testing.assert_array_equal(read_mask(path, palette=COLOURS), labels)
+    for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0), (0, 2, 1)):
+        indices = np.array([[order.index(label) for label in labels[0]]])
+        path = indexed(tmp_path / "i.png", indices, [COLOURS[label] for label in order])
+        np.testing.assert_array_equal(np.asarray(Image.open(path).convert("RGB")), rgb)
+        np.testing.assert_array_equal(read_mask(path, palette=COLOURS), labels)
+        np.testing.assert_array_equal(read_mask(path), indices)  # (as the masks of Ultrasound)
+    Image.fromarray(rgb).quantize(4).save(path)
+    np.testing.assert_array_equal(read_mask(path, palette=COLOURS), labels)
+    # Void has a colour that is none of a class; all others agree by number and by colour
+    void = indexed(path, [[0, 1, 2, 255]], [*COLOURS, *[(9, 9, 9)] * 253])
+    assert read_mask(void, palette=COLOURS).tolist() == [[0, 1, 2, 255]]
+    for indices, table, message in (
+        ([[0, 255]], COLOURS, r"number 255 where .* colour of label 0 \(0, 0, 0\).*leave it out"),
+        ([[0, 1]], [(0, 0, 0), (9, 0, 0)], r"colour \(9, 0, 0\) at 1 pixels.*leave it out"),
+        ([[1, 255]], [*COLOURS[1:], *[(9, 9, 9)] * 254], "number 1 where .* colour of label 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_mask(indexed(path, indices, table), palette=COLOURS)
+
+
+def test_with_a_palette_greys_of_the_palette_decide_and_others_are_labels(tmp_path):
+    black_first, white_first = [(0, 0, 0), (255, 255, 255)], [(255, 255, 255), (0, 0, 0)]
+    for values in (np.array([[0, 255]], np.uint8), np.array([[False, True]])):
+        path = save(tmp_path / "a.png", values)
+        assert read_mask(path, palette=black_first).tolist() == [[0, 1]]
+        assert read_mask(path, palette=white_first).tolist() == [[1, 0]]
+    for dtype in (np.uint8, np.uint16):
+        path = save(tmp_path / "b.png", LABELS.astype(dtype))
+        np.testing.assert_array_equal(read_mask(path, palette=COLOURS), LABELS)
+        with pytest.raises(ValueError, match="number 0 where it has the colour of label 1"):
+            read_mask(path, palette=white_first)
+        with pytest.raises(ValueError, match="number 255 where it has the colour of label 3"):
+            read_mask(path, palette=[*COLOURS, (255, 255, 255)])
+
+
+@given(st.permutations(range(6)), st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_an_indexed_mask_is_read_as_its_colours_are(tmp_path_factory, order, labels):
+    palette = np.random.default_rng(0).integers(0, 256, (6, 3), np.uint8)
+    folder = tmp_path_factory.mktemp("masks")
+    path = indexed(folder / "a.png", [[order.index(k) for k in labels]], palette[order])
+    assert read_mask(path, palette=palette).tolist() == [labels]
+
+
+def test_the_masks_of_the_course_agree_by_number_and_by_colour():
+    class Recoloured(Streets):
+        _palette = Streets._palette[::-1]
+
+    drawn, recoloured = Streets("val"), Recoloured("val")
+    for index in range(0, 60, 13):
+        numbers = np.asarray(Image.open(drawn.files[index][1]))
+        for labels in (drawn.read_mask(index), recoloured.read_mask(index)):
+            np.testing.assert_array_equal(labels, numbers)  # ours are colours for drawing
+        coloured = read_mask(drawn.files[index][1], drawn.classes, palette=drawn.palette)
+        np.testing.assert_array_equal(coloured, numbers)
+
+
+def test_masks_of_lossy_formats_are_known_by_their_content(tmp_path):
+    path = tmp_path / "a.png"
+    for kind, name in ("WEBP", "WEBP"), ("JPEG2000", "JPEG2000"), ("MPO", "JPEG"):
+        Image.fromarray(LABELS).save(path, format=kind)
+        with pytest.raises(ValueError, match=rf"{name} masks \(a\.png\), .*labels are lost"):
+            read_mask(path)
+    Image.fromarray(LABELS).save(tmp_path / "a.tif", compression="jpeg")
+    with pytest.raises(ValueError, match=r"JPEG-in-TIFF masks \(a\.tif\).*again as PNG"):
+        read_mask(tmp_path / "a.tif")
+    for kind in ("tiff_lzw", "tiff_adobe_deflate", "packbits", None):
+        Image.fromarray(LABELS).save(tmp_path / "a.tif", compression=kind)
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), LABELS)
+    rgb = np.array(COLOURS, np.uint8)[[[2, 1, 0]]]
+    Image.fromarray(rgb).save(path, format="WEBP", lossless=True)
+    assert read_mask(path, palette=COLOURS).tolist() == [[2, 1, 0]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_12_bits_in_16_are_named_and_full_16_bits_in_colour_are_scaled(tmp_path, suffix):
+    path = str(tmp_path / f"a.{suffix}")
+    for shape in ((2, 2), (2, 2, 3)):
+        for most in (255, 1023, 4095):
+            cv2.imwrite(path, np.full(shape, most, np.uint16))
+            with pytest.raises(ValueError, match=f"none is above {most}: .*12 bits.*nearly black"):
+                read_image(path)
+        cv2.imwrite(path, np.full(shape, 32896, np.uint16))
+        assert np.unique(read_image(path)).tolist() == [128]
+    with pytest.raises(ValueError, match="colours of 16 bits; save it as RGB with 8 bits"):
+        read_mask(path, palette=COLOURS)
+    assert not read_image(save(path, np.zeros((2, 2), np.uint16))).any()  # black is black
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_several_pages_are_named_and_a_phones_second_view_is_not_missed(tmp_path, read):
+    first, second = Image.fromarray(LABELS), Image.fromarray(LABELS // 2)
+    for kind in ("TIFF", "PNG", "GIF"):
+        first.save(tmp_path / "a.png", format=kind, save_all=True, append_images=[second])
+        with pytest.raises(
+            ValueError, match=r"holds 2 pages or frames, .*first.*expected one page"
+        ):
+            read(tmp_path / "a.png")
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(tmp_path / "a.jpg").shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("depth", [1, 12, 100])
+def test_a_flipped_bit_in_a_png_is_told(tmp_path, depth):
+    noise = np.random.default_rng(depth).integers(0, 3, (depth, 9), np.uint8)
+    path = save(tmp_path / "a.png", noise)
+    whole = path.read_bytes()
+    for place in range(0, 8 * len(whole), 41):
+        spoilt = bytearray(whole)
+        spoilt[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoilt)
+        try:
+            np.testing.assert_array_equal(read_mask(path), noise)
+        except ValueError as error:
+            assert "a.png" in str(error)
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path))
+    save(tmp_path / "a.png", LABELS)
+    np.testing.assert_array_equal(read_mask("~/a.png"), LABELS)
+    assert read_image("~/a.png").shape == (2, 3, 3)
+    with pytest.raises(FileNotFoundError, match=r"no file ~\$a\.png"):  # (Word's lock files)
+        read_image("~$a.png")

@@ -41,15 +41,12 @@ def test_counts_and_their_table(tmp_path):
     assert lines[0].split() == ["class", "pixels", "share", "images"]
     assert lines[1].split() == ["road", "5", "45.45%", "2"]
     assert lines[4].split() == ["sky", "0", "0.00%", "0"]
-    assert lines[5].split()[:2] == ["void", "13"]
+    assert lines[5].split()[:5] == ["void", "13", "54.17%", "of", "all"]  # 13 of 24
     assert len({len(line) for line in lines[:5]}) == 1  # columns stand in line
 
 
-def test_void_alone_void_that_is_a_class_and_a_bad_mask(tmp_path):
+def test_void_that_is_a_class_and_a_bad_mask(tmp_path):
     (tmp_path / "other").mkdir()
-    report = open_masks(tmp_path, {"c": MASKS["c"]}, "road car").check(progress=False)
-    assert np.isnan(report.statistics.share).all()
-    assert report.ok and report.notes == ("no pixel of road, car in any mask",)
     # void may have the number of a class, and a bad mask stops the count
     dataset = open_masks(tmp_path / "other", {"a": [[0, 1, 1]]}, "unknown road")
     dataset.ignore_index = 0
@@ -58,6 +55,47 @@ def test_void_alone_void_that_is_a_class_and_a_bad_mask(tmp_path):
     save(tmp_path / "other" / "masks" / "a.png", np.array([[0, 9, 0]], np.uint8))
     with pytest.raises(ValueError, match=r"a\.png has label 9 at 1 pixels"):
         class_statistics(dataset)
+
+
+@pytest.mark.parametrize(
+    "masks, classes, label_map, parts",
+    [
+        ([[0, 1]], "lesion", {1: 0}, ("one class only, lesion", "background,lesion")),
+        ([[0, 255]], "lesion", {}, ("one class only, lesion",)),  # masks of 0 and 255
+        ([[0, 1]], "a b", {0: 255, 1: 255}, ("all 4 pixels of 2 masks are void", "label_map")),
+        ([[1, 255]], "a b", {}, ("only label in 2 masks is 1 (b)", "two classes")),
+        ([[0, 0]], "a b", {}, ("only label in 2 masks is 0 (a)",)),
+        ([[0, 255]], "a b", {}, ("only labels in 2 masks are 0 and 255", "label_map={255: 1}")),
+    ],
+)
+def test_masks_that_teach_nothing_are_a_problem(tmp_path, masks, classes, label_map, parts):
+    folder = Folder(tmp_path)
+    for stem in "xy":
+        folder.add(stem, masks, np.zeros((1, 2, 3), np.uint8))
+    report = folder.open(classes.split(), label_map=label_map).check(progress=False)
+    assert len(report.problems) == 1 and not report.ok
+    assert all(part in report.problems[0] for part in parts), report.problems
+
+
+def test_a_report_stops_repeating_after_ten_lines_of_a_kind(tmp_path):
+    """A folder as that of VOC: 1,000 photos, one mask; and many bad masks of two kinds."""
+    folder = Folder(tmp_path).add("0000")
+    for number in range(1, 1000):
+        (folder.images / f"IMG {number:04} (copy).jpg").touch()
+    report = folder.open(incomplete=True).check(progress=False)
+    lines = report.table().splitlines()
+    assert len(report.problems) == 999 and len(lines) <= 40
+    assert lines[0] == "1 images checked: 999 problems"
+    assert sum("without a mask" in line for line in lines) == 10
+    assert lines[11] == "  … and 989 more of this kind"
+    (tmp_path / "other").mkdir()
+    folder = Folder(tmp_path / "other")
+    for number in range(24):
+        folder.add(f"{number:02}", [[0, 1, 255], [1, 1, 90 + number]])
+        if number % 2:
+            (folder.masks / f"{number:02}.png").write_bytes(b"x" * number)
+    lines = folder.open().check(progress=False).table().splitlines()
+    assert lines.count("  … and 2 more of this kind") == 2 and len(lines) == 1 + 22 + 5
 
 
 @given(st.lists(arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2, 255])), max_size=4))

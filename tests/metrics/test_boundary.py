@@ -190,3 +190,16 @@ def test_rings_are_those_of_all_pairs_over_all_maps_together(seed):
         error_by_distance(guesses[:1], truths)
     with pytest.raises(ValueError, match=r"found a prediction of \(2, 3\) for a truth of \(2, 2\)"):
         error_by_distance([np.zeros((2, 3), int)], [np.zeros((2, 2), int)])
+
+
+def test_counts_add_up():
+    rng = np.random.default_rng(0)
+    prediction, truth = rng.integers(0, 3, (2, 4, 9, 11))
+    whole, first, second = (BoundaryCounts(3) for _ in range(3))
+    whole.update(prediction, truth)
+    first.update(prediction[:1], truth[:1])
+    second.update(prediction[1:], truth[1:])
+    kept = first.counts.copy()
+    assert ((first + second).counts == whole.counts).all() and (first.counts == kept).all()
+    with pytest.raises(ValueError, match=r"'distance': None.*'distance': 2.*only equal ones add"):
+        first + BoundaryCounts(3, distance=2)

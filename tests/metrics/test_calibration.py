@@ -44,3 +44,26 @@ def test_no_pixel_has_no_error_and_bad_input_is_told():
         CalibrationCounts().update(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 4))
     with pytest.raises(ValueError, match="bins"):
         CalibrationCounts(0)
+
+
+def test_counts_add_up_and_what_is_no_label_or_no_number_is_refused():
+    torch.manual_seed(0)
+    logits, target = torch.randn(4, 3, 5, 6), torch.randint(0, 3, (4, 5, 6))
+    target[0, 0] = 255
+    whole, first, second = (CalibrationCounts(5) for _ in range(3))
+    whole.update(logits, target)
+    first.update(logits[:1], target[:1])
+    second.update(logits[1:], target[1:])
+    found, expected = (first + second).compute(), whole.compute()
+    assert (found.pixels == expected.pixels).all() and found.pixels.sum() == 4 * 30 - 6
+    np.testing.assert_allclose(found.confidence, expected.confidence)
+    assert found.ece == pytest.approx(expected.ece)
+    with pytest.raises(ValueError, match=r"'bins': 5.*'bins': 4.*only equal ones add"):
+        first + CalibrationCounts(4)
+    for label in (3, -1, 254):
+        target[1, 2, 3] = label
+        with pytest.raises(ValueError, match=rf"target has label {label} at 1 pixels.*0 to 2"):
+            whole.update(logits, target)
+    target[1, 2, 3], logits[1, 0, 2, 3] = 2, torch.nan
+    with pytest.raises(ValueError, match=r"NaN or .* in the logits of 1 pixels"):
+        whole.update(logits, target)

@@ -143,3 +143,20 @@ def test_means_that_rank_oppositely():
     other = Scores(np.array([[620, 0, 380], [0, 550, 450], [0, 0, 0]]))
     found = [each[:2].mean() for scores in (one, other) for each in (scores.iou, scores.dice)]
     assert found == pytest.approx([0.6, 0.704, 0.585, 0.738], abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4, 5)])
+def test_nan_is_refused_wherever_it_is_and_infinity_is_a_number(shape):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape, generator=generator)
+    target = torch.zeros(*shape[:-3], *shape[-2:], dtype=torch.int64)
+    for place in range(0, logits.numel(), 7):
+        broken = logits.clone()
+        broken.view(-1)[place] = torch.nan
+        with pytest.raises(ValueError, match="found NaN in the logits of 1 pixels"):
+            ConfusionMatrix(3).update(broken, target)
+    logits.select(-3, 0).fill_(-torch.inf)
+    logits.select(-3, 2)[..., 0, 0] = torch.inf
+    cm = ConfusionMatrix(3)
+    cm.update(logits, target)
+    assert cm.matrix[0].tolist() == np.bincount(logits.argmax(-3).flatten(), minlength=3).tolist()
