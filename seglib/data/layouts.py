@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seglib.data.grouping import common_start, draw_share, guess_groups
-from seglib.data.pairing import IMAGE_SUFFIXES, JPEG_SUFFIXES, MASK_SUFFIXES, jpeg_masks, some
+from seglib.data.pairing import IMAGE_SUFFIXES, JPEG_SUFFIXES, MASK_SUFFIXES, lossy_masks, some
 from seglib.util.suggest import did_you_mean
 
 LAYOUTS = {
@@ -191,7 +191,7 @@ def _pair(files: Sequence[_File]) -> tuple[_Pairs, _Problems]:
     pairs: _Pairs = defaultdict(list)
     problems: _Problems = defaultdict(list)
     if lost := [f.path for f in files if f.role == "mask" and _is_jpeg(f.path)]:
-        problems[""].append(jpeg_masks(lost))
+        problems[""].append(lossy_masks(lost))
     left = [f for f in files if f.role == "image" or (f.role and not _is_jpeg(f.path))]
     for name in ("stem", "bare"):
         table: dict[tuple[str, tuple[str, ...], str], list[_File]] = defaultdict(list)
