@@ -6,6 +6,7 @@ These tools count from the corner of the top left pixel, `polygon_mask` from its
 import argparse
 import importlib
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,8 @@ def convert(options: argparse.Namespace) -> int:
         mask.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(mask) as temporary:
             Image.fromarray(pixels).save(temporary, format="PNG")
-    print(f"{len(masks)} masks, as {next(iter(masks))}; --classes {','.join(classes)}")
+    names = ",".join(f'"{name}"' if "," in name else name for name in classes)
+    print(f"{len(masks)} masks, as {next(iter(masks))}; --classes {shlex.quote(names)}")
     return 0
 
 
