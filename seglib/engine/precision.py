@@ -48,7 +48,13 @@ class Compute:
     @classmethod
     def of(cls, model: nn.Module, amp: str | None = None, channels_last: bool = False) -> Compute:
         """On the device that the model is on."""
-        return cls(next(model.parameters()).device, amp, channels_last)
+        first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+        if first is None:
+            raise ValueError(
+                f"found a {type(model).__name__} without parameters as the model, expected an "
+                "nn.Module that has learnt something or can; pass the network itself"
+            )
+        return cls(first.device, amp, channels_last)
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """`model(images)`, (N, C, H, W): the losses and metrics get float32, whatever `amp` is."""
