@@ -53,7 +53,7 @@ def fit(
     ignore_index: int = 255,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     config: dict[str, Any] | None = None,
     backbone_lr: float | None = None,
     freeze_epochs: int = 0,
@@ -62,6 +62,7 @@ def fit(
     ema: float | None = None,
     channels_last: bool = True,
     compile: bool = False,
+    on_start: Callable[[], object] | None = None,
     on_epoch: Callable[[nn.Module, dict[str, float]], object] | None = None,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
@@ -77,7 +78,8 @@ def fit(
         clip: bound of the gradient's norm, or None.
         patience: stop after so many epochs without a better one, or None.
         out: folder for last.pt, best.pt, history.csv and history.png.
-        resume: go on from `out`/last.pt; without one, start anew.
+        resume: go on from `out`/last.pt; without one, start anew. "extend": also to more `epochs`
+            (onecycle and poly begin anew for those to come).
         config: further settings of the caller, kept in the checkpoint and compared on resume.
         backbone_lr: learning rate of `model.backbone`; the schedule scales both. None: `lr`.
         freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
@@ -88,6 +90,7 @@ def fit(
         channels_last: the memory layout of images and weights: faster on most machines, and the
             same numbers to rounding, but that dropout draws others.
         compile: `torch.compile` for the training steps: half a minute first.
+        on_start: called once nothing has been refused, before the first step.
         on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
             evaluated, in eval mode, and the epoch's row of the history.
 
@@ -107,13 +110,14 @@ def fit(
     settings |= {**validation.describe(model, train_loader), "loss": repr(loss), **(config or {})}
     backbone = backbone_of(model) if freeze_epochs else model
     run = Run(model, compute, settings, train_loader, out)
-    run.open(resume)
     train_loader = distributed.split_batches(train_loader)
     val_loader = distributed.split_images(val_loader)
     net: Any = distributed.wrapped(model, compute.device, freeze_epochs > 0)
     net = torch.compile(net) if compile else net  # what the steps call
 
-    with StopOnSignal(out is not None, compute.device) as stop:
+    with run.open(resume), StopOnSignal(out is not None, compute.device) as stop:
+        if on_start is not None:
+            on_start()
         how: dict[str, Any] = {"scheduler": run.scheduler if schedule in PER_STEP else None}
         how |= {"clip": clip, "ignore_index": ignore_index, "accumulate": accumulate}
         how |= {"compute": compute, "scaler": run.scaler, "average": run.average, "stop": stop}
