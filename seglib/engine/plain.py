@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
+AS_IT_IS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 TURNED: Any = {  # kinds of values, and what makes them plain
     (np.floating, float): float,
     (np.complexfloating, complex): complex,
@@ -30,7 +30,7 @@ def plain(value: Any, name: str, tensors: bool = True) -> Any:
     >>> plain({"lr": np.float64(0.5), "of": {"b", "a"}, "mean": np.ones(2)}, "config")
     {'lr': 0.5, 'of': ('a', 'b'), 'mean': [1.0, 1.0]}
     """
-    if type(value) in PLAIN:
+    if type(value) in AS_IT_IS:
         return value
     if isinstance(value, Tensor):
         kept = value if type(value) in (Tensor, nn.Parameter) else value.as_subclass(Tensor)

@@ -48,13 +48,7 @@ class Compute:
     @classmethod
     def of(cls, model: nn.Module, amp: str | None = None, channels_last: bool = False) -> Compute:
         """On the device that the model is on."""
-        first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-        if first is None:
-            raise ValueError(
-                f"found a {type(model).__name__} without parameters as the model, expected an "
-                "nn.Module that has learnt something or can; pass the network itself"
-            )
-        return cls(first.device, amp, channels_last)
+        return cls(next(model.parameters()).device, amp, channels_last)
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor:
         """`model(images)`, (N, C, H, W): the losses and metrics get float32, whatever `amp` is."""
@@ -88,6 +82,15 @@ class Compute:
     def scaler(self) -> torch.amp.GradScaler | None:
         """Scales the loss up for float16; the other precisions need none."""
         return torch.amp.GradScaler(self.device.type) if self.amp == "fp16" else None
+
+
+def check_model(model: Any) -> None:
+    """Raise ValueError unless `model` is a network with parameters, whose device is known."""
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+        raise ValueError(
+            f"found a {type(model).__name__} without parameters as the model, expected an "
+            "nn.Module that has learnt something or can; pass the network itself"
+        )
 
 
 def make_optimizer(
