@@ -28,7 +28,7 @@ from seglib.engine.accumulation import (
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
 from seglib.engine.memory import explain_out_of_memory
-from seglib.engine.precision import Compute, optimizer_step
+from seglib.engine.precision import Compute, check_model, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
 from seglib.engine.state import EpochProgress, Run, epoch_randomness
@@ -104,6 +104,7 @@ def fit(
     settings = {name: value for name, value in locals().items() if name in validation.COMPARED}
     settings["validation"] = val_loader is not None
     validation.check_settings(settings)
+    check_model(model)
     compute = Compute.of(model, amp, channels_last)
     loss = (loss or CrossEntropyLoss(ignore_index=ignore_index)).to(compute.device)
     validation.check_ignore_index(ignore_index, train_loader.dataset, loss)
@@ -231,6 +232,7 @@ def evaluate(
     `amp` as in `fit`. Several processes share the images, each of them once, and get the same
     scores; all of them must call this.
     """
+    check_model(model)
     compute, loader = Compute.of(model, amp), distributed.split_images(loader)
     return run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
 
