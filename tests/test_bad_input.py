@@ -4,15 +4,18 @@
 """
 
 import contextlib
+import datetime
 import io
 import os
 import struct
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset
 from torchvision.transforms.functional import to_tensor
 from toys import Toy, tiny_model, tiny_run, write_folder
 
@@ -21,7 +24,8 @@ from seglib.cli.main import main
 from seglib.cli.settings import read_settings
 from seglib.data import CamVid, FolderDataset, make_loader, read_image, read_mask
 from seglib.data.colours import read_palette
-from seglib.engine.checkpoints import load_checkpoint, load_model, save_checkpoint
+from seglib.engine import distributed
+from seglib.engine.checkpoints import DataSpec, load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss, class_weights
 from seglib.metrics import ConfusionMatrix
@@ -33,6 +37,7 @@ LINE = Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0), (255, 0, 0)]], np.uint
 GREY, PHOTO = np.zeros((4, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 LOGITS, TARGET = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
 EVAL_24 = eval_transform(24, 32)
+NOW = datetime.datetime(2026, 1, 2)
 EVAL, PIXELS = eval_transform(4, 4), SimpleNamespace(pixels=[1, 2])
 
 
@@ -58,6 +63,47 @@ def file(folder, content):
 def train(model, folder=None, data=Toy, **options):
     loaders = [make_loader(data(n, eval_transform(24, 32)), 2, shuffle=n > 2) for n in (6, 2)]
     fit(model, *loaders, epochs=1, out=folder, **options)
+
+
+def print_nothing(*_):
+    pass
+
+
+def odd_model(**options):
+    model = tiny_model()
+    model.options = options
+    return model
+
+
+class Other(Toy):
+    classes = ("ground", "box", "line")
+
+
+def flipped(path):
+    """With one bit of a weight the other way round, which torch itself does not notice."""
+    content = bytearray(path.read_bytes())
+    place = content.find(next(load_model(path).parameters()).detach().numpy().tobytes())
+    content[place + 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def changed(folder, **entries):
+    return torch.load(checkpoint(folder), weights_only=True) | entries
+
+
+def again(folder, resume=True, keep=None, **options):
+    """A run that is over, of which all files but one are lost, is started again."""
+    tiny_run(folder)
+    for path in folder.iterdir():
+        if keep not in (None, path.name):
+            path.unlink()
+    tiny_run(folder, resume=resume, **options)
+
+
+def joined(**environment):
+    with patch.dict(os.environ, environment), distributed.process_group("cpu"):
+        pass
 
 
 class Spoiled(Toy):
@@ -362,6 +408,49 @@ TABLE = {
     ),
     "image mode=RGBA … a picture of mode RGB": lambda f: predict(unet(), Image.new("RGBA", (8, 8))),
     "found [[0, 0]], expected a path": lambda f: predict(unet(), [[0, 0]]),
+    # what a checkpoint cannot hold, or is not (kinds C, E and M), and runs in one's way
+    "settings['draw'] is <function … a checkpoint cannot hold … pass": lambda f: tiny_run(
+        f, config={"draw": print_nothing}
+    ),
+    "settings['at'] is datetime … cannot hold": lambda f: tiny_run(f, config={"at": NOW}),
+    "settings['a']['b'] is <object … cannot hold": lambda f: tiny_run(
+        f, config={"a": {"b": object()}}
+    ),
+    "settings['norm'] is <class … cannot hold": lambda f: tiny_run(f, model=odd_model(norm=Toy)),
+    "training['x'] is <object … cannot hold": lambda f: save_checkpoint(
+        f / "a.pt", unet(), training={"x": object()}
+    ),
+    "classes are {'a': 0} … list of names": lambda f: DataSpec.of(
+        SimpleNamespace(classes={"a": 0})
+    ),
+    "classes are 3 … list of names": lambda f: DataSpec.of(SimpleNamespace(classes=3)),
+    "different classes put together": lambda f: DataSpec.of(ConcatDataset([Toy(1), Other(1)])),
+    "cannot be read … checksum … another copy": lambda f: load_model(flipped(checkpoint(f))),
+    "a.pt is damaged: its options": lambda f: load_model(file(f, changed(f, options=3))),
+    "of 40 tensors 40 missing (encoder.0.0.weight, … …), 9 left over (0.weight … …)": lambda f: (
+        load_checkpoint(checkpoint(f, tiny_model()), unet())
+    ),
+    "found pretrained='no.pt', which is no file; expected False … path": lambda f: create_model(
+        "unet", 3, pretrained="no.pt"
+    ),
+    "holds a unet, expected a segnet": lambda f: create_model(
+        "segnet", 3, pretrained=checkpoint(f)
+    ),
+    "found depth=2 … trained with 1; leave depth out": lambda f: create_model(
+        "unet", 3, pretrained=checkpoint(f), depth=2
+    ),
+    "bare state dict of": lambda f: create_model(
+        "unet", 3, pretrained=file(f, unet().state_dict())
+    ),
+    "resume='more', expected True, False or": lambda f: tiny_run(f, resume="more"),
+    'epochs was 2, now it is 3 … old value … resume="extend"': lambda f: again(f, epochs=3),
+    "epochs was 2, now it is 1 … with over 2 epochs": lambda f: again(f, "extend", epochs=1),
+    "lr was 0.01, now it is 0.02": lambda f: again(f, "extend", epochs=3, lr=0.02),
+    "best.pt of an earlier run, and no last.pt … move it away": lambda f: again(f, keep="best.pt"),
+    "'WORLD_SIZE': '2', 'RANK': '' … torchrun … unset": lambda f: joined(WORLD_SIZE="2"),
+    "'WORLD_SIZE': 'two' … unset": lambda f: joined(WORLD_SIZE="two", RANK="0", LOCAL_RANK="0"),
+    "found a ReLU without parameters": lambda f: evaluate(torch.nn.ReLU(), []),
+    "found a function … nn.Module": lambda f: evaluate(print_nothing, []),
     # settings and command line
     "not valid TOML": lambda f: read_settings(file(f, "lr: 3"), {}),
     "255 … --label_map 255:1": zero_and_255,
@@ -450,16 +539,17 @@ def test_bad_input(told, tmp_path):
     assert "Traceback" not in message and len(message) < 700
 
 
-class Full:
-    def __getstate__(self):
-        raise OSError(28, "No space left on device")
-
-
-def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path):
+def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
     path = checkpoint(tmp_path)
     before = path.read_bytes()
+
+    def full(content, handle):
+        handle.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match=r"could not write .*No space left.*unharmed"):
-        save_checkpoint(path, tiny_model(), training={"x": Full()})
+        save_checkpoint(path, tiny_model())
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
