@@ -13,6 +13,11 @@ from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, set
 def train(options: argparse.Namespace) -> int:
     from seglib.engine import distributed
 
+    if "LOCAL_RANK" not in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "found WORLD_SIZE without LOCAL_RANK in the environment: start several processes with "
+            "torchrun, or unset WORLD_SIZE to train in one"
+        )
     names = (*setting_names(), *MODEL_OPTIONS)
     flags = {name: value for name, value in vars(options).items() if name in names}
     settings = read_settings(options.recipe, flags)
@@ -25,23 +30,27 @@ def train(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     import torch
 
-    from seglib.data import make_loader
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
-    from seglib.engine.on_device import DeviceLoader
+    from seglib.engine.signals import Interrupted
+    from seglib.losses import class_weights
     from seglib.models import create_model
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform
 
     out, first, device = Path(options.out), distributed.rank() == 0, device_of(name)
+    make_folder(out)
     augment = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
     train_set = open_dataset(s, s.train_split, train_transform(s.height, s.width, **augment))
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
-    weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
+    statistics = counted(train_set, val_set, s)
+    method = s.class_weights
+    weights = None if method is None else class_weights(statistics[s.train_split], method)
     torch.manual_seed(s.seed)  # the first weights
     going_on = (out / "last.pt").exists()
-    replaced = options.resume and going_on and s.pretrained != "streets"  # by the checkpoint's
+    fixed = s.pretrained in (None, "backbone", "coco")  # (others bring options of the model)
+    replaced = options.resume and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
     if s.sync_batchnorm:
@@ -50,27 +59,27 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         images = f"{len(train_set)} images to train on, {len(val_set)} to validate"
         size = sum(p.numel() for p in model.parameters())
         print(f"{s.data}: {images}, {s.height}×{s.width}; {s.model} with {size:,} parameters")
-    if first and not going_on:
-        make_folder(out)
-        write_description(out, dataclasses.asdict(s), device)
-    workers = choose_workers(device) if s.workers == "auto" else s.workers
-    workers = 0 if s.cache == "device" else workers
-    train_loader: Any = make_loader(
-        train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers
-    )
-    val_loader: Any = make_loader(val_set, s.batch_size, workers=workers)
-    if s.cache == "device":
-        train_loader, val_loader = (DeviceLoader(x, device) for x in (train_loader, val_loader))
-    history = fit(
-        model,
-        train_loader,
-        val_loader,
-        loss=create_loss(s.loss, weights, s.label_smoothing),
-        out=out,
-        resume=options.resume,
-        config=s.compared(),
-        **{key: getattr(s, key) for key in FIT},
-    )
+        void = (f"{x.void / (x.void + x.pixels.sum()):.1%} of {n}" for n, x in statistics.items())
+        print(f"void: {' and '.join(void)}")
+
+    def describe(*_: Any) -> None:  # not before `fit` has something to keep: it may refuse the run
+        if first and not (going_on and (out / "run.json").exists()):
+            write_description(out, dataclasses.asdict(s), device)
+
+    try:
+        history = fit(
+            model,
+            *loaders(train_set, val_set, s, device),
+            loss=create_loss(s.loss, weights, s.label_smoothing),
+            out=out,
+            resume=options.resume,
+            config=s.compared(),
+            on_epoch=describe,
+            **{key: getattr(s, key) for key in FIT},
+        )
+    except Interrupted:
+        describe()
+        raise
     if first:
         write_examples(out, val_set)
         best = history.best
@@ -85,6 +94,20 @@ FIT = (  # the settings that `fit` takes as they are
 )
 
 
+def loaders(train_set: Any, val_set: Any, s: TrainSettings, device: Any) -> list[Any]:
+    """Batches of both, to train on in a random order."""
+    from seglib.data import make_loader
+    from seglib.engine.on_device import DeviceLoader
+
+    workers = choose_workers(device) if s.workers == "auto" else s.workers
+    workers = 0 if s.cache == "device" else workers
+    found: list[Any] = [
+        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers),
+        make_loader(val_set, s.batch_size, workers=workers),
+    ]
+    return [DeviceLoader(x, device) for x in found] if s.cache == "device" else found
+
+
 def choose_workers(device: Any) -> int:
     """How many processes read and augment: on a CPU none, since training takes all its cores."""
     allowed: Any = getattr(os, "sched_getaffinity", None)  # (not on macOS and Windows)
@@ -92,18 +115,50 @@ def choose_workers(device: Any) -> int:
     return 0 if device.type == "cpu" else min(8, cores)
 
 
-def loss_weights(dataset: Any, method: str | None, look: bool) -> Any:
-    """The loss's class weights, or None. `look`: masks of 0 and 255 would train on nothing."""
-    from seglib.data import class_statistics
-    from seglib.data.statistics import void_trap
-    from seglib.losses import class_weights
+def counted(train_set: Any, val_set: Any, s: TrainSettings) -> dict[str, Any]:
+    """The class statistics of both splits, once it is sure that they can be learnt from.
 
-    if method is None and not look:
-        return None
-    statistics = class_statistics(dataset)
-    if trap := void_trap(statistics, dataset.ignore_index):
-        raise ValueError(trap)
-    return None if method is None else class_weights(statistics, method)
+    Raises ValueError for masks that cannot be read or from which nothing is learnt, and for images
+    that both splits have.
+    """
+    from seglib.data import class_statistics
+
+    images, others = ({p.resolve() for p, _ in data.files} for data in (train_set, val_set))
+    if both := sorted(images & others):
+        raise ValueError(
+            f"{len(both)} of {len(others)} images of {s.val_split} are in {s.train_split} too, "
+            f"such as {both[0].name}: scores on what was trained on say nothing; choose another "
+            "val_split"
+        )
+    found = {}
+    for split, data in ((s.train_split, train_set), (s.val_split, val_set)):
+        found[split] = class_statistics(data)
+        if reason := nothing_to_learn(found[split], data.ignore_index):
+            raise ValueError(f"{split}: {reason}")
+    return found
+
+
+def nothing_to_learn(statistics: Any, ignore_index: int) -> str:
+    """Why masks of these counts teach nothing and measure nothing; "" if they do."""
+    from seglib.data.statistics import void_trap
+
+    names, pixels = statistics.classes, statistics.pixels
+    there = [name for name, number in zip(names, pixels, strict=True) if number]
+    if len(names) == 1:
+        return (
+            f"found one class, {names[0]!r}, and any network gets all of it right; name what is "
+            f"around it too: --classes background,{names[0]} (with --label_map 255:1, where masks "
+            "are of 0 and 255)"
+        )
+    if trap := void_trap(statistics, ignore_index):
+        return trap
+    if len(there) < 2:
+        what = f"only the label of {there[0]!r}" if there else f"void ({ignore_index}) only"
+        return (
+            f"the {statistics.total_images} masks hold {what}, so there is nothing to tell apart; "
+            "look at the masks, and at classes and label_map"
+        )
+    return ""
 
 
 def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:
