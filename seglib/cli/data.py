@@ -32,9 +32,7 @@ def check(options: argparse.Namespace) -> int:
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
         if options.root or options.split or options.data not in (None, "folder"):
-            raise ValueError(
-                "--images and --masks say it all; leave out --root, --split and --data"
-            )
+            raise ValueError("--images and --masks need no --root, --split or --data; leave it out")
         options.data = "folder"
     name_data(options, split="train")
     if options.images:
@@ -98,11 +96,10 @@ def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any
     from seglib.data.colours import read_palette
 
     palette = None if options.palette == "none" else options.palette
-    palette = read_palette(palette) if isinstance(palette, str) else palette
+    palette = read_palette(palette, options.classes) if isinstance(palette, str) else palette
     label_map = read_label_map(options.label_map)
-    return FolderDataset(
-        images, masks, options.classes, label_map=label_map, palette=palette, **more
-    )
+    more |= {"label_map": label_map, "palette": palette}
+    return FolderDataset(images, masks, options.classes, **more)
 
 
 def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
@@ -114,7 +111,7 @@ def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
     if len(dict(found)) != len(pairs) and pairs != ("none",):
         raise ValueError(
             f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1, "
-            "each FILE_LABEL once"
+            "none twice"
         )
     return dict(found)
 

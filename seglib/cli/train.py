@@ -13,11 +13,6 @@ from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, set
 def train(options: argparse.Namespace) -> int:
     from seglib.engine import distributed
 
-    if "LOCAL_RANK" not in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(
-            "found WORLD_SIZE without LOCAL_RANK in the environment: start several processes with "
-            "torchrun, or unset WORLD_SIZE to train in one"
-        )
     names = (*setting_names(), *MODEL_OPTIONS)
     flags = {name: value for name, value in vars(options).items() if name in names}
     settings = read_settings(options.recipe, flags)
@@ -33,7 +28,6 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
-    from seglib.engine.signals import Interrupted
     from seglib.losses import class_weights
     from seglib.models import create_model
     from seglib.training import fit
@@ -50,7 +44,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     torch.manual_seed(s.seed)  # the first weights
     going_on = (out / "last.pt").exists()
     fixed = s.pretrained in (None, "backbone", "coco")  # (others bring options of the model)
-    replaced = options.resume and going_on and fixed  # by the checkpoint's
+    replaced = (options.resume or options.extend) and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
     if s.sync_batchnorm:
@@ -62,24 +56,21 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         void = (f"{x.void / (x.void + x.pixels.sum()):.1%} of {n}" for n, x in statistics.items())
         print(f"void: {' and '.join(void)}")
 
-    def describe(*_: Any) -> None:  # not before `fit` has something to keep: it may refuse the run
-        if first and not (going_on and (out / "run.json").exists()):
+    def describe(_: Any, row: dict[str, float]) -> None:  # (not before: `fit` may refuse the run)
+        new = row["epoch"] == 1 or options.extend or not (out / "run.json").exists()
+        if first and new:
             write_description(out, dataclasses.asdict(s), device)
 
-    try:
-        history = fit(
-            model,
-            *loaders(train_set, val_set, s, device),
-            loss=create_loss(s.loss, weights, s.label_smoothing),
-            out=out,
-            resume=options.resume,
-            config=s.compared(),
-            on_epoch=describe,
-            **{key: getattr(s, key) for key in FIT},
-        )
-    except Interrupted:
-        describe()
-        raise
+    history = fit(
+        model,
+        *loaders(train_set, val_set, s, device),
+        loss=create_loss(s.loss, weights, s.label_smoothing),
+        out=out,
+        resume="extend" if options.extend else options.resume,
+        config=s.compared(),
+        on_epoch=describe,
+        **{key: getattr(s, key) for key in FIT},
+    )
     if first:
         write_examples(out, val_set)
         best = history.best
@@ -122,6 +113,7 @@ def counted(train_set: Any, val_set: Any, s: TrainSettings) -> dict[str, Any]:
     that both splits have.
     """
     from seglib.data import class_statistics
+    from seglib.data.statistics import nothing_to_learn
 
     images, others = ({p.resolve() for p, _ in data.files} for data in (train_set, val_set))
     if both := sorted(images & others):
@@ -134,31 +126,8 @@ def counted(train_set: Any, val_set: Any, s: TrainSettings) -> dict[str, Any]:
     for split, data in ((s.train_split, train_set), (s.val_split, val_set)):
         found[split] = class_statistics(data)
         if reason := nothing_to_learn(found[split], data.ignore_index):
-            raise ValueError(f"{split}: {reason}")
+            raise ValueError(f"split {split!r}: {reason}")
     return found
-
-
-def nothing_to_learn(statistics: Any, ignore_index: int) -> str:
-    """Why masks of these counts teach nothing and measure nothing; "" if they do."""
-    from seglib.data.statistics import void_trap
-
-    names, pixels = statistics.classes, statistics.pixels
-    there = [name for name, number in zip(names, pixels, strict=True) if number]
-    if len(names) == 1:
-        return (
-            f"found one class, {names[0]!r}, and any network gets all of it right; name what is "
-            f"around it too: --classes background,{names[0]} (with --label_map 255:1, where masks "
-            "are of 0 and 255)"
-        )
-    if trap := void_trap(statistics, ignore_index):
-        return trap
-    if len(there) < 2:
-        what = f"only the label of {there[0]!r}" if there else f"void ({ignore_index}) only"
-        return (
-            f"the {statistics.total_images} masks hold {what}, so there is nothing to tell apart; "
-            "look at the masks, and at classes and label_map"
-        )
-    return ""
 
 
 def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:
