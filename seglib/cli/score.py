@@ -10,6 +10,8 @@ from typing import Any
 from seglib.cli.data import device_of, name_data, open_dataset
 from seglib.cli.settings import convert
 
+OUTPUTS = ("overlay", "labels")  # X_overlay.png, X_labels.png
+
 
 def evaluate(options: argparse.Namespace) -> int:
     from seglib.data import make_loader
@@ -21,10 +23,8 @@ def evaluate(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
     data = checkpoint.data
     if data.size is None:
-        raise ValueError(
-            f"{options.checkpoint} does not say at which size it was trained; score it in Python: "
-            "seglib.training.evaluate(model, loader)"
-        )
+        text = "does not say at which size it was trained; score it by seglib.training.evaluate"
+        raise ValueError(f"{options.checkpoint} {text}")
     transform = eval_transform(*data.size, *normalisation(options, data))
     name_data(options, split="test")
     if options.data == "folder":
@@ -58,9 +58,8 @@ def as_trained(options: argparse.Namespace, data: Any) -> None:
     label_map = dict(getattr(data, "label_map", None) or {})
     if label_map and not options.label_map:
         options.label_map = tuple(f"{old}:{new}" for old, new in label_map.items())
-        print(
-            f"label_map {','.join(options.label_map)}, as in training (--label_map none: without)"
-        )
+        told = ",".join(options.label_map)
+        print(f"label_map {told}, as in training (--label_map none: without)")
     palette = getattr(data, "mask_palette", None)
     if palette and not options.palette:
         options.palette = palette
@@ -69,21 +68,19 @@ def as_trained(options: argparse.Namespace, data: Any) -> None:
 
 def normalisation(options: argparse.Namespace, data: Any) -> list[tuple[float, ...]]:
     """Mean and standard deviation of R, G, B: from the flags, or else from the checkpoint."""
-    found = []
+    found = {}
     for name in ("mean", "std"):
-        given, known = getattr(options, name), getattr(data, name)
-        if given is None and known is None:
+        given = getattr(options, name)
+        found[name] = convert(name, given, tuple[float, ...]) if given else getattr(data, name)
+        if found[name] is None:
             raise ValueError(
                 f"{options.checkpoint} does not know the {name} that its images were normalised "
                 "with, as its transform was none of ours; give --mean R,G,B and --std R,G,B: 0,0,0 "
                 "and 1,1,1 where they were only divided by 255"
             )
-        values = known if given is None else convert(name, given, tuple[float, ...])
-        if len(values) != 3 or (name == "std" and min(values) <= 0):
-            above = " above 0" if name == "std" else ""
-            raise ValueError(f"found {name} = {values}, expected three numbers{above}: R,G,B")
-        found.append(tuple(values))
-    return found
+        if len(found[name]) != 3 or min(found["std"] if name == "std" else (1,)) <= 0:
+            raise ValueError(f"found {name} = {found[name]}, expected R,G,B (std: above 0)")
+    return list(found.values())
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -95,17 +92,17 @@ def predict(options: argparse.Namespace) -> int:
     alpha = convert("alpha", options.alpha, float)
     checkpoint = load_checkpoint(options.checkpoint, device=device_of(options.device))
     data, out = checkpoint.data, Path(options.out)
-    mean, std = normalisation(options, data)
     files, failures = image_files(options.images), []
+    mean, std = normalisation(options, data)
     make_folder(out)
     for path in progress(files, desc="predict", unit="photo"):
         try:
             image = read_image(path)
             labels = predict(checkpoint.model, image, data.size, mean, std)
-        except (ValueError, OSError, MemoryError) as error:
-            failures.append(str(error))
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            failures.append(f"{error}" if path.name in str(error) else f"{path}: {error}")
         else:
-            write_pictures(out, path.stem, image, labels, checkpoint, alpha)
+            write_pictures(out / path.stem, image, labels, checkpoint, alpha)
     for text in [*failures[:10], f"{len(failures) - 10} more"][: len(failures)]:
         print(f"seglib predict: {text}", file=sys.stderr)
     done = f"{len(files) - len(failures)} of {len(files)}" if failures else f"{len(files)}"
@@ -113,10 +110,8 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def write_pictures(
-    out: Path, stem: str, image: Any, labels: Any, checkpoint: Any, alpha: float
-) -> None:
-    """STEM_overlay.png and STEM_labels.png, whose palette has the colours of the classes."""
+def write_pictures(path: Path, image: Any, labels: Any, checkpoint: Any, alpha: float) -> None:
+    """PATH_overlay.png and PATH_labels.png, whose palette has the colours of the classes."""
     import numpy as np
     from PIL import Image
 
@@ -124,15 +119,14 @@ def write_pictures(
     from seglib.plotting import overlay
     from seglib.util.files import atomic_write
 
-    names, palette = checkpoint.data.classes, np.asarray(checkpoint.data.palette, dtype=np.uint8)
-    if not names:  # trained on a data set without names
-        names = tuple(f"class {i}" for i in range(checkpoint.model.num_classes))
-        palette = default_palette(len(names))
+    data, count = checkpoint.data, int(checkpoint.model.num_classes)
+    names = data.classes or tuple(f"class {i}" for i in range(count))  # (a data set may have none)
+    palette = np.asarray(data.palette or default_palette(count), dtype=np.uint8)
     shown = overlay(image, labels, palette, alpha=alpha, classes=names)
     label_map = Image.fromarray(labels, mode="P")
     label_map.putpalette(palette.tobytes())
-    for kind, content in (("overlay", Image.fromarray(shown)), ("labels", label_map)):
-        with atomic_write(out / f"{stem}_{kind}.png") as temporary:
+    for kind, content in zip(OUTPUTS, (Image.fromarray(shown), label_map), strict=True):
+        with atomic_write(path.with_name(f"{path.name}_{kind}.png")) as temporary:
             content.save(temporary, format="PNG")
 
 
@@ -150,10 +144,8 @@ def image_files(places: list[str]) -> list[Path]:
                 f"{other} and {path} would both become {path.stem}_overlay.png; "
                 "label them in two calls with different --out"
             )
-    ours = {
-        f"{stem}_{kind}": p.parent for stem, p in files.items() for kind in ("overlay", "labels")
-    }
-    return [p for s, p in files.items() if p.suffix != ".png" or ours.get(s) != p.parent]
+    ours = {p.with_name(f"{s}_{kind}.png") for s, p in files.items() for kind in OUTPUTS}
+    return [path for path in files.values() if path not in ours]
 
 
 def expanded(place: str) -> list[Path]:
