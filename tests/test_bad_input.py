@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset
 from torchvision.transforms.functional import to_tensor
-from toys import Toy, tiny_model, tiny_run, write_folder
+from toys import Toy, flags, tiny_model, tiny_run, write_folder
 
 from seglib import course
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
-from seglib.data import CamVid, FolderDataset, make_loader, read_image, read_mask
+from seglib.data import CamVid, FolderDataset, Scans, make_loader, read_image, read_mask
 from seglib.data.colours import read_palette
 from seglib.engine import distributed
 from seglib.engine.checkpoints import DataSpec, load_checkpoint, load_model, save_checkpoint
@@ -46,7 +46,8 @@ def unet(classes=3, depth=1):
 
 
 def checkpoint(folder, model=None):
-    save_checkpoint(folder / "model.pt", model or unet())
+    data = DataSpec(mean=(0, 0, 0), std=(1, 1, 1))
+    save_checkpoint(folder / "model.pt", model or unet(), data)
     return folder / "model.pt"
 
 
@@ -163,6 +164,22 @@ def zero_and_255(folder):
     command(f"train --data folder --root {folder} --classes sky,bird --out {folder}/run")
 
 
+def recipe(folder, content):
+    path = folder / "toy.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    read_settings(path, {})
+
+
+def mined(folder):
+    """To train on six toys."""
+    return " ".join(["train", *flags(write_folder(folder / "pairs")), f"--out {folder}/run"])
+
+
+def scans_model(folder):
+    save_checkpoint(folder / "model.pt", unet(), DataSpec.of(Scans("val", transform=EVAL)))
+    return folder / "model.pt"
+
+
 def class_twice(folder):
     pairs = write_folder(folder) / "train"
     FolderDataset(pairs / "images", pairs / "masks", ["road", "car", "car"])
@@ -261,6 +278,7 @@ def cm(prediction, target, classes=3):
 
 
 CHECK, STREETS = "check --images a --masks b --classes x,y", "train --data streets --loss dise"
+MINE = "train --data folder --root x --out no_such_folder"
 ZERO = CrossEntropyLoss(ignore_index=0)
 # parts of the message in their order: what is done to hear it, in an empty folder f
 TABLE = {
@@ -463,6 +481,53 @@ TABLE = {
         f"predict {checkpoint(f)} x.jpg --out {f} --device gpu"
     ),
     "no file /x.jpg": lambda f: command(f"predict {checkpoint(f)} {f}/x.jpg --out {f}"),
+    # command line: lists, numbers, files, unused flags (kinds E, G, H, J, K)
+    "empty entry in classes = 'a,b,' … comma": lambda f: command(f"{MINE} --classes a,b,"),
+    "empty entry in classes = 'a,,b'": lambda f: command(f"{MINE} --classes a,,b"),
+    "empty entry in classes = ' ,x'": lambda f: recipe(f, 'classes = [" ", "x"]'),
+    "classes = 3, expected a list in order": lambda f: recipe(f, "classes = 3"),
+    "classes = {'sky': 0} … list in order": lambda f: recipe(f, "classes = {sky = 0}"),
+    "{'sky'} … list in order": lambda f: read_settings(None, {"classes": {"sky"}}),
+    "classes = 1, expected text": lambda f: recipe(f, "classes = [1, 2]"),
+    "no recipe thing … one word: a,b": lambda f: command(f"{MINE} thing --classes background,"),
+    "found 'b' … a list hold a space": lambda f: command("check --classes a, b"),
+    "'0:1,0:2' … none twice": lambda f: command(f"{CHECK} --label_map 0:1,0:2"),
+    "no folder a": lambda f: command(f"{CHECK} --label_map -1:255"),
+    "found colour = -1.0 … from 0 to 10": lambda f: command(f"{MINE} --colour -1"),
+    "found colour = 50.0 … from 0 to 10": lambda f: command(f"{MINE} --colour 50"),
+    "found workers = -1 … from 0": lambda f: command(f"{MINE} --workers -1"),
+    "found seed = 99999999999999999999 … from 0 to 9223372036854775807": lambda f: recipe(
+        f, "seed = 99999999999999999999"
+    ),
+    "epochs = 10000000000000000000 … below 2^63": lambda f: recipe(f, "epochs = 1" + 19 * "0"),
+    "lr = 1000 … a number": lambda f: recipe(f, "lr = 1" + 400 * "0"),
+    "lr = nan … finite": lambda f: recipe(f, "lr = nan"),
+    "lr=-0.001 … above 0": lambda f: command(f"{mined(f)} --lr -1e-3"),
+    "weight_decay = -1.0": lambda f: command(f"{MINE} --weight_decay -1"),
+    "label_smoothing = 2.0 … from 0 to 1": lambda f: command(f"{MINE} --label_smoothing 2"),
+    "toy.toml is not valid TOML … UTF-8": lambda f: recipe(f, "lr = 1".encode("utf-16")),
+    "found --classes, but streets brings its own … --data folder": lambda f: command(
+        f"train --data streets --classes a,b --out {f}"
+    ),
+    "found --label_map, but scans": lambda f: command("check --data scans --label_map 1:0"),
+    "--images and --masks need no --root": lambda f: command(f"{CHECK} --root {f}"),
+    "6 of 6 images of train are in train too … val_split": lambda f: command(
+        f"{mined(f)} --val_split train"
+    ),
+    "alpha = 7.0 … from 0 to 1": lambda f: command(f"predict m.pt a.png --out {f} --alpha 7"),
+    "the URL https://a.org/b.jpg; download": lambda f: command(
+        f"predict {checkpoint(f)} https://a.org/b.jpg --out {f}"
+    ),
+    "*.jpg holds no image": lambda f: command(f"predict {checkpoint(f)} {f}/*.jpg --out {f}"),
+    "mean = (0.5,), expected R,G,B": lambda f: command(
+        f"predict {checkpoint(f)} x.jpg --out {f} --mean 0.5"
+    ),
+    "std = (0.0, 1.0, 1.0) … above 0": lambda f: command(
+        f"predict {checkpoint(f)} x.jpg --out {f} --std 0,1,1"
+    ),
+    "batch_size = 'x', expected a whole number": lambda f: command(
+        f"evaluate {scans_model(f)} --data scans --batch_size x"
+    ),
     "'lit' … did you mean 'lite'": lambda f: profile("lit"),
     "a, b": lambda f: course.setup({"a": 1}, {"b": 1}),  # (profiles of different settings)
     # B: what a picture file holds, whatever its name
