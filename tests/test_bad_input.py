@@ -462,7 +462,7 @@ TABLE = {
     ),
     "resume='more', expected True, False or": lambda f: tiny_run(f, resume="more"),
     'epochs was 2, now it is 3 … old value … resume="extend"': lambda f: again(f, epochs=3),
-    "epochs was 2, now it is 1 … with over 2 epochs": lambda f: again(f, "extend", epochs=1),
+    "epochs was 2, now it is 1 … more than the 2 done": lambda f: again(f, "extend", epochs=1),
     "lr was 0.01, now it is 0.02": lambda f: again(f, "extend", epochs=3, lr=0.02),
     "best.pt of an earlier run, and no last.pt … move it away": lambda f: again(f, keep="best.pt"),
     "'WORLD_SIZE': '2', 'RANK': '' … torchrun … unset": lambda f: joined(WORLD_SIZE="2"),

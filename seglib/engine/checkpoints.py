@@ -214,10 +214,10 @@ def read_training(path: Path, resume: bool | str, settings: dict[str, Any]) -> d
         old, new = before.get(key), settings.get(key)  # type: Any, Any
         if old == new or (key == "epochs" and resume == "extend" and new > done):
             continue
-        longer = f', or resume="extend" (--extend) with over {done} epochs' * (key == "epochs")
+        more = f'; for more than the {done} done pass resume="extend" (--extend)'
         raise ValueError(
             f"cannot resume {path.parent}: {key} was {old!r}, now it is {new!r}; use the old "
-            f"value, or choose another out{longer}"
+            f"value, or choose another out{more if key == 'epochs' else ''}"
         )
     machine = describe_machine(torch.device("cpu"))
     for key in ("threads", "torch"):
