@@ -29,7 +29,7 @@ from seglib.engine.batches import Batches
 from seglib.engine.checkpoints import DataSpec
 from seglib.engine.history import History
 from seglib.engine.memory import explain_out_of_memory
-from seglib.engine.precision import Compute, optimizer_step
+from seglib.engine.precision import Compute, check_model, optimizer_step
 from seglib.engine.schedules import PER_STEP
 from seglib.engine.signals import Interrupted, StopOnSignal
 from seglib.engine.state import EpochProgress, Run, epoch_randomness
@@ -53,7 +53,7 @@ def fit(
     ignore_index: int = 255,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
     config: dict[str, Any] | None = None,
     backbone_lr: float | None = None,
     freeze_epochs: int = 0,
@@ -62,6 +62,7 @@ def fit(
     ema: float | None = None,
     channels_last: bool = True,
     compile: bool = False,
+    on_start: Callable[[], object] | None = None,
     on_epoch: Callable[[nn.Module, dict[str, float]], object] | None = None,
 ) -> History:
     """Train `model` in place with AdamW, on the device that it is on.
@@ -81,7 +82,8 @@ def fit(
             `make_loader(seed=…)`: without dropout, runs that differ in this seed only are equal.
             Another training needs another seed there, or other first weights.
         out: folder for last.pt, best.pt, history.csv and history.png.
-        resume: go on from `out`/last.pt; without one, start anew.
+        resume: go on from `out`/last.pt; without one, start anew. "extend": also to more `epochs`
+            (onecycle and poly begin anew for those to come).
         config: further settings of the caller, kept in the checkpoint and compared on resume.
         backbone_lr: learning rate of `model.backbone`; the schedule scales both. None: `lr`.
         freeze_epochs: for so many epochs the backbone is frozen (see `seglib.models.freeze`).
@@ -92,6 +94,7 @@ def fit(
         channels_last: the memory layout of images and weights: faster on most machines, and the
             same numbers to rounding, but that dropout draws others.
         compile: `torch.compile` for the training steps: half a minute first.
+        on_start: called once nothing has been refused, before the first step.
         on_epoch: called as on_epoch(model, row) after each epoch, with the weights that were
             evaluated, in eval mode, and the epoch's row of the history.
 
@@ -105,6 +108,7 @@ def fit(
     settings = {name: value for name, value in locals().items() if name in validation.COMPARED}
     settings["validation"] = val_loader is not None
     validation.check_settings(settings)
+    check_model(model)
     compute = Compute.of(model, amp, channels_last)
     loss = validation.as_loss(loss, ignore_index, compute.device)
     train_loader = Batches(train_loader, ignore_index)
@@ -114,13 +118,14 @@ def fit(
     settings |= {**validation.describe(model, train_loader, loss), **(config or {})}
     backbone = backbone_of(model) if freeze_epochs else model
     run = Run(model, compute, settings, train_loader, out)
-    run.open(resume)
     train_loader.loader = distributed.split_batches(train_loader.loader)
     val_loader = distributed.split_images(val_loader)
     net: Any = distributed.wrapped(model, compute.device, freeze_epochs > 0)
     net = torch.compile(net) if compile else net  # what the steps call
 
-    with StopOnSignal(out is not None, compute.device) as stop:
+    with run.open(resume), StopOnSignal(out is not None, compute.device) as stop:
+        if on_start is not None:
+            on_start()
         how: dict[str, Any] = {"scheduler": run.scheduler if schedule in PER_STEP else None}
         how |= {"clip": clip, "ignore_index": ignore_index, "accumulate": accumulate}
         how |= {"compute": compute, "scaler": run.scaler, "average": run.average, "stop": stop}
@@ -238,6 +243,7 @@ def evaluate(
     `amp` as in `fit`. Several processes share the images, each of them once, and get the same
     scores; all of them must call this. ValueError for NaN, or if there is nothing to measure.
     """
+    check_model(model)
     compute, loader = Compute.of(model, amp), distributed.split_images(loader)
     scores = run_evaluation(model, loader, ignore_index, None, per_image, compute=compute)[0]
     validation.check_told_apart(scores.support, "to evaluate on")

@@ -4,24 +4,28 @@
 """
 
 import contextlib
+import datetime
 import io
 import os
 import struct
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import ConcatDataset
 from torchvision.transforms.functional import to_tensor
-from toys import Toy, tiny_model, tiny_run, write_folder
+from toys import Toy, flags, tiny_model, tiny_run, write_folder
 
 from seglib import course
 from seglib.cli.main import main
 from seglib.cli.settings import read_settings
-from seglib.data import CamVid, FolderDataset, make_loader, read_image, read_mask
+from seglib.data import CamVid, FolderDataset, Scans, make_loader, read_image, read_mask
 from seglib.data.colours import read_palette
-from seglib.engine.checkpoints import load_checkpoint, load_model, save_checkpoint
+from seglib.engine import distributed
+from seglib.engine.checkpoints import DataSpec, load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss, class_weights
 from seglib.metrics import ConfusionMatrix
@@ -33,6 +37,7 @@ LINE = Image.fromarray(np.array([[(0, 0, 0), (255, 0, 0), (255, 0, 0)]], np.uint
 GREY, PHOTO = np.zeros((4, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
 LOGITS, TARGET = torch.zeros(1, 4, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64)
 EVAL_24 = eval_transform(24, 32)
+NOW = datetime.datetime(2026, 1, 2)
 EVAL, PIXELS = eval_transform(4, 4), SimpleNamespace(pixels=[1, 2])
 
 
@@ -41,7 +46,8 @@ def unet(classes=3, depth=1):
 
 
 def checkpoint(folder, model=None):
-    save_checkpoint(folder / "model.pt", model or unet())
+    data = DataSpec(mean=(0, 0, 0), std=(1, 1, 1))
+    save_checkpoint(folder / "model.pt", model or unet(), data)
     return folder / "model.pt"
 
 
@@ -58,6 +64,47 @@ def file(folder, content):
 def train(model, folder=None, data=Toy, **options):
     loaders = [make_loader(data(n, eval_transform(24, 32)), 2, shuffle=n > 2) for n in (6, 2)]
     fit(model, *loaders, epochs=1, out=folder, **options)
+
+
+def print_nothing(*_):
+    pass
+
+
+def odd_model(**options):
+    model = tiny_model()
+    model.options = options
+    return model
+
+
+class Other(Toy):
+    classes = ("ground", "box", "line")
+
+
+def flipped(path):
+    """With one bit of a weight the other way round, which torch itself does not notice."""
+    content = bytearray(path.read_bytes())
+    place = content.find(next(load_model(path).parameters()).detach().numpy().tobytes())
+    content[place + 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def changed(folder, **entries):
+    return torch.load(checkpoint(folder), weights_only=True) | entries
+
+
+def again(folder, resume=True, keep=None, **options):
+    """A run that is over, of which all files but one are lost, is started again."""
+    tiny_run(folder)
+    for path in folder.iterdir():
+        if keep not in (None, path.name):
+            path.unlink()
+    tiny_run(folder, resume=resume, **options)
+
+
+def joined(**environment):
+    with patch.dict(os.environ, environment), distributed.process_group("cpu"):
+        pass
 
 
 class Spoiled(Toy):
@@ -115,6 +162,22 @@ def zero_and_255(folder):
     for path in write_folder(folder).rglob("masks/*.png"):
         Image.fromarray(np.uint8(np.asarray(Image.open(path)) == 1) * 255).save(path)
     command(f"train --data folder --root {folder} --classes sky,bird --out {folder}/run")
+
+
+def recipe(folder, content):
+    path = folder / "toy.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    read_settings(path, {})
+
+
+def mined(folder):
+    """To train on six toys."""
+    return " ".join(["train", *flags(write_folder(folder / "pairs")), f"--out {folder}/run"])
+
+
+def scans_model(folder):
+    save_checkpoint(folder / "model.pt", unet(), DataSpec.of(Scans("val", transform=EVAL)))
+    return folder / "model.pt"
 
 
 def class_twice(folder):
@@ -215,6 +278,7 @@ def cm(prediction, target, classes=3):
 
 
 CHECK, STREETS = "check --images a --masks b --classes x,y", "train --data streets --loss dise"
+MINE = "train --data folder --root x --out no_such_folder"
 ZERO = CrossEntropyLoss(ignore_index=0)
 # parts of the message in their order: what is done to hear it, in an empty folder f
 TABLE = {
@@ -362,6 +426,49 @@ TABLE = {
     ),
     "image mode=RGBA … a picture of mode RGB": lambda f: predict(unet(), Image.new("RGBA", (8, 8))),
     "found [[0, 0]], expected a path": lambda f: predict(unet(), [[0, 0]]),
+    # what a checkpoint cannot hold, or is not (kinds C, E and M), and runs in one's way
+    "settings['draw'] is <function … a checkpoint cannot hold … pass": lambda f: tiny_run(
+        f, config={"draw": print_nothing}
+    ),
+    "settings['at'] is datetime … cannot hold": lambda f: tiny_run(f, config={"at": NOW}),
+    "settings['a']['b'] is <object … cannot hold": lambda f: tiny_run(
+        f, config={"a": {"b": object()}}
+    ),
+    "settings['norm'] is <class … cannot hold": lambda f: tiny_run(f, model=odd_model(norm=Toy)),
+    "training['x'] is <object … cannot hold": lambda f: save_checkpoint(
+        f / "a.pt", unet(), training={"x": object()}
+    ),
+    "classes are {'a': 0} … list of names": lambda f: DataSpec.of(
+        SimpleNamespace(classes={"a": 0})
+    ),
+    "classes are 3 … list of names": lambda f: DataSpec.of(SimpleNamespace(classes=3)),
+    "different classes put together": lambda f: DataSpec.of(ConcatDataset([Toy(1), Other(1)])),
+    "cannot be read … checksum … another copy": lambda f: load_model(flipped(checkpoint(f))),
+    "a.pt is damaged: its options": lambda f: load_model(file(f, changed(f, options=3))),
+    "of 40 tensors 40 missing (encoder.0.0.weight, … …), 9 left over (0.weight … …)": lambda f: (
+        load_checkpoint(checkpoint(f, tiny_model()), unet())
+    ),
+    "found pretrained='no.pt', which is no file; expected False … path": lambda f: create_model(
+        "unet", 3, pretrained="no.pt"
+    ),
+    "holds a unet, expected a segnet": lambda f: create_model(
+        "segnet", 3, pretrained=checkpoint(f)
+    ),
+    "found depth=2 … trained with 1; leave depth out": lambda f: create_model(
+        "unet", 3, pretrained=checkpoint(f), depth=2
+    ),
+    "bare state dict of": lambda f: create_model(
+        "unet", 3, pretrained=file(f, unet().state_dict())
+    ),
+    "resume='more', expected True, False or": lambda f: tiny_run(f, resume="more"),
+    'epochs was 2, now it is 3 … old value … resume="extend"': lambda f: again(f, epochs=3),
+    "epochs was 2, now it is 1 … more than the 2 done": lambda f: again(f, "extend", epochs=1),
+    "lr was 0.01, now it is 0.02": lambda f: again(f, "extend", epochs=3, lr=0.02),
+    "best.pt of an earlier run, and no last.pt … move it away": lambda f: again(f, keep="best.pt"),
+    "'WORLD_SIZE': '2', 'RANK': '' … torchrun … unset": lambda f: joined(WORLD_SIZE="2"),
+    "'WORLD_SIZE': 'two' … unset": lambda f: joined(WORLD_SIZE="two", RANK="0", LOCAL_RANK="0"),
+    "found a ReLU without parameters": lambda f: evaluate(torch.nn.ReLU(), []),
+    "found a function … nn.Module": lambda f: evaluate(print_nothing, []),
     # settings and command line
     "not valid TOML": lambda f: read_settings(file(f, "lr: 3"), {}),
     "255 … --label_map 255:1": zero_and_255,
@@ -374,6 +481,53 @@ TABLE = {
         f"predict {checkpoint(f)} x.jpg --out {f} --device gpu"
     ),
     "no file /x.jpg": lambda f: command(f"predict {checkpoint(f)} {f}/x.jpg --out {f}"),
+    # command line: lists, numbers, files, unused flags (kinds E, G, H, J, K)
+    "empty entry in classes = 'a,b,' … comma": lambda f: command(f"{MINE} --classes a,b,"),
+    "empty entry in classes = 'a,,b'": lambda f: command(f"{MINE} --classes a,,b"),
+    "empty entry in classes = ' ,x'": lambda f: recipe(f, 'classes = [" ", "x"]'),
+    "classes = 3, expected a list in order": lambda f: recipe(f, "classes = 3"),
+    "classes = {'sky': 0} … list in order": lambda f: recipe(f, "classes = {sky = 0}"),
+    "{'sky'} … list in order": lambda f: read_settings(None, {"classes": {"sky"}}),
+    "classes = 1, expected text": lambda f: recipe(f, "classes = [1, 2]"),
+    "no recipe thing … one word: a,b": lambda f: command(f"{MINE} thing --classes background,"),
+    "found 'b' … a list hold a space": lambda f: command("check --classes a, b"),
+    "'0:1,0:2' … none twice": lambda f: command(f"{CHECK} --label_map 0:1,0:2"),
+    "no folder a": lambda f: command(f"{CHECK} --label_map -1:255"),
+    "found colour = -1.0 … from 0 to 10": lambda f: command(f"{MINE} --colour -1"),
+    "found colour = 50.0 … from 0 to 10": lambda f: command(f"{MINE} --colour 50"),
+    "found workers = -1 … from 0": lambda f: command(f"{MINE} --workers -1"),
+    "found seed = 99999999999999999999 … from 0 to 9223372036854775807": lambda f: recipe(
+        f, "seed = 99999999999999999999"
+    ),
+    "epochs = 10000000000000000000 … below 2^63": lambda f: recipe(f, "epochs = 1" + 19 * "0"),
+    "lr = 1000 … a number": lambda f: recipe(f, "lr = 1" + 400 * "0"),
+    "lr = nan … finite": lambda f: recipe(f, "lr = nan"),
+    "lr=-0.001 … above 0": lambda f: command(f"{mined(f)} --lr -1e-3"),
+    "weight_decay = -1.0": lambda f: command(f"{MINE} --weight_decay -1"),
+    "label_smoothing = 2.0 … from 0 to 1": lambda f: command(f"{MINE} --label_smoothing 2"),
+    "toy.toml is not valid TOML … UTF-8": lambda f: recipe(f, "lr = 1".encode("utf-16")),
+    "found --classes, but streets brings its own … --data folder": lambda f: command(
+        f"train --data streets --classes a,b --out {f}"
+    ),
+    "found --label_map, but scans": lambda f: command("check --data scans --label_map 1:0"),
+    "--images and --masks need no --root": lambda f: command(f"{CHECK} --root {f}"),
+    "6 of 6 images of train are in train too … val_split": lambda f: command(
+        f"{mined(f)} --val_split train"
+    ),
+    "alpha = 7.0 … from 0 to 1": lambda f: command(f"predict m.pt a.png --out {f} --alpha 7"),
+    "the URL https://a.org/b.jpg; download": lambda f: command(
+        f"predict {checkpoint(f)} https://a.org/b.jpg --out {f}"
+    ),
+    "*.jpg holds no image": lambda f: command(f"predict {checkpoint(f)} {f}/*.jpg --out {f}"),
+    "mean = (0.5,), expected R,G,B": lambda f: command(
+        f"predict {checkpoint(f)} x.jpg --out {f} --mean 0.5"
+    ),
+    "std = (0.0, 1.0, 1.0) … above 0": lambda f: command(
+        f"predict {checkpoint(f)} x.jpg --out {f} --std 0,1,1"
+    ),
+    "batch_size = 'x', expected a whole number": lambda f: command(
+        f"evaluate {scans_model(f)} --data scans --batch_size x"
+    ),
     "'lit' … did you mean 'lite'": lambda f: profile("lit"),
     "a, b": lambda f: course.setup({"a": 1}, {"b": 1}),  # (profiles of different settings)
     # B: what a picture file holds, whatever its name
@@ -450,16 +604,17 @@ def test_bad_input(told, tmp_path):
     assert "Traceback" not in message and len(message) < 700
 
 
-class Full:
-    def __getstate__(self):
-        raise OSError(28, "No space left on device")
-
-
-def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path):
+def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path, monkeypatch):
     path = checkpoint(tmp_path)
     before = path.read_bytes()
+
+    def full(content, handle):
+        handle.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match=r"could not write .*No space left.*unharmed"):
-        save_checkpoint(path, tiny_model(), training={"x": Full()})
+        save_checkpoint(path, tiny_model())
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 

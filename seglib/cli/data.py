@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from seglib.cli.settings import convert, data_named
+
 
 def doctor(options: argparse.Namespace) -> int:
     from seglib.course.doctor import doctor
@@ -29,6 +31,11 @@ def check(options: argparse.Namespace) -> int:
     if options.images or options.masks:
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
+        if options.root or options.split or options.data not in (None, "folder"):
+            raise ValueError("--images and --masks need no --root, --split or --data; leave it out")
+        options.data = "folder"
+    name_data(options, split="train")
+    if options.images:
         dataset = open_folder(options, options.images, options.masks, incomplete=True)
     elif options.data == "folder":
         dataset = open_folder(options, *split_folders(options, options.split), incomplete=True)
@@ -46,12 +53,20 @@ def exercises(options: argparse.Namespace) -> int:
     return 0
 
 
-def open_dataset(options: Any, split: str = "", transform: Any = None) -> Any:
+def name_data(options: argparse.Namespace, split: str) -> None:
+    """Put values in the place of texts and of what was not given."""
+    options.split = options.split or split
+    options.data = data_named(options.data, options.root, options.split)
+    for name in ("classes", "label_map"):
+        setattr(options, name, convert(name, getattr(options, name), tuple[str, ...]))
+
+
+def open_dataset(options: Any, split: str | None = None, transform: Any = None) -> Any:
     """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT."""
     from seglib.data import DATASETS
     from seglib.util.suggest import did_you_mean
 
-    split = split or options.split
+    split = options.split if split is None else split
     cache = getattr(options, "cache", None)
     more = {"transform": transform, "cache": None if cache == "device" else cache}
     if options.data == "folder":
@@ -59,6 +74,11 @@ def open_dataset(options: Any, split: str = "", transform: Any = None) -> Any:
     if options.data not in DATASETS:
         hint = did_you_mean(options.data, [*DATASETS, "folder"])
         raise ValueError(f"there is no data set {options.data!r}{hint}")
+    if unused := [key for key in ("classes", "label_map", "palette") if getattr(options, key)]:
+        raise ValueError(
+            f"found --{unused[0]}, but {options.data} brings its own; leave it out, or give --data "
+            "folder and --root DIR for images and masks of yours"
+        )
     return DATASETS[options.data](split, root=options.root, **more)
 
 
@@ -75,20 +95,25 @@ def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any
     from seglib.data import FolderDataset
     from seglib.data.colours import read_palette
 
-    names = _names(options.classes)
-    palette = read_palette(options.palette, names)
-    label_map = read_label_map(_names(options.label_map))
-    return FolderDataset(images, masks, names, label_map=label_map, palette=palette, **more)
+    palette = None if options.palette == "none" else options.palette
+    palette = read_palette(palette, options.classes) if isinstance(palette, str) else palette
+    label_map = read_label_map(options.label_map)
+    more |= {"label_map": label_map, "palette": palette}
+    return FolderDataset(images, masks, options.classes, **more)
 
 
 def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:
-    """`("255:1", "7:255")` as {255: 1, 7: 255}."""
+    """`("255:1", "7:255")` as {255: 1, 7: 255}; `("none",)` as none."""
     try:
-        return {int(old): int(new) for old, new in (pair.split(":") for pair in pairs)}
+        found = [(int(old), int(new)) for old, new in (pair.split(":") for pair in pairs)]
     except ValueError:
+        found = []
+    if len(dict(found)) != len(pairs) and pairs != ("none",):
         raise ValueError(
-            f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1"
-        ) from None
+            f"found label_map {','.join(pairs)!r}, expected pairs FILE_LABEL:LABEL such as 255:1, "
+            "none twice"
+        )
+    return dict(found)
 
 
 def device_of(name: str) -> Any:
@@ -108,10 +133,3 @@ def device_of(name: str) -> Any:
             f"cannot compute on {name!r} ({reason}); expected --device auto, cpu, cuda or mps"
         ) from None
     return device
-
-
-def _names(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """A comma-separated list, unless it is a tuple already."""
-    if isinstance(text, tuple):
-        return text
-    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,8 +1,11 @@
 """The command line: `python -m seglib COMMAND --help` tells what each command takes."""
 
 import argparse
+import os
+import re
 import signal
 import sys
+import traceback
 from functools import partial
 from typing import Any
 
@@ -12,11 +15,13 @@ from seglib.cli.settings import HELP, MODEL_OPTIONS, TrainSettings, setting_name
 from seglib.util.suggest import did_you_mean
 
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, IndexError, MemoryError)
+PATH: Any = os.path.expanduser  # (a shell leaves the ~ of --out=~/run alone)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns 0, 1 (reason on stderr), 130 (Ctrl-C) or 143 (SIGTERM)."""
-    options, unknown = build_parser().parse_known_args(arguments)
+    words = join_negative(sys.argv[1:] if arguments is None else arguments)
+    options, unknown = build_parser().parse_known_args(words)
     try:
         check_unknown(unknown, options.command)
         commands = vars(data) | vars(score) | vars(train)  # functions of the same names
@@ -24,9 +29,30 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         print(f"stopped {error}".strip(), file=sys.stderr)
         return 128 + int(getattr(error, "number", signal.SIGINT))
-    except EXPECTED_ERRORS as error:
-        print(f"seglib {options.command}: {error}", file=sys.stderr)
+    except Exception as error:
+        if getattr(options, "debug", False):
+            traceback.print_exc()
+        print(f"seglib {options.command}: {explained(error)}", file=sys.stderr)
         return 1
+
+
+def explained(error: Exception) -> str:
+    """The message of an error of ours; for any other, one line that names its type."""
+    ours = type(error).__module__.partition(".")[0] in ("builtins", "seglib")
+    if ours and isinstance(error, EXPECTED_ERRORS):
+        return str(error)
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first}; to see where it arises, repeat it with --debug"
+
+
+def join_negative(words: list[str]) -> list[str]:
+    """`--flag -1e-3` as `--flag=-1e-3`: argparse takes what is no plain number for a flag."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.match(r"-[\d.]", word) and re.fullmatch(r"--[^=]+", joined[-1]):
+            word = f"{joined.pop()}={word}"
+        joined.append(word)
+    return joined
 
 
 def check_unknown(words: list[str], command: str) -> None:
@@ -35,7 +61,8 @@ def check_unknown(words: list[str], command: str) -> None:
         return
     word = words[0]
     if not word.startswith("--"):
-        raise ValueError(f"found {word!r}, expected --key value; are two dashes missing?")
+        text = "expected --key value; are two dashes missing, or does a list hold a space?"
+        raise ValueError(f"found {word!r}, {text}")
     key = word.removeprefix("--").partition("=")[0].replace("-", "_")
     if command != "train":
         raise ValueError(f"there is no flag --{key}; see python -m seglib {command} --help")
@@ -44,9 +71,12 @@ def check_unknown(words: list[str], command: str) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("seglib", description=str(seglib.__doc__).split("\n")[0])
+    debug = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    debug.add_argument("--debug", action="store_true", help="show where an error arises")
+    about = str(seglib.__doc__).split("\n")[0]
+    parser = argparse.ArgumentParser("seglib", description=about, parents=[debug])
     parser.add_argument("--version", action="version", version=f"seglib {seglib.__version__}")
-    exact: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
+    exact: Any = partial(argparse.ArgumentParser, allow_abbrev=False, parents=[debug])
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=exact
     )
@@ -59,36 +89,41 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="look through a folder of images and masks")
     add_data(check, split="train")
-    check.add_argument("--images", help="folder of images (with --data folder)")
-    check.add_argument("--masks", help="folder of masks (with --data folder)")
+    check.add_argument("--images", type=PATH, help="folder of images (in place of --root)")
+    check.add_argument("--masks", type=PATH, help="folder of masks (in place of --root)")
 
     add_train(commands)
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
-    evaluate.add_argument("checkpoint")
+    evaluate.add_argument("checkpoint", type=PATH)
     add_data(evaluate, split="test")
     each = "also for each drive or patient"
     evaluate.add_argument("--per_group", "--per-group", action="store_true", help=each)
-    evaluate.add_argument("--json", help="write the scores to this file as well")
-    evaluate.add_argument("--batch_size", "--batch-size", type=int, default=8)
+    evaluate.add_argument("--json", type=PATH, help="write the scores to this file as well")
+    evaluate.add_argument("--batch_size", "--batch-size", default="8")
     evaluate.add_argument("--device", default="auto")
 
     predict = commands.add_parser("predict", help="label photos: a coloured overlay for each")
-    predict.add_argument("checkpoint")
-    predict.add_argument("images", nargs="+", help="image files, or folders of them")
-    predict.add_argument("--out", required=True, help="folder for the overlays and label maps")
-    predict.add_argument("--alpha", type=float, default=0.5, help="opacity of the colours, 0 to 1")
+    predict.add_argument("checkpoint", type=PATH)
+    places, folder = "image files, folders or 'photos/*.jpg'", "for the overlays and label maps"
+    predict.add_argument("images", nargs="+", type=PATH, help=places)
+    predict.add_argument("--out", required=True, type=PATH, help=f"folder {folder}")
+    predict.add_argument("--alpha", default="0.5", help="opacity of the colours, 0 to 1")
     predict.add_argument("--device", default="auto")
+    for name in ("mean", "std"):
+        for command in (evaluate, predict):
+            command.add_argument(f"--{name}", help="R,G,B (0 to 1), where the checkpoint has none")
     return parser
 
 
 def add_data(parser: argparse.ArgumentParser, split: str) -> None:
     """The flags that choose a data set, the same for every command."""
-    parser.add_argument("--data", default="camvid", help="or streets, scans, ultrasound, folder")
-    parser.add_argument("--root", help="folder that has the data set")
-    parser.add_argument("--split", default=split)
-    parser.add_argument("--classes", default="", help="names of the labels 0,1,… (data folder)")
+    default = "camvid, or folder where ROOT/SPLIT/images is"
+    parser.add_argument("--data", help=f"or streets, scans, ultrasound; default: {default}")
+    parser.add_argument("--root", type=PATH, help="folder that has the data set")
+    parser.add_argument("--split", help=f"default: {split}")
+    parser.add_argument("--classes", default="", help=HELP["classes"])
     parser.add_argument("--label_map", "--label-map", default="", help=HELP["label_map"])
-    parser.add_argument("--palette", help=HELP["palette"])
+    parser.add_argument("--palette", type=PATH, default="", help=HELP["palette"])
 
 
 def add_train(commands: Any) -> None:
@@ -97,9 +132,10 @@ def add_train(commands: Any) -> None:
         "Train from a TOML recipe, from flags, or both; flags win. Every setting is a flag and a "
         'key of the recipe; "none" switches off what can be.'
     )
-    train.add_argument("recipe", nargs="?", help="TOML file of settings")
-    train.add_argument("--out", required=True, help="folder for checkpoints and history")
+    train.add_argument("recipe", nargs="?", type=PATH, help="TOML file of settings")
+    train.add_argument("--out", required=True, type=PATH, help="folder for checkpoints and history")
     train.add_argument("--resume", action="store_true", help="go on from OUT/last.pt if it exists")
+    train.add_argument("--extend", action="store_true", help="as --resume, to more epochs")
     settings = train.add_argument_group("settings, with their defaults")
     for name in setting_names():
         value = getattr(TrainSettings, name)

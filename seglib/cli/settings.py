@@ -1,20 +1,23 @@
 """The settings of a training run: from a TOML recipe, from flags of the same names, or both."""
 
 import contextlib
+import csv
 import dataclasses
 import os
 import tomllib
 import types
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from seglib.util.suggest import did_you_mean
 
 HELP = {  # what a name alone does not tell, for --help
+    "classes": "data folder: names of the labels 0,1,…",
     "label_map": "data folder: renames labels of the files, as 255:1",
     "palette": "data folder: text file of colours for coloured masks",
-    "pretrained": "backbone (ImageNet), coco or streets",
+    "pretrained": "backbone (ImageNet), coco, streets, or the path of a checkpoint",
     "backbone_lr": "none: as lr",
     "freeze_epochs": "first epochs in which the backbone is frozen",
     "clip": "bound of the gradient's norm",
@@ -37,6 +40,10 @@ MODEL_OPTIONS = (
     *("in_channels", "base_channels", "depth", "norm", "up", "backbone", "output_stride"),
     *("atrous_rates", "channels", "low_channels", "aux"),
 )
+PATHS = ("root", "palette", "pretrained")  # in which ~ is the home folder
+FAR = 2**63 - 1  # what PyTorch's integers hold
+BOUNDS = {"weight_decay": (0, FAR), "workers": (0, FAR), "seed": (0, FAR), "colour": (0, 10)}
+BOUNDS |= {"label_smoothing": (0, 1), "alpha": (0, 1)}  # (what nobody else looks at)
 
 
 @dataclass
@@ -103,8 +110,10 @@ def setting_names() -> list[str]:
 def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) -> TrainSettings:
     """Settings from a TOML file (or none), overridden by `flags` (name -> text).
 
+    Where no data set is named, it is the folder `root` if that holds TRAIN_SPLIT/images.
+
     Raises FileNotFoundError without the recipe, ValueError for what is no TOML, an unknown key or
-    a value of the wrong type.
+    a value of the wrong type or out of bounds.
     """
     from seglib.models import model_options
 
@@ -112,11 +121,15 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) 
     if recipe is not None:
         path = Path(recipe)
         if not path.is_file():
-            raise FileNotFoundError(f"there is no recipe {path}; recipes are TOML files")
+            raise FileNotFoundError(
+                f"there is no recipe {path}; recipes are TOML files, and a list is one word: a,b"
+            )
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not valid TOML: {error}") from None
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # (Windows writes a BOM)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path} is not valid TOML: {error}; expected lines such as lr = 1e-3, in UTF-8"
+            ) from None
     values |= flags
     settings, kinds = TrainSettings(), get_type_hints(TrainSettings)
     defaults = model_options(str(values.get("model", settings.model)))
@@ -132,20 +145,31 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) 
             settings.options[key] = convert(key, value, kind)
         else:
             raise ValueError(f"there is no setting {key!r}{did_you_mean(key, [*own, *defaults])}")
+    settings.data = data_named(values.get("data"), settings.root, settings.train_split)
     return settings
+
+
+def data_named(name: str | None, root: str | None, split: str) -> str:
+    """The data set `name`; if none is named, "folder" where ROOT/SPLIT/images is, else CamVid."""
+    if name is None and root is not None and (Path(root) / split / "images").is_dir():
+        return "folder"
+    return name or TrainSettings.data
 
 
 def convert(key: str, value: Any, kind: Any) -> Any:
     """`value`, from TOML or as a flag's text, as `kind`: a type, a union, or tuple[type, ...].
 
+    A text is a list of what stands between commas or on lines; quotes keep a comma in a name.
+
     >>> convert("zoom", "0.5,2", tuple[float, ...]), convert("clip", "none", float | None)
     ((0.5, 2.0), None)
     >>> convert("epochs", "12", int), convert("compile", "true", bool)
     (12, True)
+    >>> convert("classes", 'floor, "wall, partition"', tuple[str, ...])
+    ('floor', 'wall, partition')
     """
     if get_origin(kind) is tuple:
-        parts = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(convert(key, part, get_args(kind)[0]) for part in parts)
+        return tuple(convert(key, part, get_args(kind)[0]) for part in split_list(key, value))
     kinds = list(get_args(kind)) or [kind]
     plain: Any = next(k for k in kinds if isinstance(k, type) and k is not types.NoneType)
     words: dict[str, Any] = {"true": True, "false": False} if plain is bool else {}
@@ -153,12 +177,37 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     words |= {word: word for each in kinds for word in get_args(each)}
     if isinstance(value, str) and value.lower() in words:
         return words[value.lower()]
+    number: Any = value
     if isinstance(value, str) and plain in (int, float):
         with contextlib.suppress(ValueError):
-            return plain(value)
-    if plain is float and type(value) is int:
-        return float(value)
+            number = plain(value)
+    if plain is float and type(number) is int and abs(number) <= FAR:
+        number = float(number)
+    if type(number) is plain and plain in (int, float):
+        return within_bounds(key, number)
     if type(value) is plain:
-        return value.strip() if plain is str else value
+        text = value.strip() if plain is str else value
+        return os.path.expanduser(text) if key in PATHS else text
     what = {bool: [], int: ["a whole number"], float: ["a number"], str: ["text"]}[plain]
     raise ValueError(f"found {key} = {value!r}, expected {' or '.join([*what, *words])}")
+
+
+def split_list(key: str, value: Any) -> list[Any]:
+    """The parts of a list, or of a text of them; ValueError for other kinds and empty parts."""
+    if isinstance(value, str):
+        value = list(chain.from_iterable(csv.reader(value.splitlines(), skipinitialspace=True)))
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"found {key} = {value!r}, expected a list in order, such as ['a', 'b']")
+    if any(isinstance(part, str) and not part.strip() for part in value):
+        found = ",".join(map(str, value))
+        raise ValueError(f"found an empty entry in {key} = {found!r}; leave out the comma too many")
+    return list(value)
+
+
+def within_bounds(key: str, number: float) -> float:
+    """`number`; ValueError if it is not finite or not in the bounds of `key`."""
+    low, high = BOUNDS.get(key, (-FAR, FAR))
+    if not low <= number <= high:
+        what = f"a number from {low} to {high}" if key in BOUNDS else "a finite number below 2^63"
+        raise ValueError(f"found {key} = {number}, expected {what}")
+    return number

@@ -25,23 +25,26 @@ def train(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     import torch
 
-    from seglib.data import make_loader
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
-    from seglib.engine.on_device import DeviceLoader
+    from seglib.losses import class_weights
     from seglib.models import create_model
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform
 
     out, first, device = Path(options.out), distributed.rank() == 0, device_of(name)
+    make_folder(out)
     augment = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
     train_set = open_dataset(s, s.train_split, train_transform(s.height, s.width, **augment))
     val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
-    weights = loss_weights(train_set, s.class_weights, look=s.data == "folder")
+    statistics = counted(train_set, val_set, s)
+    method = s.class_weights
+    weights = None if method is None else class_weights(statistics[s.train_split], method)
     torch.manual_seed(s.seed)  # the first weights
     going_on = (out / "last.pt").exists()
-    replaced = options.resume and going_on and s.pretrained != "streets"  # by the checkpoint's
+    fixed = s.pretrained in (None, "backbone", "coco")  # (others bring options of the model)
+    replaced = (options.resume or options.extend) and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
     if s.sync_batchnorm:
@@ -50,25 +53,22 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         images = f"{len(train_set)} images to train on, {len(val_set)} to validate"
         size = sum(p.numel() for p in model.parameters())
         print(f"{s.data}: {images}, {s.height}×{s.width}; {s.model} with {size:,} parameters")
-    if first and not going_on:
-        make_folder(out)
-        write_description(out, dataclasses.asdict(s), device)
-    workers = choose_workers(device) if s.workers == "auto" else s.workers
-    workers = 0 if s.cache == "device" else workers
-    train_loader: Any = make_loader(
-        train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers
-    )
-    val_loader: Any = make_loader(val_set, s.batch_size, workers=workers)
-    if s.cache == "device":
-        train_loader, val_loader = (DeviceLoader(x, device) for x in (train_loader, val_loader))
+        void = (f"{x.void / (x.void + x.pixels.sum()):.1%} of {n}" for n, x in statistics.items())
+        print(f"void: {' and '.join(void)}")
+
+    def describe(_: Any, row: dict[str, float]) -> None:  # (not before: `fit` may refuse the run)
+        new = row["epoch"] == 1 or options.extend or not (out / "run.json").exists()
+        if first and new:
+            write_description(out, dataclasses.asdict(s), device)
+
     history = fit(
         model,
-        train_loader,
-        val_loader,
+        *loaders(train_set, val_set, s, device),
         loss=create_loss(s.loss, weights, s.label_smoothing),
         out=out,
-        resume=options.resume,
+        resume="extend" if options.extend else options.resume,
         config=s.compared(),
+        on_epoch=describe,
         **{key: getattr(s, key) for key in FIT},
     )
     if first:
@@ -85,6 +85,20 @@ FIT = (  # the settings that `fit` takes as they are
 )
 
 
+def loaders(train_set: Any, val_set: Any, s: TrainSettings, device: Any) -> list[Any]:
+    """Batches of both, to train on in a random order."""
+    from seglib.data import make_loader
+    from seglib.engine.on_device import DeviceLoader
+
+    workers = choose_workers(device) if s.workers == "auto" else s.workers
+    workers = 0 if s.cache == "device" else workers
+    found: list[Any] = [
+        make_loader(train_set, s.batch_size, shuffle=True, seed=s.seed, workers=workers),
+        make_loader(val_set, s.batch_size, workers=workers),
+    ]
+    return [DeviceLoader(x, device) for x in found] if s.cache == "device" else found
+
+
 def choose_workers(device: Any) -> int:
     """How many processes read and augment: on a CPU none, since training takes all its cores."""
     allowed: Any = getattr(os, "sched_getaffinity", None)  # (not on macOS and Windows)
@@ -92,18 +106,28 @@ def choose_workers(device: Any) -> int:
     return 0 if device.type == "cpu" else min(8, cores)
 
 
-def loss_weights(dataset: Any, method: str | None, look: bool) -> Any:
-    """The loss's class weights, or None. `look`: masks of 0 and 255 would train on nothing."""
-    from seglib.data import class_statistics
-    from seglib.data.statistics import void_trap
-    from seglib.losses import class_weights
+def counted(train_set: Any, val_set: Any, s: TrainSettings) -> dict[str, Any]:
+    """The class statistics of both splits, once it is sure that they can be learnt from.
 
-    if method is None and not look:
-        return None
-    statistics = class_statistics(dataset)
-    if trap := void_trap(statistics, dataset.ignore_index):
-        raise ValueError(trap)
-    return None if method is None else class_weights(statistics, method)
+    Raises ValueError for masks that cannot be read or from which nothing is learnt, and for images
+    that both splits have.
+    """
+    from seglib.data import class_statistics
+    from seglib.data.statistics import nothing_to_learn
+
+    images, others = ({p.resolve() for p, _ in data.files} for data in (train_set, val_set))
+    if both := sorted(images & others):
+        raise ValueError(
+            f"{len(both)} of {len(others)} images of {s.val_split} are in {s.train_split} too, "
+            f"such as {both[0].name}: scores on what was trained on say nothing; choose another "
+            "val_split"
+        )
+    found = {}
+    for split, data in ((s.train_split, train_set), (s.val_split, val_set)):
+        found[split] = class_statistics(data)
+        if reason := nothing_to_learn(found[split], data.ignore_index):
+            raise ValueError(f"split {split!r}: {reason}")
+    return found
 
 
 def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> Any:

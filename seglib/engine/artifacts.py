@@ -1,5 +1,6 @@
 """What a run leaves besides its weights: how it was made."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import seglib
+from seglib.engine.plain import plain
 from seglib.util.files import atomic_write
 from seglib.util.machine import describe_machine
 from seglib.util.paths import checkout
@@ -18,9 +20,10 @@ def revision() -> str:
     home = checkout()
     if home is not None:
         command = ["git", "describe", "--always", "--dirty"]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout.strip()
+        with contextlib.suppress(OSError, UnicodeDecodeError):  # (a machine may have no git)
+            done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+            if done.returncode == 0:
+                return done.stdout.strip()
     return f"version {seglib.__version__}"
 
 
@@ -28,7 +31,7 @@ def write_description(out: str | os.PathLike[str], settings: Any, device: Any) -
     """run.json: the command, all settings, hardware, versions and revision."""
     content = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "settings": settings,
+        "settings": plain(settings, "settings", tensors=False),
         "machine": describe_machine(device),
         "revision": revision(),
     }

@@ -1,32 +1,27 @@
 """Checkpoints: one file with the weights and all that is needed to use or resume them.
 
 Written beside and renamed, so a kill leaves the old file or the new one; read with
-`weights_only=True`, so a file from a stranger cannot run code.
+`weights_only=True`, so a file from a stranger cannot run code; so they hold plain values only.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from seglib.engine.plain import plain
 from seglib.models import create_model, is_model
-from seglib.models.pretrained import read_file
-from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
+from seglib.models.pretrained import FORMAT, bare_names, differences, read_content
 from seglib.util.files import atomic_write, free_bytes
 from seglib.util.machine import describe_machine
-
-FORMAT = "seglib-1"
-KEYS = {
-    *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
-    *("state", "training"),
-}
 
 
 @dataclass(frozen=True)
@@ -35,24 +30,47 @@ class DataSpec:
 
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()  # 0…255
-    size: tuple[int, int] | None = None  # height, width
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    size: tuple[int, int] | None = None  # height, width; None: unknown, here and below
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    label_map: dict[int, int] = field(default_factory=dict)  # of the files' labels
+    mask_palette: tuple[tuple[int, int, int], ...] = ()  # the key to coloured masks, if they are
 
     @classmethod
     def of(cls, dataset: Any) -> DataSpec:
-        """Read the description off a data set of ours (or a Subset of one)."""
+        """Read the description off a data set of ours, a Subset or a ConcatDataset of them.
+
+        What a transform of the reader's own does is unknown: no `mean` is better than a wrong one.
+        """
+        transform: Any = getattr(dataset, "transform", None)  # (the outermost is the last)
         while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
             dataset = dataset.dataset
-        transform: Any = getattr(dataset, "transform", None)
+            transform = getattr(dataset, "transform", None) if transform is None else transform
+        if not hasattr(dataset, "classes") and getattr(dataset, "datasets", None):
+            return cls._common([cls.of(part) for part in dataset.datasets])
+        classes, label_map = getattr(dataset, "classes", ()), getattr(dataset, "label_map", None)
+        if not isinstance(classes, list | tuple | np.ndarray):
+            raise ValueError(
+                f"the data set's classes are {classes!r:.50}, expected a list of names"
+            )
         sized = hasattr(transform, "height") and hasattr(transform, "width")
         return cls(
-            classes=tuple(getattr(dataset, "classes", ())),
-            palette=_rows(getattr(dataset, "palette", ())),
+            classes=tuple(str(name) for name in classes),
+            palette=_rows(getattr(dataset, "palette", None)),
             size=(int(transform.height), int(transform.width)) if sized else None,
-            mean=tuple(getattr(transform, "mean", IMAGENET_MEAN)),
-            std=tuple(getattr(transform, "std", IMAGENET_STD)),
+            mean=_numbers(getattr(transform, "mean", None)),
+            std=_numbers(getattr(transform, "std", None)),
+            label_map=plain(label_map, "label_map") if isinstance(label_map, Mapping) else {},
+            mask_palette=_rows(getattr(dataset, "_mask_colours", None)),
         )
+
+    @classmethod
+    def _common(cls, parts: list[DataSpec]) -> DataSpec:
+        """What all parts agree in; ValueError if they have other classes."""
+        if len(names := {part.classes for part in parts}) > 1:
+            raise ValueError(f"found data sets of different classes put together: {sorted(names)}")
+        found = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        return cls(**{name: v[0] for name, v in found.items() if v.count(v[0]) == len(v)})
 
 
 @dataclass(frozen=True)
@@ -72,23 +90,12 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint whole or not at all.
 
-    `training` (optimiser, schedule, epoch, …) may hold tensors and plain Python values only.
-    Raises OSError, with the old file unharmed, if the disk is full or the folder unwritable.
+    `training` (optimiser, schedule, epoch, …) may hold tensors and what `plain` takes. Raises
+    OSError, with the old file unharmed, if the disk is full or the folder unwritable.
     """
-    path, data = Path(path), data or DataSpec()
-    content = {
-        "format": FORMAT,
-        "model": getattr(model, "name", type(model).__name__),
-        "num_classes": getattr(model, "num_classes", None),
-        "options": dict(getattr(model, "options", {})),
-        "classes": list(data.classes),
-        "palette": [list(colour) for colour in data.palette],
-        "size": list(data.size) if data.size else None,
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "state": model.state_dict(),
-        "training": training,
-    }
+    path = Path(os.path.expanduser(path))
+    content = header(model, data or DataSpec()) | {"state": plain_state(model)}
+    content["training"] = plain(training, "training")
     make_folder(path.parent)
     try:
         with atomic_write(path) as temporary, open(temporary, "wb") as handle:
@@ -99,6 +106,49 @@ def save_checkpoint(
             f"could not write {path} ({error}); {free:.0f} MB are free there; the file of before "
             "is unharmed; make room or choose another folder"
         ) from error
+
+
+def header(model: nn.Module, data: DataSpec) -> dict[str, Any]:
+    """What a checkpoint says beside weights and training; ValueError for what it cannot hold."""
+    inner = unwrapped(model)
+    name, options = getattr(inner, "name", None), getattr(inner, "options", None)
+    told = {
+        "format": FORMAT,
+        "model": name if isinstance(name, str) else type(inner).__name__,
+        "num_classes": getattr(inner, "num_classes", None),
+        "options": options if isinstance(options, dict) else {},
+        **vars(data),
+    }
+    return {key: plain(value, key) for key, value in told.items()}
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """The network in what torch.compile, DataParallel and its kin put around it."""
+    around = nn.DataParallel, nn.parallel.DistributedDataParallel
+    while hasattr(model, "_orig_mod") or isinstance(model, around):
+        model = getattr(model, "_orig_mod", None) or model.module
+    return model
+
+
+def plain_state(model: nn.Module) -> dict[str, Any]:
+    """The weights under the names that they have without torch.compile and DataParallel."""
+    state = unwrapped(model).state_dict()
+    for name, key in bare_names(state).items():
+        state[name] = plain(state.pop(key), key)  # (in place: it carries its layers' versions)
+    return state
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill `model`, wrapped or not, with weights of a model, wrapped or not. ValueError: unfit."""
+    model = unwrapped(model)
+    own, given = bare_names(model.state_dict()), bare_names(state)
+    if given.keys() != state.keys() or own.keys() != set(own.values()):
+        state = {own.get(name, name): state[key] for name, key in given.items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        unlike = differences(model.state_dict(), state)
+        raise ValueError(unlike or str(error).splitlines()[-1].strip()[:200]) from None
 
 
 def load_checkpoint(
@@ -117,17 +167,22 @@ def load_checkpoint(
             )
         model = create_model(content["model"], content["num_classes"], **content["options"])
     try:
-        model.load_state_dict(content["state"])
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()
+        load_state(model, content["state"])
+    except ValueError as error:
         raise ValueError(
             f"the weights in {path} ({content['model']}, {content['num_classes']} classes, "
-            f"{content['options']}) do not fit the model given: {' '.join(first[1:2]).strip()}; "
-            "build the model with the checkpoint's options, or leave model out"
+            f"{content['options']}) do not fit the model given: {error}; build the model with the "
+            "checkpoint's options, or leave model out"
         ) from None
-    size = tuple(content["size"]) if content["size"] else None
-    classes, mean, std = (tuple(content[key]) for key in ("classes", "mean", "std"))
-    data = DataSpec(classes, _rows(content["palette"]), size, mean, std)
+    data = DataSpec(
+        tuple(content["classes"]),
+        _rows(content["palette"]),
+        tuple(content["size"]) if content["size"] else None,
+        _numbers(content["mean"]),
+        _numbers(content["std"]),
+        content.get("label_map", {}),  # (older files have none)
+        _rows(content.get("mask_palette")),
+    )
     return Checkpoint(model.to(device).eval(), data, content["training"])
 
 
@@ -138,55 +193,37 @@ def load_model(
     return load_checkpoint(path, model, device).model
 
 
-def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The raw content of a checkpoint, checked to be one of ours."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; training writes one with --out")
-    remedy = "use another copy (best.pt or last.pt of the same run)"
-    content = read_file(path, "a checkpoint", remedy)
-    if "format" not in content:
-        bare = all(torch.is_tensor(value) for value in content.values())
-        what = f"bare state dict of {len(content)} tensors" if bare else "dict"
-        raise ValueError(
-            f"{path} is not a checkpoint of this library but a {what}; build the model yourself "
-            "and use model.load_state_dict(torch.load(path, weights_only=True))"
-        )
-    if (found := content["format"]) != FORMAT:
-        raise ValueError(f"{path} has format {found!r}, not {FORMAT!r}; update seglib or retrain")
-    if missing := sorted(KEYS - content.keys()):
-        raise ValueError(f"{path} lacks {', '.join(missing)}; it is damaged, use another copy")
-    return content
-
-
-def read_training(path: Path, resume: bool, settings: dict[str, Any]) -> dict[str, Any]:
+def read_training(path: Path, resume: bool | str, settings: dict[str, Any]) -> dict[str, Any]:
     """The training state in `path` with the weights under "state", if this run may go on from it.
 
     Raises FileExistsError if `resume` was not asked for, ValueError, naming the key, if a
-    setting differs. Warns if the thread count or torch's version does: then the last digits may.
+    setting differs (but for more epochs with "extend"). Warns if the thread count or torch's
+    version does: then the last digits may.
     """
     content = read_content(path)
     saved = content["training"]
     if saved is None:
         raise ValueError(f"{path} holds weights but no training state; it cannot be resumed")
+    before, done = saved["settings"], len(saved["rows"])
     if not resume:
         raise FileExistsError(
-            f"{path.parent} holds a run already ({len(saved['rows'])} of "
-            f"{saved['settings']['epochs']} epochs); go on with resume=True (--resume), or choose "
-            "another out"
+            f"{path.parent} holds a run already ({done} of {before['epochs']} epochs); go on with "
+            "resume=True (--resume), or choose another out"
         )
-    for key in {**saved["settings"], **settings}:
-        before, now = saved["settings"].get(key), settings.get(key)
-        if before != now:
-            raise ValueError(
-                f"cannot resume {path.parent}: {key} was {before!r}, now it is {now!r}; use the "
-                "old value, or choose another out"
-            )
+    for key in {**before, **settings}:
+        old, new = before.get(key), settings.get(key)  # type: Any, Any
+        if old == new or (key == "epochs" and resume == "extend" and new > done):
+            continue
+        more = f'; for more than the {done} done pass resume="extend" (--extend)'
+        raise ValueError(
+            f"cannot resume {path.parent}: {key} was {old!r}, now it is {new!r}; use the old "
+            f"value, or choose another out{more if key == 'epochs' else ''}"
+        )
     machine = describe_machine(torch.device("cpu"))
     for key in ("threads", "torch"):
-        before, now = saved["machine"][key], machine[key]
-        if before != now:
-            text = f"this run had {key} {before} and goes on with {now}: last digits may differ"
+        old, new = saved["machine"][key], machine[key]
+        if old != new:
+            text = f"this run had {key} {old} and goes on with {new}: last digits may differ"
             warnings.warn(text, stacklevel=3)
     return {**saved, "state": content["state"]}
 
@@ -201,5 +238,20 @@ def make_folder(folder: Path) -> None:
         raise PermissionError(f"the folder {folder} cannot be written; choose another out")
 
 
-def _rows(palette: Sequence[Any]) -> tuple[tuple[int, int, int], ...]:
-    return tuple((int(r), int(g), int(b)) for r, g, b in palette)
+def _rows(palette: Any) -> tuple[tuple[int, int, int], ...]:
+    """Colours as plain rows; none of what is no table of whole numbers."""
+    try:
+        table = np.asarray(() if palette is None else palette)
+    except ValueError:  # rows of several lengths
+        return ()
+    if table.ndim != 2 or table.shape[1] != 3 or table.dtype.kind not in "iu":
+        return ()
+    return tuple((r, g, b) for r, g, b in table.tolist())
+
+
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    """A mean or standard deviation by channel as plain numbers; None of what is none."""
+    try:
+        return tuple(float(value) for value in np.ravel(values))
+    except (TypeError, ValueError):
+        return None

@@ -88,10 +88,18 @@ def process_group(device: str) -> Iterator[str]:
     Tensors on GPUs travel through nccl, numbers and CPUs' tensors through gloo, so that a GPU does
     not wait for numbers. Without torchrun this does nothing.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if (os.environ.get("WORLD_SIZE") or "1") == "1":
         yield device
         return
-    local = int(os.environ["LOCAL_RANK"])
+    told = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")}
+    address = {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    if not address or not all(number.isdecimal() for number in told.values()):
+        raise ValueError(
+            f"found {told} in the environment, expected a number for each, and MASTER_ADDR and "
+            "MASTER_PORT; torchrun --nproc_per_node N -m seglib … sets all of them; for a single "
+            "process unset WORLD_SIZE"
+        )
+    local = int(told["LOCAL_RANK"])
     if device in ("auto", "cuda") and torch.cuda.is_available():
         count = torch.cuda.device_count()
         if local >= count:

@@ -91,6 +91,15 @@ class Compute:
         return torch.amp.GradScaler(self.device.type) if self.amp == "fp16" else None
 
 
+def check_model(model: Any) -> None:
+    """Raise ValueError unless `model` is a network with parameters, whose device is known."""
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+        raise ValueError(
+            f"found a {type(model).__name__} without parameters as the model, expected an "
+            "nn.Module that has learnt something or can; pass the network itself"
+        )
+
+
 def make_optimizer(
     groups: Any, device: torch.device, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:

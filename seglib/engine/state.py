@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from seglib.data.loader import SampleKey
-from seglib.engine import distributed
-from seglib.engine.checkpoints import DataSpec, make_folder, read_training, save_checkpoint
+from seglib.engine import checkpoints, distributed
+from seglib.engine.checkpoints import DataSpec, load_state, plain_state, save_checkpoint
 from seglib.engine.history import History
+from seglib.engine.plain import plain
 from seglib.engine.precision import Compute, make_optimizer
-from seglib.engine.schedules import make_scheduler
+from seglib.engine.schedules import PER_STEP, make_scheduler
 from seglib.models.freezing import parameter_groups
+from seglib.util.files import lock
 from seglib.util.machine import describe_machine
 
 FILES = ("last.pt", "best.pt", "history.csv", "history.png")  # what a run leaves in `out`
@@ -97,19 +99,22 @@ class Run:
         if not len(loader):
             raise ValueError("the training loader has no batch; use a smaller batch or more data")
         self.model = model.to(memory_format=compute.memory_format)
-        self.compute, self.settings, self.data = compute, settings, DataSpec.of(loader.dataset)
-        self.out = None if out is None else Path(out)
+        self.data = DataSpec.of(getattr(loader, "dataset", None))
+        self.out = None if out is None else Path(os.path.expanduser(out))
+        if out is not None:  # what no checkpoint can hold is refused now, not after an epoch
+            settings = plain(settings, "settings", tensors=False)
+            checkpoints.header(model, self.data), plain_state(model)
+        self.compute, self.settings = compute, settings
         self.done = EpochProgress()  # in the epoch that is on
         self.start = 0.0  # of this epoch, or of its second part
         best_key = "val_miou" if settings["validation"] else "train_loss"
         self.history = History(best_key=best_key)
-        schedule, epochs = settings["schedule"], settings["epochs"]
-        steps = math.ceil(len(loader) / settings["accumulate"])
+        self.steps = math.ceil(len(loader) / settings["accumulate"])
         lr, slower = settings["lr"], settings["backbone_lr"]
         groups: Any = model.parameters() if slower is None else parameter_groups(model, lr, slower)
-        top = lr if slower is None else [lr, slower]
+        self.top = lr if slower is None else [lr, slower]
         self.optimizer = make_optimizer(groups, compute.device, lr, settings["weight_decay"])
-        self.scheduler = make_scheduler(schedule, self.optimizer, top, epochs, steps, best_key)
+        self._schedule(settings["epochs"])
         self.scaler = compute.scaler()
         self.average = moving_average(model, settings["ema"])
 
@@ -118,35 +123,60 @@ class Run:
         """The model that is evaluated and kept."""
         return self.model if self.average is None else self.average.module
 
-    def open(self, resume: bool) -> None:
-        """Make the folder ready; restore what an interrupted run left there."""
-        if self.out is None:
-            return
-        make_folder(self.out)
-        last = self.out / "last.pt"
+    def _schedule(self, epochs: int) -> None:
+        """Begin the schedule of the learning rate, for so many epochs."""
+        how = self.top, epochs, self.steps, self.history.best_key
+        self.scheduler = make_scheduler(self.settings["schedule"], self.optimizer, *how)
+
+    def open(self, resume: bool | str) -> ExitStack:
+        """Restore what `out` has of this run; it is held, for a `with` block, against other runs.
+
+        With `resume` "extend" there may be more epochs: "onecycle" and "poly" begin anew for those
+        to come, as warm restarts (Loshchilov & Hutter, 2017, arXiv:1608.03983).
+        """
+        if resume not in (False, True, "extend"):
+            raise ValueError(f'found resume={resume!r}, expected True, False or "extend"')
+        with ExitStack() as held:
+            if self.out is not None:
+                checkpoints.make_folder(self.out)
+                mine = distributed.rank() > 0 or held.enter_context(lock(self.out / ".lock"))
+                if not distributed.broadcast_from_first(mine):
+                    text = f"another run is under way in {self.out}; wait for its end, or choose"
+                    raise BlockingIOError(f"{text} another out")
+                self._go_on(self.out, resume)
+            return held.pop_all()
+
+    def _go_on(self, out: Path, resume: bool | str) -> None:
+        last, best = out / "last.pt", out / "best.pt"
         if last.exists():
-            self._restore(read_training(last, resume, self.settings))
-        elif (self.out / "best.pt").exists() and not resume:
-            raise FileExistsError(
-                f"{self.out} has the best.pt of an earlier run; choose another out, or move it away"
-            )
+            self._restore(checkpoints.read_training(last, resume, self.settings))
+        elif best.exists():
+            text = f"{out} has the best.pt of an earlier run, and no last.pt to go on from"
+            raise FileExistsError(f"{text}; choose another out, or move it away")
         if distributed.rank() == 0:
-            for stale in (part for name in FILES for part in self.out.glob(f".{name}.*.part")):
+            if self.history.rows and self.done.lr is None:  # a kill might have come before best.pt
+                self._save_best(out)
+            for stale in (part for name in FILES for part in out.glob(f".{name}.*.part")):
                 stale.unlink()  # left by a kill in the midst of a save
 
     def _restore(self, training: dict[str, Any]) -> None:
-        saved = training["optimizer"]
+        saved, epochs = training["optimizer"], self.settings["epochs"]
+        self.history.rows.extend(training["rows"])
+        longer = epochs != training["settings"]["epochs"] and self.settings["schedule"] in PER_STEP
+        if longer:
+            self._schedule(epochs - len(self.history.rows))
+            saved["param_groups"] = self.optimizer.state_dict()["param_groups"]
         for group, here in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
             group["fused"] = here.get("fused")  # (this device's, not that of before)
         self.optimizer.load_state_dict(saved)
         for parameter, state in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq") if "exp_avg" in state else ():
                 state[key] = torch.empty_like(parameter).copy_(state[key])  # (this layout)
-        self.scheduler.load_state_dict(training["scheduler"])
-        self.history.rows.extend(training["rows"])
-        self.result.load_state_dict(training["state"])
+        if not longer:
+            self.scheduler.load_state_dict(training["scheduler"])
+        load_state(self.result, training["state"])
         if self.average is not None:
-            self.model.load_state_dict(training["trained"])
+            load_state(self.model, training["trained"])
             self.average.n_averaged.fill_(training["averaged_steps"])
         if self.scaler is not None:
             self.scaler.load_state_dict(training["scaler"])
@@ -168,12 +198,13 @@ class Run:
             self.scheduler.step(row[self.history.best_key])
         self.done = EpochProgress()  # the next epoch's
         if self.out is not None and distributed.rank() == 0:
-            # best.pt comes first: after a kill between the two, the epoch is run again and writes
-            # it again, whereas a best.pt that came too late would be missing for good.
-            if self.history.epochs_since_best() == 0:
-                save_checkpoint(self.out / "best.pt", self.result, self.data)
             self._save(self.out, None)
+            self._save_best(self.out)  # (`open` does so again after a kill between the two)
             self.history.save(self.out, figure=False)
+
+    def _save_best(self, out: Path) -> None:
+        if self.history.epochs_since_best() == 0:
+            save_checkpoint(out / "best.pt", self.result, self.data)
 
     def pause(self) -> None:
         """Save in the midst of an epoch."""
@@ -194,7 +225,7 @@ class Run:
             "partial": partial,
         }
         if self.average is not None:
-            state["trained"] = self.model.state_dict()
+            state["trained"] = plain_state(self.model)
             state["averaged_steps"] = int(self.average.n_averaged)
         if self.scaler is not None:
             state["scaler"] = self.scaler.state_dict()

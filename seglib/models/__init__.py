@@ -1,8 +1,10 @@
 """Segmentation networks behind one interface: `model(images) -> logits` at the input's size."""
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,7 +14,7 @@ from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
 from seglib.models.lraspp import LRASPP
-from seglib.models.pretrained import KINDS, fill, load_pretrained, load_streets
+from seglib.models.pretrained import KINDS, fill, find_streets, load_own, load_pretrained
 from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
 from seglib.util.suggest import did_you_mean
@@ -43,7 +45,7 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def create_model(
-    name: str, num_classes: int, pretrained: bool | str = False, **options: Any
+    name: str, num_classes: int, pretrained: bool | str | os.PathLike[str] = False, **options: Any
 ) -> nn.Module:
     """Build the network `name` for `num_classes` classes; `options` are its own arguments.
 
@@ -53,7 +55,8 @@ def create_model(
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
             "streets": the checkpoint that the course carries, with its own options; of these only
             output_stride and atrous_rates, on which no weight depends, may be others.
-            With another `num_classes`, "coco" and "streets" get a new last layer.
+            A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.
+            With another `num_classes`, all but "backbone" get a new last layer.
 
     Raises ValueError for an unknown name, option or combination; OSError, naming the file and its
     place, if the weights are neither here nor can be fetched.
@@ -68,13 +71,19 @@ def create_model(
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
     if num_classes < 1:
         raise ValueError(f"found num_classes={num_classes}, expected a number from 1 up")
-    if pretrained is not False and pretrained not in KINDS:
-        kinds = ", ".join(f'"{kind}"' for kind in KINDS)
-        raise ValueError(f"found pretrained={pretrained!r}, expected False, {kinds}")
-    if pretrained == "streets":
-        content = load_streets(name, options)
+    path = find_streets(name) if pretrained == "streets" else None
+    if pretrained not in (False, *KINDS):
+        path = Path(os.path.expanduser(str(pretrained)))
+        if not path.is_file():
+            kinds = ", ".join(f'"{kind}"' for kind in KINDS)
+            raise ValueError(
+                f"found pretrained={pretrained!r}, which is no file; expected False, {kinds} or a "
+                "checkpoint's path"
+            )
+    if path is not None:
+        content = load_own(path, name, options)
         model = _builder(name)(num_classes, **content["options"])
-        fill(model, content["state"], replaced_classes=content["num_classes"])
+        fill(model, content["state"], content["num_classes"], f"the weights in {path}")
         return model
     model = _builder(name)(num_classes, **options)
     if pretrained:

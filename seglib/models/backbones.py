@@ -71,7 +71,7 @@ class Backbone(nn.ModuleDict):
     def _check(self, images: Tensor) -> None:
         """ValueError where BatchNorm would have a single value per channel in training."""
         height, width = images.shape[-2:]
-        single = len(images) == 1 and max(height, width) <= self.output_stride
+        single = images.shape[0] == 1 and max(height, width) <= self.output_stride
         if single and any(m.training for m in self.modules() if isinstance(m, nn.BatchNorm2d)):
             raise ValueError(
                 f"found one image of {height}×{width} pixels in training: at output stride "

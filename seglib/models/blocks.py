@@ -71,7 +71,7 @@ def separable(
 def check_size(images: Tensor, depth: int) -> None:
     """ValueError for images that are too small to be halved `depth` times."""
     height, width = images.shape[-2:]
-    if min(height, width) < 2**depth:
+    if height < 2**depth or width < 2**depth:
         raise ValueError(
             f"found images of {height}×{width} pixels, but a network of depth {depth} needs "
             f"{2**depth} at least; use larger images or a smaller depth"

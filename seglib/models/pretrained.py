@@ -1,10 +1,12 @@
-"""Pretrained weights: ImageNet for a backbone, COCO for a whole network, the course's own.
+"""Pretrained weights: ImageNet for a backbone, COCO for a whole network, the course's own, yours.
 
 Files are fetched only if torch.hub's folder (~/.cache/torch/hub/checkpoints unless TORCH_HOME says
 otherwise) lacks them. They are read with `weights_only=True`: a stranger's cannot run code.
 """
 
-from collections.abc import Mapping
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,11 @@ from seglib.util.paths import data_roots, find_dataset
 from seglib.util.progress import shown
 
 KINDS = ("backbone", "coco", "streets")
+FORMAT = "seglib-1"  # of our own checkpoints
+KEYS = {  # that all of them have
+    *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
+    *("state", "training"),
+}
 
 
 def load_pretrained(model: Any, kind: str) -> None:
@@ -60,11 +67,8 @@ def coco_architecture(model: Any) -> str:
     )
 
 
-def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint of `name` that the repository carries, FileNotFoundError if there is none.
-
-    Its "options" are those it was trained with, updated by `options`; ValueError for unfit ones.
-    """
+def find_streets(name: str) -> Path:
+    """The checkpoint of `name` that the repository carries, or FileNotFoundError."""
     file = f"streets_{name}.pt"
     folder = find_dataset("weights", lambda folder: (folder / file).is_file())
     if folder is None:
@@ -73,19 +77,50 @@ def load_streets(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"there are no weights {file} for {name!r} trained on Streets; looked in {looked}; "
             "train them with `python -m seglib train --data streets`, or leave pretrained out"
         )
-    content = read_file(folder / file)
-    lacking = {"model", "num_classes", "options", "state"} - content.keys()
-    if lacking:
-        raise ValueError(f"{folder / file} is no checkpoint: it lacks {', '.join(sorted(lacking))}")
+    return folder / file
+
+
+def load_own(path: Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a network `name` in `path`. Errors as `read_content`.
+
+    Its "options" are those it was trained with, updated by `options`; ValueError for unfit ones.
+    """
+    content = read_content(path)
+    if (found := content["model"]) != name:
+        raise ValueError(f"{path} holds a {found}, expected a {name}; choose the model {found}")
     for option, value in options.items():
         trained = content["options"].get(option)
-        as_many_rates = option == "atrous_rates" and len(value) == len(trained)
+        as_many_rates = option == "atrous_rates" and trained and len(value) == len(trained)
         if value != trained and option != "output_stride" and not as_many_rates:
             raise ValueError(
-                f"found {option}={value!r}, but the weights of {name} for Streets were trained "
-                f"with {trained!r}; leave {option} out"
+                f"found {option}={value!r}, but the weights in {path} were trained with "
+                f"{trained!r}; leave {option} out"
             )
     return {**content, "options": {**content["options"], **options}}
+
+
+def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The raw content of a checkpoint, checked to be one of ours."""
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; training writes one with --out")
+    remedy = "use another copy (best.pt or last.pt of the same run)"
+    content = read_file(path, "a checkpoint", remedy)
+    if "format" not in content:
+        bare = all(isinstance(value, Tensor) for value in content.values())
+        what = f"bare state dict of {len(content)} tensors" if bare else "dict"
+        raise ValueError(
+            f"{path} is not a checkpoint of this library but a {what}; build the model yourself "
+            "and use model.load_state_dict(torch.load(path, weights_only=True))"
+        )
+    if (found := content["format"]) != FORMAT:
+        raise ValueError(f"{path} has format {found!r}, not {FORMAT!r}; update seglib or retrain")
+    if missing := sorted(KEYS - content.keys()):
+        raise ValueError(f"{path} lacks {', '.join(missing)}; it is damaged, use another copy")
+    kinds: Any = {"model": str, "options": dict, "classes": list | tuple, "state": dict}
+    if wrong := [key for key, kind in kinds.items() if not isinstance(content[key], kind)]:
+        raise ValueError(f"{path} is damaged: its {wrong[0]} cannot be that; {remedy}")
+    return content
 
 
 def weights_url(name: str, version: str) -> str:
@@ -116,6 +151,10 @@ def read_file(
 ) -> dict[str, Any]:
     """The dict that torch saved in `path`, weights and plain values only. ValueError if damaged."""
     try:
+        if zipfile.is_zipfile(path):  # torch does not compare the checksums that it writes
+            with zipfile.ZipFile(path) as archive:
+                if spoiled := archive.testzip():
+                    raise ValueError(f"the checksum of {spoiled} is another")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
@@ -132,19 +171,49 @@ def read_file(
 
 
 def fill(
-    module: nn.Module, state: Mapping[str, Tensor], replaced_classes: int | None = None
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    replaced_classes: int | None = None,
+    what: str = "the weights",
 ) -> None:
     """Copy `state` into `module`; every tensor must have its counterpart, of the same shape.
 
     Tensors of `replaced_classes` rows may differ in that number: the head keeps its random weights.
     """
-    own = module.state_dict()
-    differ = [k for k in state if k in own and own[k].shape != state[k].shape]
-    kept = [k for k in differ if state[k].shape == (replaced_classes, *own[k].shape[1:])]
-    wrong = [k for k in differ if k not in kept] + sorted(own.keys() ^ state.keys())
-    if wrong:
-        raise ValueError(
-            f"the weights do not fit: {len(wrong)} tensors are missing, left over or of another "
-            f"shape, such as {wrong[0]}; is this the right file?"
-        )
-    module.load_state_dict({**state, **{key: own[key] for key in kept}})
+    own, given = module.state_dict(), {name: state[key] for name, key in bare_names(state).items()}
+    for key, value in own.items():
+        shape = getattr(given.get(key), "shape", None)
+        if shape != value.shape and shape == (replaced_classes, *value.shape[1:]):
+            given[key] = value
+    if unlike := differences(own, given):
+        raise ValueError(f"{what} do not fit: {unlike}; is this the right file?")
+    module.load_state_dict(given)
+
+
+def bare_names(keys: Iterable[str]) -> dict[str, str]:
+    """The keys of a state dict without what torch.compile and DataParallel add: bare -> key.
+
+    >>> bare_names(["module.conv.weight", "module.head._orig_mod.bias"])
+    {'conv.weight': 'module.conv.weight', 'head.bias': 'module.head._orig_mod.bias'}
+    """
+    names = {key.replace("_orig_mod.", ""): key for key in keys}
+    while names and all(name.startswith("module.") for name in names):
+        names = {name.removeprefix("module."): key for name, key in names.items()}
+    return names
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """How the tensors `given` differ from a model's `own`, in a line; empty if they do not."""
+    both = {key: (given[key], own[key]) for key in own if key in given}
+    shapes = {k: [tuple(getattr(x, "shape", ())) for x in pair] for k, pair in both.items()}
+    kinds = {
+        "of another shape": [f"{k} {a} for {b}" for k, (a, b) in shapes.items() if a != b],
+        "missing": [key for key in own if key not in given],
+        "left over": [key for key in given if key not in own],
+    }
+    counts = [
+        f"{len(keys)} {kind} ({', '.join([*keys[:2], *['…'] * (len(keys) > 2)])})"
+        for kind, keys in kinds.items()
+        if keys
+    ]
+    return f"of {len(own)} tensors {', '.join(counts)}" if counts else ""

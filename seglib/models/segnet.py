@@ -6,6 +6,7 @@ pooling took it, zeros fill the rest, and convolutions make the map dense again.
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,7 +59,8 @@ class SegNet(nn.Module):
             x, indices = F.max_pool2d(x, 2, return_indices=True)  # (N, C_i, H/2^(i+1), …)
             places.append((indices, size))
         for block, (indices, size) in zip(self.decoder, reversed(places), strict=True):
-            x = F.max_unpool2d(x, indices, [2, 2], output_size=size)  # (N, C_i, H/2^i, W/2^i)
+            # (F.max_unpool2d does this after a check that torch.export cannot prove for odd sizes)
+            x = torch.ops.aten.max_unpool2d(x, indices, size)  # (N, C_i, H/2^i, W/2^i)
             x = block(x)  # (N, C_(i-1), H/2^i, W/2^i)
         return self.head(x)  # (N, num_classes, H, W)
 

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Sequence
 
+import torch
+
 
 def valid_taps(height: int, width: int, rate: int) -> float:
     """How many of a 3×3 convolution's 9 taps meet a height × width map, not its padding: the mean.
@@ -18,7 +20,12 @@ def valid_taps(height: int, width: int, rate: int) -> float:
 
 
 def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
-    """Warn, naming them, of branches whose 3×3 convolution has fewer than two valid taps."""
+    """Warn, naming them, of branches whose 3×3 convolution has fewer than two valid taps.
+
+    Not while the network is exported or compiled: there the sizes may be symbols.
+    """
+    if torch.compiler.is_compiling():
+        return
     few = [rate for rate in rates if valid_taps(height, width, rate) < 2]
     if not few:
         return

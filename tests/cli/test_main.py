@@ -13,7 +13,9 @@ from seglib import exercises
 from seglib.cli.main import main
 from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, setting_names
 from seglib.cli.train import choose_workers
-from seglib.data import read_mask
+from seglib.data import read_image, read_mask
+from seglib.engine.checkpoints import DataSpec, save_checkpoint
+from seglib.inference import predict
 from seglib.models import UNet, available_models, model_options
 
 NAMES = ",".join(CLASSES)
@@ -46,6 +48,17 @@ def test_a_recipe_and_flags_mean_the_same(tmp_path):
     assert read_settings(None, {}) == TrainSettings()
     assert (TrainSettings().cache, TrainSettings().workers) == ("auto", "auto")
     assert choose_workers(torch.device("cpu")) == 0 < choose_workers(torch.device("cuda")) <= 8
+
+
+def test_names_of_classes_stay_whole(tmp_path):
+    """In a recipe with a BOM, in quotes, and on lines of their own; two ways to say the same."""
+    recipe = tmp_path / "names.toml"
+    recipe.write_text('classes = ["wall, partition", "door"]\nepochs = 3', encoding="utf-8-sig")
+    names, settings = ("wall, partition", "door"), read_settings(recipe, {})
+    assert (settings.classes, settings.epochs) == (names, 3)
+    for text in ('"wall, partition",door', '"wall, partition"\ndoor\n', '"wall, partition" , door'):
+        assert read_settings(None, {"classes": text}).classes == tuple(map(str.strip, names)), text
+    assert read_settings(None, {"classes": ""}).classes == ()
 
 
 def test_none_switches_off_what_can_be():
@@ -137,6 +150,107 @@ def test_predict_writes_overlay_and_labels_at_the_photos_size(folder, trained, t
     assert labels.shape == (61, 97) and set(np.unique(labels)) <= {0, 1, 2}
 
 
+def test_predict_goes_on_and_leaves_out_what_is_its_own(folder, trained, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    shutil.copytree(folder / "val" / "images", photos)  # 006.png, 007.png, 008.png
+    (photos / "._006.png").write_bytes(b"\0\5\x16\7")
+    (photos / "broken.png").write_bytes((photos / "006.png").read_bytes()[:300])
+    command = ["predict", str(trained / "best.pt"), "--out", str(photos)]
+    assert main([*command, str(photos)]) == 1
+    heard = capsys.readouterr()
+    assert "3 of 4" in heard.out and "broken.png" in heard.err and heard.err.count("\n") == 1
+    (photos / "broken.png").unlink()
+    shown = {f"00{i}_{kind}.png" for i in (6, 7, 8) for kind in ("overlay", "labels")}
+    made = {path.name for path in photos.iterdir()}
+    assert made == shown | {"006.png", "007.png", "008.png", "._006.png"}
+    for places in ([photos], [photos / "*.png"], sorted(photos.glob("[0-9]*"))):
+        assert main([*command, *map(str, places)]) == 0
+        assert "3 photo(s)" in capsys.readouterr().out
+        assert {path.name for path in photos.iterdir()} == made
+    twice = [str(photos / "006.png"), str(photos / ".." / "photos" / "006.png")]
+    assert main([*command, *twice]) == 0 and "1 photo(s)" in capsys.readouterr().out
+
+
+def test_predict_asks_for_a_normalisation_that_nobody_knows(tmp_path, capsys):
+    photo, model = tmp_path / "photo.png", tmp_path / "model.pt"
+    Image.fromarray(Toy(9).read(5)[0]).save(photo)
+    net = UNet(3, base_channels=4, depth=1).eval()
+    save_checkpoint(model, net, DataSpec(CLASSES, mean=None, std=None))
+    command = ["predict", str(model), str(photo), "--out", str(tmp_path)]
+    assert main(command) == 1 and "--mean R,G,B and --std R,G,B" in capsys.readouterr().err
+    assert main([*command, "--mean", "-0.1,0,0.5", "--std=1,1,2"]) == 0
+    expected = predict(net, read_image(photo), None, (-0.1, 0, 0.5), (1, 1, 2))
+    assert np.array_equal(read_mask(tmp_path / "photo_labels.png"), expected)
+
+
+def test_evaluate_reads_masks_as_the_training_did(folder, tmp_path, capsys):
+    """Masks of 0 and 255 once more, whose label_map only the training was told."""
+    root, scores = tmp_path / "pairs", tmp_path / "scores.json"
+    shutil.copytree(folder, root)
+    for path in root.rglob("masks/*.png"):
+        Image.fromarray(np.uint8(np.asarray(Image.open(path)) == 1) * 255).save(path)
+    told = [*flags(root, classes="ground,box", epochs=1), "--label_map", "255:1"]
+    assert main(["train", *told, "--out", str(tmp_path / "run")]) == 0
+    assert "void: 0.0% of train and 0.0% of val" in capsys.readouterr().out
+    command = ["evaluate", str(tmp_path / "run" / "best.pt"), "--root", str(root)]
+    assert main([*command, "--json", str(scores)]) == 0
+    boxes = sum(int((np.asarray(Image.open(p)) > 0).sum()) for p in root.glob("test/masks/*.png"))
+    assert json.loads(scores.read_text())["all"]["support"] == [2 * 24 * 32 - boxes, boxes]
+    assert "label_map 255:1, as in training" in capsys.readouterr().out
+    assert main([*command, "--label_map", "none"]) == 1  # as they are: one label, and void
+
+
+def test_a_root_with_images_is_a_folder(folder, tmp_path, capsys):
+    given = [word for word in flags(folder, epochs=1) if word not in ("--data", "folder")]
+    assert main(["train", *given, "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("folder: 6 images")
+    assert main(["check", "--root", str(folder), "--split", "val", "--classes", NAMES]) == 0
+    assert "3 images checked" in capsys.readouterr().out
+
+
+def test_val_is_read_before_the_first_step(folder, tmp_path, capsys):
+    root, out = tmp_path / "pairs", tmp_path / "run"
+    shutil.copytree(folder, root)
+    Image.fromarray(np.full((24, 32), 7, np.uint8)).save(root / "val" / "masks" / "008.png")
+    assert main(["train", *flags(root), "--out", str(out)]) == 1
+    assert "008.png has label 7" in capsys.readouterr().err and not list(out.iterdir())
+
+
+def test_home_and_what_was_run_before(folder, tmp_path, monkeypatch, capsys):
+    """~ is the home folder, a refused run changes no file, --extend trains on."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # (Windows)
+    recipe = tmp_path / "toy.toml"
+    (tmp_path / "pairs").symlink_to(folder)
+    recipe.write_text('root = "~/pairs"\ndata = "folder"')
+    given = [word for word in flags(folder, epochs=1) if word not in ("--root", str(folder))]
+    command = ["train", "~/toy.toml", *given, "--out=~/run"]
+    assert main(command) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert main(command) == 1 and main([*command[:-1], "--out=~/run", "--resume", "--lr=1"]) == 1
+    assert before == {path: path.read_bytes() for path in before}
+    longer = [
+        "2" if word == "1" and command[i - 1] == "--epochs" else word
+        for i, word in enumerate(command)
+    ]
+    assert main([*longer, "--resume"]) == 1 and "--extend" in capsys.readouterr().err
+    assert main([*longer, "--extend"]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["epochs"] == 2
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_without_debug(monkeypatch, capsys):
+    def fail(options):
+        raise KeyError("LOCAL_RANK\nand more")
+
+    monkeypatch.setattr("seglib.cli.data.exercises", fail)
+    assert main(["exercises"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("seglib exercises: KeyError: ") and said.count("\n") == 1
+    assert "--debug" in said
+    for given in (["--debug", "exercises"], ["exercises", "--debug"]):
+        assert main(given) == 1 and "Traceback" in capsys.readouterr().err
+
+
 def test_check_tells_a_sound_folder_from_a_faulty_one(folder, capsys):
     train = folder / "train"  # (with a space in its path)
     where = ["check", f"--images={train / 'images'}", "--masks", str(train / "masks")]
@@ -196,7 +310,7 @@ def test_exercises_doctor_and_version(capsys):
 @pytest.mark.slow
 def test_camvid_from_the_command_line(datasets, tmp_path, capsys):
     out, root = tmp_path / "run", ["--root", str(datasets)]
-    splits = {"train_split": "dev", "val_split": "dev", "height": 24, "width": 32, "epochs": 1}
+    splits = {"train_split": "fit", "val_split": "dev", "height": 24, "width": 32, "epochs": 1}
     given = [*root, *words(**splits, base_channels=4, depth=2), "--out", str(out)]
     assert main(["train", *given]) == 0
     checkpoint, report = str(out / "best.pt"), tmp_path / "scores.json"

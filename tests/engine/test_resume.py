@@ -1,8 +1,10 @@
 """A run that is killed, anywhere, and resumed ends with the weights of one that was not."""
 
 import builtins
+import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -203,9 +205,81 @@ def test_a_run_is_never_overwritten(tmp_path):
         tiny_run(tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before[0]
     (tmp_path / "last.pt").unlink()  # to save space, say
-    with pytest.raises(FileExistsError, match=r"best\.pt of an earlier run"):
-        tiny_run(tmp_path)
+    for resume in (False, True, "extend"):
+        with pytest.raises(FileExistsError, match=r"best\.pt of an earlier run"):
+            tiny_run(tmp_path, resume=resume)
     assert (tmp_path / "best.pt").read_bytes() == before[1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_more_epochs_are_those_of_a_longer_run(tmp_path, schedule):
+    """Where the learning rate does not depend on how many there are."""
+    longer, expected = tiny_run(None, epochs=4, schedule=schedule)
+    tiny_run(tmp_path, epochs=2, schedule=schedule)
+    model, history = tiny_run(tmp_path, epochs=4, schedule=schedule, resume="extend")
+    assert same_weights(model.state_dict(), longer.state_dict())
+    assert [row["val_loss"] for row in history.rows] == [row["val_loss"] for row in expected.rows]
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "poly", "ema": 0.9}], ids=str)
+def test_more_epochs_begin_a_schedule_of_their_own(tmp_path, options):
+    _, before = tiny_run(tmp_path / "a", epochs=2, loss=Hit(), **options)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    whole, history = tiny_run(tmp_path / "a", epochs=5, loss=Hit(), resume="extend", **options)
+    fresh = [row["lr"] for row in tiny_run(None, epochs=3, **options)[1].rows]
+    assert history.rows[:2] == before.rows and [row["epoch"] for row in history.rows] == [
+        *range(1, 6)
+    ]
+    assert [row["lr"] for row in history.rows[2:]] == fresh
+    runs = ("extend", Hit(9)), ("extend", Hit(9)), (True, Hit()), ("extend", Hit()), (True, Hit())
+    for resume, loss in runs:  # killed in the fourth epoch and in the fifth
+        with contextlib.suppress(Killed):
+            model, _ = tiny_run(tmp_path / "b", epochs=5, resume=resume, loss=loss, **options)
+    assert same_weights(model.state_dict(), whole.state_dict()) and len(fresh) == 3
+
+
+def hold(out, held, go):
+    tiny_run(Path(out), loss=terminated(), on_epoch=lambda *_: (held.set(), go.wait(60)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its locks are tried in threads only")
+def test_a_folder_is_for_one_run_at_a_time(tmp_path):
+    held, go = forkserver().Event(), forkserver().Event()
+    process = forkserver().Process(target=hold, args=(str(tmp_path), held, go))
+    process.start()
+    assert held.wait(120)
+    (part := tmp_path / f".last.pt.{process.pid}.part").write_text("half")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for resume in (False, True):
+        with pytest.raises(BlockingIOError, match=r"another run is under way .* another out"):
+            tiny_run(tmp_path, resume=resume)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    process.kill()
+    process.join(60)
+    _, history = tiny_run(tmp_path, loss=terminated(), resume=True)
+    assert len(history.rows) == 2 and not part.exists() and not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_is_for_one_thread_at_a_time_and_free_after_an_error(tmp_path):
+    def again(*_):
+        tiny_run(tmp_path, resume=True)
+
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="another run is under way") as kept:
+            tiny_run(tmp_path, resume=True, on_epoch=again)
+    with pytest.raises(ValueError, match="lr was") as refused:
+        tiny_run(tmp_path, resume=True, lr=0.5)
+    _, history = tiny_run(tmp_path, resume=True)
+    assert len(history.rows) == 2 and kept and refused
+    assert {path.name for path in tmp_path.iterdir()} == set(state_module.FILES)
+
+
+def test_a_best_that_a_kill_left_out_is_made_good(tmp_path):
+    """Of the last epoch: last.pt has been written before it."""
+    model, _ = tiny_run(tmp_path, epochs=1)
+    (tmp_path / "best.pt").unlink()
+    tiny_run(tmp_path, epochs=1, resume=True)
+    assert same_weights(read_content(tmp_path / "best.pt")["state"], model.state_dict())
 
 
 def test_another_thread_count_is_said(tmp_path, one_thread):

@@ -129,10 +129,36 @@ def test_streets_comes_with_its_options_or_does_not_fit(carried):
     for name, options, message in (
         ("deeplabv3plus", {"channels": 64}, "found channels=64, but .* trained with 16; leave"),
         ("fcn8s", {}, r"no weights streets_fcn8s\.pt for 'fcn8s' .* looked in .*weights.* leave"),
-        ("unet", {}, r"streets_unet\.pt is no checkpoint: it lacks model"),
+        ("unet", {}, r"streets_unet\.pt is not a checkpoint .* bare state dict of 1 tensors"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             create_model(name, 8, pretrained="streets", **options)
+
+
+OWN = {  # small networks, and their last layers
+    "unet": ({"base_channels": 4, "depth": 1}, {"head.weight", "head.bias"}),
+    "segnet": ({}, None),
+    "fcn8s": ({"backbone": "mobilenet_v3_small"}, None),
+    "deeplabv3plus": ({"backbone": "mobilenet_v3_small", "channels": 16, "aux": True}, None),
+    "lraspp": ({"backbone": "mobilenet_v3_small"}, None),
+    LRASPP: ({}, None),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_checkpoint_of_ones_own_fills_all_but_the_last_layer(tmp_path, name):
+    options, last = OWN[name]
+    trained = create_model(name, 3, **options)
+    save_checkpoint(path := tmp_path / "best.pt", trained)
+    source = trained.state_dict()
+    for num_classes, given in ((3, str(path)), (5, path)):
+        state = create_model(name, num_classes, pretrained=given).state_dict()
+        replaced = {key for key, value in state.items() if value.shape != source[key].shape}
+        assert all(torch.equal(state[key], source[key]) for key in state.keys() - replaced)
+        assert all(len(state[key]) == 5 for key in replaced) and bool(replaced) == (
+            num_classes == 5
+        )
+        assert last is None or replaced in (set(), last)
 
 
 def resnet_fcn():
@@ -175,7 +201,7 @@ def test_damaged_files(published, capsys):
         ({"a": torch.zeros(100)}, 0, r"f37072fd\.pth \(0 bytes\) cannot be read"),
         ({"conv1.weight": Evil()}, None, r"f37072fd\.pth \(\d+ bytes\) cannot be read"),
         ([1, 2], None, "holds a list"),
-        ({"conv1.weight": torch.zeros(2)}, None, r"do not fit: \d+ tensors .* right file"),
+        ({"conv1.weight": torch.zeros(2)}, None, r"do not fit: of \d+ tensors .* right file"),
     ):
         path = published("resnet18", IMAGENET, content)
         path.write_bytes(path.read_bytes()[:kept])
