@@ -467,8 +467,10 @@ TABLE = {
     "best.pt of an earlier run, and no last.pt … move it away": lambda f: again(f, keep="best.pt"),
     "'WORLD_SIZE': '2', 'RANK': '' … torchrun … unset": lambda f: joined(WORLD_SIZE="2"),
     "'WORLD_SIZE': 'two' … unset": lambda f: joined(WORLD_SIZE="two", RANK="0", LOCAL_RANK="0"),
-    "found a ReLU without parameters": lambda f: evaluate(torch.nn.ReLU(), []),
-    "found a function … nn.Module": lambda f: evaluate(print_nothing, []),
+    "found <class 'torch.nn.modules.activation.ReLU'> as the model": lambda f: evaluate(
+        torch.nn.ReLU, []
+    ),
+    "found <function … nn.Module": lambda f: evaluate(print_nothing, []),
     # settings and command line
     "not valid TOML": lambda f: read_settings(file(f, "lr: 3"), {}),
     "255 … --label_map 255:1": zero_and_255,

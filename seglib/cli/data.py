@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from seglib.cli.settings import convert, data_named
+from seglib.cli.settings import convert as converted
+from seglib.cli.settings import data_named
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -27,20 +28,26 @@ def download(options: argparse.Namespace) -> int:
     return 0
 
 
+def convert(options: argparse.Namespace) -> int:
+    from seglib.cli.convert import convert
+
+    options.classes = converted("classes", options.classes, tuple[str, ...])
+    return convert(options)
+
+
 def check(options: argparse.Namespace) -> int:
     if options.images or options.masks:
         if not (options.images and options.masks and options.classes):
             raise ValueError("to check a folder, give --images DIR --masks DIR --classes a,b,…")
-        if options.root or options.split or options.data not in (None, "folder"):
-            raise ValueError("--images and --masks need no --root, --split or --data; leave it out")
+        if any((options.root, options.split, options.layout, options.data not in (None, "folder"))):
+            told = "--root, --split, --layout or --data"
+            raise ValueError(f"--images and --masks need no {told}; leave it out")
         options.data = "folder"
     name_data(options, split="train")
     if options.images:
         dataset = open_folder(options, options.images, options.masks, incomplete=True)
-    elif options.data == "folder":
-        dataset = open_folder(options, *split_folders(options, options.split), incomplete=True)
     else:
-        dataset = open_dataset(options)
+        dataset = open_dataset(options, incomplete=True)
     report = dataset.check()
     print(report.table())
     return 0 if report.ok else 1
@@ -56,42 +63,56 @@ def exercises(options: argparse.Namespace) -> int:
 def name_data(options: argparse.Namespace, split: str) -> None:
     """Put values in the place of texts and of what was not given."""
     options.split = options.split or split
-    options.data = data_named(options.data, options.root, options.split)
+    options.data = data_named(options.data, options.root, options.split, options.layout)
     for name in ("classes", "label_map"):
-        setattr(options, name, convert(name, getattr(options, name), tuple[str, ...]))
+        setattr(options, name, converted(name, getattr(options, name), tuple[str, ...]))
+    if options.val_share is not None:
+        options.val_share = converted("val_share", options.val_share, float)
 
 
-def open_dataset(options: Any, split: str | None = None, transform: Any = None) -> Any:
+def open_dataset(
+    options: Any, split: str | None = None, transform: Any = None, incomplete: bool = False
+) -> Any:
     """The data set that `options` (flags or settings) name; "folder" reads ROOT/SPLIT."""
     from seglib.data import DATASETS
+    from seglib.data.foreign import FOREIGN
     from seglib.util.suggest import did_you_mean
 
     split = options.split if split is None else split
     cache = getattr(options, "cache", None)
     more = {"transform": transform, "cache": None if cache == "device" else cache}
     if options.data == "folder":
-        return open_folder(options, *split_folders(options, split), **more)
-    if options.data not in DATASETS:
-        hint = did_you_mean(options.data, [*DATASETS, "folder"])
+        return open_folder(options, *split_folders(options, split), incomplete=incomplete, **more)
+    known = DATASETS | FOREIGN
+    if options.data not in known:
+        hint = did_you_mean(options.data, [*known, "folder"])
         raise ValueError(f"there is no data set {options.data!r}{hint}")
-    if unused := [key for key in ("classes", "label_map", "palette") if getattr(options, key)]:
+    own = "classes", "label_map", "palette", "layout", "val_share"
+    if unused := [key for key in own if getattr(options, key)]:
         raise ValueError(
             f"found --{unused[0]}, but {options.data} brings its own; leave it out, or give --data "
             "folder and --root DIR for images and masks of yours"
         )
-    return DATASETS[options.data](split, root=options.root, **more)
+    return known[options.data](split, root=options.root, **more)
 
 
-def split_folders(options: Any, split: str) -> tuple[Path, Path]:
-    """ROOT/SPLIT/images and ROOT/SPLIT/masks."""
+def split_folders(options: Any, split: str) -> tuple[Path, str | Path]:
+    """ROOT/SPLIT/images and ROOT/SPLIT/masks; with a layout, ROOT and SPLIT."""
     if not options.root or not options.classes:
         raise ValueError("data folder needs --root DIR and --classes name0,name1,…")
+    if options.layout:
+        return Path(options.root), split
+    if options.val_share is not None:
+        raise ValueError("found --val_share, which needs --layout auto (or a layout's name)")
     base = Path(options.root) / split
     return base / "images", base / "masks"
 
 
 def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any) -> Any:
-    """The reader's own pairs, with the .classes, .label_map and .palette of `options`."""
+    """The reader's own pairs, with the .classes, .label_map and .palette of `options`.
+
+    With a layout, `images` is ROOT and `masks` a split, and what is recognised is said.
+    """
     from seglib.data import FolderDataset
     from seglib.data.colours import read_palette
 
@@ -99,7 +120,13 @@ def open_folder(options: Any, images: str | Path, masks: str | Path, **more: Any
     palette = read_palette(palette, options.classes) if isinstance(palette, str) else palette
     label_map = read_label_map(options.label_map)
     more |= {"label_map": label_map, "palette": palette}
-    return FolderDataset(images, masks, options.classes, **more)
+    if not options.layout:
+        return FolderDataset(images, masks, options.classes, **more)
+    more |= {"layout": options.layout, "val_share": options.val_share}
+    more["label_map"] = label_map or None  # (else it is the layout's)
+    dataset = FolderDataset.from_layout(images, str(masks), options.classes, **more)
+    print(f"{masks}: {dataset.layout}")
+    return dataset
 
 
 def read_label_map(pairs: tuple[str, ...]) -> dict[int, int]:

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     options, unknown = build_parser().parse_known_args(words)
     try:
         check_unknown(unknown, options.command)
-        commands = vars(data) | vars(score) | vars(train)  # functions of the same names
+        commands = vars(score) | vars(train) | vars(data)  # functions of the same names
         return int(commands[options.command](options))
     except KeyboardInterrupt as error:
         print(f"stopped {error}".strip(), file=sys.stderr)
@@ -92,6 +92,14 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--images", type=PATH, help="folder of images (in place of --root)")
     check.add_argument("--masks", type=PATH, help="folder of masks (in place of --root)")
 
+    convert = commands.add_parser("convert", help="outlines (LabelMe, CVAT, COCO) to masks")
+    convert.add_argument("path", type=PATH, help="a JSON or XML file, or a folder of them")
+    convert.add_argument("--images", type=PATH, help="folder of the pictures, if it is another")
+    beside = "folder for the masks (default: NAME_mask.png beside NAME.jpg)"
+    convert.add_argument("--out", type=PATH, help=beside)
+    convert.add_argument("--classes", default="", help="names of the labels 0,1,…")
+    convert.add_argument("--overwrite", action="store_true", help="replace masks that are there")
+
     add_train(commands)
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
     evaluate.add_argument("checkpoint", type=PATH)
@@ -118,12 +126,16 @@ def build_parser() -> argparse.ArgumentParser:
 def add_data(parser: argparse.ArgumentParser, split: str) -> None:
     """The flags that choose a data set, the same for every command."""
     default = "camvid, or folder where ROOT/SPLIT/images is"
-    parser.add_argument("--data", help=f"or streets, scans, ultrasound; default: {default}")
+    parser.add_argument(
+        "--data", help=f"or streets, scans, ultrasound, voc, pet, …; default: {default}"
+    )
     parser.add_argument("--root", type=PATH, help="folder that has the data set")
     parser.add_argument("--split", help=f"default: {split}")
     parser.add_argument("--classes", default="", help=HELP["classes"])
     parser.add_argument("--label_map", "--label-map", default="", help=HELP["label_map"])
     parser.add_argument("--palette", type=PATH, default="", help=HELP["palette"])
+    parser.add_argument("--layout", help=HELP["layout"])
+    parser.add_argument("--val_share", "--val-share", help=HELP["val_share"])
 
 
 def add_train(commands: Any) -> None:

@@ -17,6 +17,8 @@ HELP = {  # what a name alone does not tell, for --help
     "classes": "data folder: names of the labels 0,1,…",
     "label_map": "data folder: renames labels of the files, as 255:1",
     "palette": "data folder: text file of colours for coloured masks",
+    "layout": "data folder: auto recognises VOC, Cityscapes, lists, one folder, …; or a name",
+    "val_share": "with layout: share of train for val where there is none (0.2)",
     "pretrained": "backbone (ImageNet), coco, streets, or the path of a checkpoint",
     "backbone_lr": "none: as lr",
     "freeze_epochs": "first epochs in which the backbone is frozen",
@@ -59,6 +61,8 @@ class TrainSettings:
     classes: tuple[str, ...] = ()
     label_map: tuple[str, ...] = ()
     palette: str | None = None
+    layout: str | None = None
+    val_share: float | None = None
     train_split: str = "train"
     val_split: str = "val"
     height: int = 96
@@ -145,13 +149,15 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) 
             settings.options[key] = convert(key, value, kind)
         else:
             raise ValueError(f"there is no setting {key!r}{did_you_mean(key, [*own, *defaults])}")
-    settings.data = data_named(values.get("data"), settings.root, settings.train_split)
+    settings.data = data_named(
+        values.get("data"), settings.root, settings.train_split, settings.layout
+    )
     return settings
 
 
-def data_named(name: str | None, root: str | None, split: str) -> str:
-    """The data set `name`; if none is named, "folder" where ROOT/SPLIT/images is, else CamVid."""
-    if name is None and root is not None and (Path(root) / split / "images").is_dir():
+def data_named(name: str | None, root: str | None, split: str, layout: str | None = None) -> str:
+    """The data set `name`; if none is, "folder" with a layout or ROOT/SPLIT/images; else CamVid."""
+    if name is None and root is not None and (layout or (Path(root) / split / "images").is_dir()):
         return "folder"
     return name or TrainSettings.data
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         print(f"{s.data}: {images}, {s.height}×{s.width}; {s.model} with {size:,} parameters")
         void = (f"{x.void / (x.void + x.pixels.sum()):.1%} of {n}" for n, x in statistics.items())
         print(f"void: {' and '.join(void)}")
-
-    def describe(_: Any, row: dict[str, float]) -> None:  # (not before: `fit` may refuse the run)
-        new = row["epoch"] == 1 or options.extend or not (out / "run.json").exists()
-        if first and new:
-            write_description(out, dataclasses.asdict(s), device)
-
+    described = partial(write_description, out, dataclasses.asdict(s), device)
     history = fit(
         model,
         *loaders(train_set, val_set, s, device),
@@ -68,7 +64,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
         out=out,
         resume="extend" if options.extend else options.resume,
         config=s.compared(),
-        on_epoch=describe,
+        on_start=described if first and (options.extend or not going_on) else None,
         **{key: getattr(s, key) for key in FIT},
     )
     if first:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seglib.data.grouping import common_start, draw_share, guess_groups
-from seglib.data.pairing import IMAGE_SUFFIXES, JPEG_SUFFIXES, MASK_SUFFIXES, lossy_masks, some
+from seglib.data.pairing import (
+    IMAGE_SUFFIXES,
+    JPEG_SUFFIXES,
+    MASK_NAME,
+    MASK_SUFFIXES,
+    bare_name,
+    lossy_masks,
+    some,
+)
 from seglib.util.suggest import did_you_mean
 
 LAYOUTS = {
@@ -42,11 +50,6 @@ _FOLDER = re.compile(
     f"(?P<before>{_SPLIT})?[ _-]?(?:{_KIND})?[ _-]?(?P<after>{_SPLIT})?", re.IGNORECASE
 )
 _LIST = re.compile(f"({_SPLIT})(?:_?(?:list|files|images|ids))?")
-_MASK_NAME = re.compile(
-    "^(?:masks?|gt|labels?|seg)[_-]|[ ._-](?:masks?|gt|labels?|seg(?:mentation)?|L"
-    "|gt(?:Fine|Coarse)_label(?:Train)?Ids)$"
-)
-_IMAGE_NAME = re.compile("^(?:image|img)[_-]|[ ._-](?:leftImg8bit|image|img|rgb)$")
 
 
 class _File(NamedTuple):
@@ -157,7 +160,7 @@ def _walk(root: Path) -> tuple[list[_File], list[Path]]:
     told, jpegs = {f.role for f in files}, {p.with_suffix("") for p in paths if _is_jpeg(p)}
     for i, f in enumerate(files):
         twin = not _is_jpeg(f.path) and f.path.with_suffix("") in jpegs  # a.png beside a.jpg
-        if "mask" not in told and (twin or _MASK_NAME.search(f.stem)):
+        if "mask" not in told and (twin or MASK_NAME.search(f.stem)):
             files[i] = f._replace(role="mask")
         elif "image" not in told and not f.role:
             files[i] = f._replace(role="image")
@@ -178,8 +181,7 @@ def _file(path: Path, root: Path) -> _File:
         if word := told["before"] or told["after"]:
             split, top = _split_name(word), "/".join(rest)
     stem = unicodedata.normalize("NFC", path.stem)
-    bare = _IMAGE_NAME.sub("", _MASK_NAME.sub("", stem)) or stem
-    return _File(path, split, role, tuple(rest), top, stem, bare)
+    return _File(path, split, role, tuple(rest), top, stem, bare_name(stem))
 
 
 def _split_name(word: str) -> str:

@@ -1,7 +1,8 @@
 """Which mask belongs to which image: by the names of their files, which stay closed."""
 
+import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from seglib.data.pictures import expanded
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 IMAGE_SUFFIXES = (*JPEG_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+MASK_NAME = re.compile(
+    "^(?:masks?|gt|labels?|seg)[_-]|[ ._-](?:masks?|gt|labels?|seg(?:mentation)?|L"
+    "|gt(?:Fine|Coarse)_label(?:Train)?Ids)$"
+)
+_IMAGE_NAME = re.compile("^(?:image|img)[_-]|[ ._-](?:leftImg8bit|image|img|rgb)$")
 
 
 def pair_files(
@@ -20,6 +26,7 @@ def pair_files(
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Pair images and masks of the same stem (img_001.jpg with img_001.png), sorted by stem.
 
+    Where that fails, words such as _mask do not count (img_001.jpg with img_001_mask.png).
     Hidden files and other kinds are passed over. Returns the pairs, and what is wrong with other
     files. Raises FileNotFoundError for no or an empty folder, ValueError for the same one twice.
     """
@@ -32,15 +39,24 @@ def pair_files(
     problems: list[str] = []
     images = _by_stem(image_dir, "image", IMAGE_SUFFIXES, problems)
     masks = _by_stem(mask_dir, "mask", MASK_SUFFIXES, problems)
-    for these, those, what, folder in (
-        (images, masks, "a mask", mask_dir),
-        (masks, images, "an image", image_dir),
-    ):
+    pairs = [(images.pop(stem), masks.pop(stem)) for stem in sorted(images.keys() & masks.keys())]
+    alike: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+    for i, stem in [(0, stem) for stem in images] + [(1, stem) for stem in masks]:
+        alike[bare_name(stem)][i].append(stem)
+    for image, mask in alike.values():
+        if len(image) == len(mask) == 1:
+            pairs.append((images.pop(image[0]), masks.pop(mask[0])))
+    for these, what, folder in (images, "a mask", mask_dir), (masks, "an image", image_dir):
         unread = {p.stem: f" ({p.name} is of a kind that is not read)" for p in folder.iterdir()}
-        for stem in sorted(these.keys() - those.keys()):
+        for stem in sorted(these):
             name = f"{these[stem].name} is without {what} of the same name"
             problems.append(name + unread.get(stem, ""))
-    return [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())], problems
+    return sorted(pairs, key=lambda pair: pair[0].stem), problems
+
+
+def bare_name(stem: str) -> str:
+    """A name without what tells its kind: a_mask and a_leftImg8bit are both a."""
+    return _IMAGE_NAME.sub("", MASK_NAME.sub("", stem)) or stem
 
 
 def lossy_masks(paths: Sequence[Path], kind: str = "JPEG") -> str:

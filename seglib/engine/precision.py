@@ -92,11 +92,10 @@ class Compute:
 
 
 def check_model(model: Any) -> None:
-    """Raise ValueError unless `model` is a network with parameters, whose device is known."""
-    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+    """Raise ValueError unless `model` is a module: a function or a class has no device or mode."""
+    if not isinstance(model, nn.Module):
         raise ValueError(
-            f"found a {type(model).__name__} without parameters as the model, expected an "
-            "nn.Module that has learnt something or can; pass the network itself"
+            f"found {str(model)[:60]} as the model, expected an nn.Module; pass the network itself"
         )
 
 
