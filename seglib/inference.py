@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
-from seglib.data import read_image
-from seglib.engine.batches import logits_of
+from seglib.engine.batches import as_array, logits_of
 from seglib.engine.precision import Compute
 from seglib.metrics.check import check_not_nan
 from seglib.models.freezing import eval_mode
-from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, check_image, normalise, resize_image
+from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_image
 
 
 def predict(
@@ -46,18 +45,6 @@ def predict(
         logits = Compute.of(model).logits(model, batch)  # (1, C, h, w)
         labels = enlarged_argmax(logits, photo.shape[:2])  # (H, W)
     return labels.cpu().numpy()
-
-
-def as_array(image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:
-    """The photo, uint8 (H, W, 3); ValueError for what is none."""
-    if isinstance(image, str | os.PathLike):
-        return read_image(os.fspath(image))
-    if isinstance(image, Image.Image) and image.mode in ("RGB", "L"):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    if not isinstance(image, np.ndarray):
-        raise ValueError(f"found {image!r}, expected a path, a picture of mode RGB, or an array")
-    check_image(image)
-    return image
 
 
 def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:

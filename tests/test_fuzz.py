@@ -331,21 +331,9 @@ FOUND = [  # what has gone wrong before
     *[("checkpoint", "options/up", "x"), ("checkpoint", "options/base_channels", [4])],
     *[("checkpoint", "num_classes", 10**30), ("checkpoint", "state/head.weight", "x")],
 ]
-OPEN = {
-    "label_map": "reading.read_mask: OverflowError for a label of more than 64 bits",
-    "checkpoint": "engine.checkpoints.load_checkpoint: errors for odd options do not name the file",
-}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=pytest.mark.xfail(strict=True, reason=OPEN[kind]))
-        if kind in OPEN
-        else kind
-        for kind in JUDGES
-    ],
-)
+@pytest.mark.parametrize("kind", JUDGES)
 @pytest.mark.parametrize("draws", [10, pytest.param(300, marks=pytest.mark.soak)])
 def test_damaged_files(kind, draws, corpus, tmp_path):
     folder = tmp_path / "fuzzed"

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from seglib.data.cache import make_cache
 from seglib.data.colours import check_classes, check_palette, default_palette
-from seglib.data.layouts import read_layout
+from seglib.data.composed import composed
 from seglib.data.loader import SampleKey
 from seglib.data.pairing import pair_files, sizes_differ, some
 from seglib.data.reading import read_image, read_mask
+from seglib.data.splits import read_split
 from seglib.data.statistics import Report, check
 
 Transform = Callable[..., Any]
@@ -81,22 +82,10 @@ class SegmentationDataset:
         if self.transform is None:
             return image, mask
         if hasattr(self.transform, "set_random_seed"):
-            return self._composed(image, mask, index)
+            return composed(self.transform, image, mask, index)
         if isinstance(index, SampleKey) and "seed" in inspect.signature(self.transform).parameters:
             return self.transform(image, mask, seed=index.derived_seed())
         return self.transform(image, mask)
-
-    def _composed(self, image: Any, mask: Any, index: int) -> Any:
-        """Through an `A.Compose`: float tensor (C, H, W), bytes as 0…1, and int64 labels (H, W)."""
-        import torch
-
-        pipeline: Any = self.transform
-        if isinstance(index, SampleKey):
-            pipeline.set_random_seed(index.derived_seed())
-        out = pipeline(image=image, mask=mask)
-        image, mask = torch.as_tensor(out["image"]), torch.as_tensor(out["mask"]).long()
-        image = image if torch.is_tensor(out["image"]) else image.permute(2, 0, 1)  # (C, H, W)
-        return (image if image.is_floating_point() else image / 255), mask
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read pair `index` without the transform: uint8 (H, W, 3) and uint8 (H, W).
@@ -176,27 +165,14 @@ class FolderDataset(SegmentationDataset):
         split: str,
         classes: Sequence[str],
         layout: str = "auto",
-        *,
-        val_share: float | None = None,
-        group: Callable[[str], str] | None = None,
-        label_map: Mapping[int, int] | None = None,
-        incomplete: bool = False,
         **options: Any,
     ) -> "FolderDataset":
         """One split of a folder as others lay it out: VOC, Cityscapes, lists, one folder, …
 
-        `layouts.read_layout` recognises it; the attribute `layout` says as what. It also explains
-        `layout`, `val_share` and `group`; all other arguments are those of the class.
+        The attribute `layout` says what was recognised. For the options see `splits.read_split`;
+        all others are those of the class.
         """
-        found = read_layout(root, layout, val_share, group)
-        files, problems = found.split(split)
-        if problems and not incomplete:
-            raise ValueError(f"found in {root}: {some(problems)}; {found.sentence}")
         dataset = cls.__new__(cls)
-        dataset.problems, dataset.layout = problems, found.sentence
-        groups = [found.groups[image] for image, _ in files]
-        label_map = found.label_map(classes) if label_map is None else label_map
-        SegmentationDataset.__init__(
-            dataset, files, classes, groups=groups, label_map=label_map, **options
-        )
+        how, dataset.problems, dataset.layout = read_split(root, split, classes, layout, options)
+        SegmentationDataset.__init__(dataset, classes=classes, **how)
         return dataset

@@ -76,6 +76,8 @@ def read_mask(
     """
     path = expanded(path)
     raw = labels = _labels_in_file(path, classes, ignore_index, palette)
+    if label_map and max(map(abs, (*label_map, *label_map.values()))) >= 2**31:
+        raise ValueError(f"found label_map = {dict(label_map)}, expected labels below 2^31")
     if label_map:
         labels = raw.astype(np.int64)
         for old, new in label_map.items():

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from seglib.data import read_image
 from seglib.engine import distributed, validation
-from seglib.transforms import TrainTransform
+from seglib.transforms import TrainTransform, check_image
 
 
 class Batches:
@@ -119,3 +123,15 @@ def explain_forward(error: Exception, images: Tensor) -> None:
             f"found images {shape}, of which a BatchNorm sees one value a channel, expected two or "
             "more; use batch_size=2, larger images, or norm='group'"
         ) from None
+
+
+def as_array(image: np.ndarray | Image.Image | str | os.PathLike[str]) -> np.ndarray:
+    """The photo, uint8 (H, W, 3); ValueError for what is none."""
+    if isinstance(image, str | os.PathLike):
+        return read_image(os.fspath(image))
+    if isinstance(image, Image.Image) and image.mode in ("RGB", "L"):
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"found {image!r}, expected a path, a picture of mode RGB, or an array")
+    check_image(image)
+    return image

@@ -165,7 +165,7 @@ def load_checkpoint(
                 f"{path} holds a {content['model']}, which is not one of this library's models; "
                 "build it yourself and pass it: load_checkpoint(path, model=…)"
             )
-        model = create_model(content["model"], content["num_classes"], **content["options"])
+        model = _rebuilt(path, content)
     try:
         load_state(model, content["state"])
     except ValueError as error:
@@ -174,16 +174,41 @@ def load_checkpoint(
             f"{content['options']}) do not fit the model given: {error}; build the model with the "
             "checkpoint's options, or leave model out"
         ) from None
-    data = DataSpec(
-        tuple(content["classes"]),
-        _rows(content["palette"]),
-        tuple(content["size"]) if content["size"] else None,
-        _numbers(content["mean"]),
-        _numbers(content["std"]),
-        content.get("label_map", {}),  # (older files have none)
-        _rows(content.get("mask_palette")),
-    )
-    return Checkpoint(model.to(device).eval(), data, content["training"])
+    return Checkpoint(model.to(device).eval(), _described(path, content), content["training"])
+
+
+def _rebuilt(path: str | os.PathLike[str], content: dict[str, Any]) -> nn.Module:
+    """The model that a checkpoint names; whatever is odd about its options is a ValueError."""
+    name, classes, options = (content[key] for key in ("model", "num_classes", "options"))
+    try:
+        large = [v for v in (classes, *options.values()) if isinstance(v, int) and v > 100_000]
+        if large:  # would take all memory before the weights tell
+            raise ValueError(f"{large[0]} is no size of a network")
+        return create_model(name, classes, **options)
+    except Exception as error:
+        raise ValueError(
+            f"cannot rebuild the {name} of {path} ({classes} classes, {options}): {error}; the "
+            "file is damaged or of another version: build the model yourself and pass model=…"
+        ) from None
+
+
+def _described(path: str | os.PathLike[str], content: dict[str, Any]) -> DataSpec:
+    """What a checkpoint says of the data; ValueError if that is no description."""
+    try:
+        classes, size = tuple(content["classes"]), content["size"]
+        if not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"found classes {classes}, expected names")
+        return DataSpec(
+            classes,
+            _rows(content["palette"]),
+            tuple(size) if size else None,
+            _numbers(content["mean"]),
+            _numbers(content["std"]),
+            content.get("label_map", {}),  # (older files have none)
+            _rows(content.get("mask_palette")),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} describes its data wrongly: {error}; it is damaged") from None
 
 
 def load_model(
