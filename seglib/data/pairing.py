@@ -91,10 +91,16 @@ def _by_stem(
         stems[stem] = path
     if not stems:
         kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
-        there = some([f"{n} {suffix}" for suffix, n in kinds.items()]) or "nothing"
+        inside = [f"folder {path.name}" for path in sorted(folder.iterdir()) if path.is_dir()]
+        there = some([*(f"{n} {suffix}" for suffix, n in kinds.items()), *inside]) or "nothing"
+        remedy = "convert them, or check the path"
+        if inside:  # as Cityscapes has them
+            remedy = (
+                "name that folder, or the whole set's by --root DIR --layout auto (from_layout)"
+            )
         missing = (
             f"found no {kind}s in {folder} (it holds {there}); expected files ending in "
-            f"{' '.join(suffixes)}: convert them, or check the path"
+            f"{' '.join(suffixes)}: {remedy}"
         )
         raise FileNotFoundError("; ".join([*problems, missing]))
     return stems

@@ -40,7 +40,8 @@ class ClassStatistics:
         width = max(map(len, (*self.classes, "class")))
         lines = [f"{'class':<{width}}  {'pixels':>13}  {'share':>7}  images"]
         for row in zip(self.classes, self.pixels, 100 * self.share, self.images, strict=True):
-            lines.append("{:<{width}}  {:>13,}  {:>6.2f}%  {:>6}".format(*row, width=width))
+            line = "{:<{width}}  {:>13,}  {:>6.2f}%  {:>6}".format(*row, width=width)
+            lines.append(line.replace("nan%", "   –"))
         share = 100 * self.void / max(1, self.void + int(self.pixels.sum()))
         void = f"{'void':<{width}}  {self.void:>13,}  {share:>6.2f}%"
         lines.append(f"{void}  of all pixels (the shares are of the others)")

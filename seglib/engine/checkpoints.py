@@ -20,19 +20,23 @@ from torch import Tensor, nn
 from seglib.engine.plain import plain
 from seglib.models import create_model, is_model
 from seglib.models.pretrained import FORMAT, bare_names, differences, read_content
+from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 from seglib.util.files import atomic_write, free_bytes
 from seglib.util.machine import describe_machine
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """How the data looked that a model was trained on; a checkpoint carries it."""
+    """How the data looked that a model was trained on; a checkpoint carries it.
+
+    Without a word about the data, the library's own normalisation is meant.
+    """
 
     classes: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] = ()  # 0…255
     size: tuple[int, int] | None = None  # height, width; None: unknown, here and below
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = IMAGENET_MEAN
+    std: tuple[float, ...] | None = IMAGENET_STD
     label_map: dict[int, int] = field(default_factory=dict)  # of the files' labels
     mask_palette: tuple[tuple[int, int, int], ...] = ()  # the key to coloured masks, if they are
 

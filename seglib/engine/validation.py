@@ -68,8 +68,8 @@ def check_trainable(model: nn.Module) -> None:
     """Raise ValueError if no parameter would learn."""
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
-            "the model has no parameter that learns: all are frozen, or there are none; wake some "
-            "of them: seglib.models.unfreeze(part)"
+            "the model has no parameter that learns: all are frozen, or there are none; unfreeze "
+            "some: seglib.models.unfreeze(part)"
         )
 
 

@@ -59,3 +59,9 @@ def test_names_with_accents_pair_however_they_are_composed(tmp_path, monkeypatch
     pairs, problems = pair_files("~/a/images", "~/a/masks")
     stems = [(image.stem, mask.stem) for image, mask in pairs]
     assert stems == [(composed, split), ("u", "u")] and not problems
+
+
+def test_a_folder_of_folders_is_named(tmp_path):
+    (tmp_path / "aachen").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds folder aachen.*--layout auto"):
+        pair_files(tmp_path, tmp_path / "aachen")
