@@ -74,7 +74,8 @@ class DataSpec:
         if len(names := {part.classes for part in parts}) > 1:
             raise ValueError(f"found data sets of different classes put together: {sorted(names)}")
         found = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
-        return cls(**{name: v[0] for name, v in found.items() if v.count(v[0]) == len(v)})
+        common = {name: v[0] for name, v in found.items() if v.count(v[0]) == len(v)}
+        return cls(**{"mean": None, "std": None, **common})
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,6 +118,7 @@ def describe(model: nn.Module, loader: Any, loss: Any) -> dict[str, Any]:
         **getattr(model, "options", {}),
         "batch_size": getattr(loader, "batch_size", None),
         "images": len(sampler) if hasattr(sampler, "__len__") else None,
+        "files": _digest(dataset, sampler),
         "order": (getattr(sampler, "shuffle", None), getattr(sampler, "seed", None)),
         "size": data.size,
         "mean": data.mean,
@@ -124,6 +127,15 @@ def describe(model: nn.Module, loader: Any, loss: Any) -> dict[str, Any]:
         "pipeline": _told(getattr(transform, "pipeline", None)),
         "loss": _told(loss),
     }
+
+
+def _digest(dataset: Any, sampler: Any) -> str | None:
+    """A few digits for the names of the images that are trained on: another split has others."""
+    files = getattr(dataset, "files", None)
+    if not isinstance(files, list | tuple):
+        return None
+    names = [Path(files[i][0]).name for i in getattr(sampler, "indices", range(len(files)))]
+    return hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:8]
 
 
 def _told(value: Any) -> str:

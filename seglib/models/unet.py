@@ -59,7 +59,7 @@ class UNet(nn.Module):
 
     The defaults are the usual large net: 31,038,933 parameters for 21 classes. Takes float
     images (N, in_channels, H, W) of any size from 2**depth pixels up, odd ones too; returns
-    logits (N, num_classes, H, W).
+    logits (N, num_classes, H, W). An export with a free size takes multiples of 2**depth.
     """
 
     name = "unet"

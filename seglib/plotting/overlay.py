@@ -1,5 +1,6 @@
 """A mask laid over its photo, with the class's name written on its region."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +10,7 @@ from typing import Any
 import cv2
 import matplotlib
 import numpy as np
+from matplotlib.ft2font import FT2Font
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -81,9 +83,10 @@ def place_labels(
     A name lies on the biggest region of its class, and on up to two others that cover 4 % of the
     image: inside, as far from the border as possible (the pole of inaccessibility), somewhat
     smaller if it must; else where it covers most of its region. Regions of less than 0.2 % of the
-    image get none. `font_size` is in pixels (default: 4 % of the shorter side, at least 10).
+    image get none, and of a name in a script that the font lacks the number stands there, with a
+    warning. `font_size` is in pixels (default: 4 % of the shorter side, at least 10).
     """
-    labels = as_mask(mask, len(classes), ignore_index)
+    labels, classes = as_mask(mask, len(classes), ignore_index), writable(classes)
     height, width = labels.shape
     smallest = 8 if font_size is None else 1  # a size that is asked for is kept
     font_size = max(10.0, 0.04 * min(height, width)) if font_size is None else font_size
@@ -191,11 +194,25 @@ def _sample(length: int, scale: float) -> NDArray[np.intp]:
     return ((np.arange(count) + 0.5) * length / count).astype(np.intp)
 
 
+def writable(classes: Sequence[str]) -> list[str]:
+    """The names, but the number of a class where the font has not all letters of its name."""
+    known = {*map(chr, FT2Font(str(_font_file())).get_charmap())}
+    found = [name if known.issuperset(name) else str(i) for i, name in enumerate(classes)]
+    if lacking := [name for name, shown in zip(classes, found, strict=True) if name != shown]:
+        names = ", ".join(lacking[:3])
+        text = f"the font of pictures has no letters for {names}; numbers stand for these classes"
+        warnings.warn(text, stacklevel=3)
+    return found
+
+
+def _font_file() -> Path:
+    """Matplotlib's own bold sans: the same letters on every system."""
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
+
+
 @lru_cache(maxsize=64)
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
-    """Matplotlib's own bold sans: the same letters on every system."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    return ImageFont.truetype(path, pixels)
+    return ImageFont.truetype(_font_file(), pixels)
 
 
 def _text_box(text: str, pixels: int) -> tuple[int, int, int, int]:

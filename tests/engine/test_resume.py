@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from accidents import Hit, Killed, forkserver, same_weights, terminated, tiny_process, training_of
-from toys import Toy, loader, small_unet, tiny_model, tiny_run, wait_for
+from toys import Toy, loader, small_unet, tiny_loaders, tiny_model, tiny_run, wait_for
 
 from seglib.engine import state as state_module
 from seglib.engine.checkpoints import load_checkpoint, load_model, read_content
@@ -327,3 +327,13 @@ def test_a_locked_history_file_does_not_end_the_run_and_only_our_leftovers_go(tm
         _, history = tiny_run(tmp_path)
     assert len(history.rows) == 2 and training_of(tmp_path)["rows"] == history.rows
     assert not (tmp_path / ".last.pt.99999.part").exists() and (tmp_path / ".film.part").exists()
+
+
+def test_another_split_of_equal_size_is_another_run(tmp_path):
+    tiny_run(tmp_path)
+    train, val = tiny_loaders()
+    train.dataset.files = [
+        (image.with_stem(f"b_{image.stem}"), m) for image, m in train.dataset.files
+    ]
+    with pytest.raises(ValueError, match=r"cannot resume .*: files was"):
+        fit(tiny_model(), train, val, epochs=2, lr=0.01, seed=3, out=tmp_path, resume=True)

@@ -116,3 +116,11 @@ def test_error_map_counted_by_hand():
     assert np.isnan(error_map([[255]], [[0]])[1])
     with pytest.raises(ValueError, match="prediction of 1×1 and a truth of 2×4"):
         error_map(truth, [[0]])
+
+
+def test_a_name_that_the_font_cannot_write_is_a_number():
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:, 40:] = 1
+    with pytest.warns(UserWarning, match="no letters for 道路; numbers stand"):
+        names = [label.text for label in place_labels(mask, ["道路", "Straße é ж"])]
+    assert sorted(names) == ["0", "Straße é ж"]
