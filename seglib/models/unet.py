@@ -49,7 +49,8 @@ class Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.up(x)  # (N, C/2, 2h, 2w)
         missing_h, missing_w = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
-        if missing_h or missing_w:  # pooling an odd size dropped its last row or column
+        # Pooling an odd size dropped its last row or column (an export is for all sizes)
+        if torch.compiler.is_exporting() or missing_h or missing_w:
             x = F.pad(x, (0, missing_w, 0, missing_h), mode="replicate")
         return self.conv(torch.cat([skip, x], dim=1))  # (N, C/2, H, W)
 
@@ -59,7 +60,7 @@ class UNet(nn.Module):
 
     The defaults are the usual large net: 31,038,933 parameters for 21 classes. Takes float
     images (N, in_channels, H, W) of any size from 2**depth pixels up, odd ones too; returns
-    logits (N, num_classes, H, W). An export with a free size takes multiples of 2**depth.
+    logits (N, num_classes, H, W).
     """
 
     name = "unet"
