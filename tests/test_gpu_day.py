@@ -132,7 +132,7 @@ def test_a_stage_that_takes_too_long_is_stopped_and_the_next_one_begins(tmp_path
 
 
 def test_an_unknown_stage_is_named(tmp_path):
-    found = day(tmp_path / "out", "trails=30")
+    found = day(tmp_path / "out", "--parcels", str(tmp_path), "trails=30")
     assert found.returncode == 1 and "found 'trails=30', expected name=seconds" in found.stderr
 
 
