@@ -39,7 +39,7 @@ def collect(folder: Path) -> dict[str, Any]:
 
 def rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in ("file", "traceback", "load_before")}
+        kept = {k: v for k, v in value.items() if k != "file"}
         return {k: rounded(v) for k, v in kept.items()}
     if isinstance(value, list):
         return [rounded(v) for v in value]

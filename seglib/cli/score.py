@@ -55,14 +55,12 @@ def evaluate(options: argparse.Namespace) -> int:
 def as_trained(options: argparse.Namespace, data: Any) -> None:
     """What `options` leave open of how masks are read: as in training, by the checkpoint."""
     options.classes = options.classes or data.classes
-    label_map = dict(getattr(data, "label_map", None) or {})
-    if label_map and not options.label_map:
-        options.label_map = tuple(f"{old}:{new}" for old, new in label_map.items())
+    if data.label_map and not options.label_map:
+        options.label_map = tuple(f"{old}:{new}" for old, new in data.label_map.items())
         told = ",".join(options.label_map)
         print(f"label_map {told}, as in training (--label_map none: without)")
-    palette = getattr(data, "mask_palette", None)
-    if palette and not options.palette:
-        options.palette = palette
+    if data.mask_palette and not options.palette:
+        options.palette = data.mask_palette
         print("masks are read by their colours, as in training (--palette none: by their numbers)")
 
 

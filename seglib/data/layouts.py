@@ -58,7 +58,6 @@ class _File(NamedTuple):
     role: str  # "image", "mask", or "" if no folder tells
     folders: tuple[str, ...]  # those that tell neither
     top: str  # where those are that tell
-
     stem: str  # of the name, and that without what tells its kind: a of a_mask, a_leftImg8bit
     bare: str
 
