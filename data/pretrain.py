@@ -1,12 +1,13 @@
-"""Trains the checkpoint that the course carries: from scratch, on rendered scenes by day.
+"""Trains the checkpoints that the course carries, on rendered scenes by day.
 
     python data/pretrain.py                                 # make pretrain: an hour on two cores
+    python data/pretrain.py imagenet+streets                # another one: half an hour on one
     python data/pretrain.py --scenes 2000 --out DIR         # a trial, elsewhere
 
 Every scene is seen once. Their seeds begin where no other part of the course takes seeds from;
 night, dusk and rain are left to the lessons. A run that is interrupted goes on where it stopped.
-Writes streets_deeplabv3plus.pt, in half precision, and beside it its manifest,
-streets_deeplabv3plus.json, and its card, README.md: what it has seen, and what it scores.
+Writes the weights in half precision, and beside them a manifest (.json) and a card (.md): what they
+have seen, and what they score.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from seglib.data import RenderedStreets, Streets, make_loader
 from seglib.data.loader import EpochSampler, SampleKey
 from seglib.engine.artifacts import revision
 from seglib.engine.checkpoints import DataSpec, load_checkpoint, save_checkpoint
+from seglib.engine.normalisation import normalisation
 from seglib.losses import CombinedLoss
 from seglib.models import create_model
 from seglib.training import evaluate, fit
@@ -38,13 +41,36 @@ from seglib.util.machine import describe_machine
 
 HOME = Path(__file__).resolve().parent
 MODEL = "deeplabv3plus"
-OPTIONS = {
-    "backbone": "mobilenet_v3_small",
-    "output_stride": 16,
-    "atrous_rates": (1, 2, 3),
-    "channels": 128,
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint to train: its file, its backbone, and what that begins with."""
+
+    file: str
+    backbone: str
+    scenes: int
+    imagenet: bool = False
+    backbone_lr: float | None = None  # None: as the rest
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone,
+            "output_stride": 16,
+            "atrous_rates": (1, 2, 3),
+            "channels": 128,
+        }
+
+
+LITE = "timm:tf_efficientnet_lite0"
+STARTS = {
+    "streets": Start("streets_deeplabv3plus", "mobilenet_v3_small", 100_000),
+    "imagenet+streets": Start("imagenet_streets_deeplabv3plus", LITE, 16_000, True, 6e-4),
+    # not carried: what experiments/05_real.py compares it with
+    "lite0+streets": Start("lite0_streets_deeplabv3plus", LITE, 16_000),
 }
-FIRST_SEED, SCENES, LIGHT = 1_000_000, 100_000, "day"
+FIRST_SEED, LIGHT = 1_000_000, "day"
 SCENE_SIZE, SIZE = (144, 192), (96, 128)  # rendered; what the network gets
 TRAINING: dict[str, Any] = {
     "batch_size": 16,
@@ -86,19 +112,18 @@ def tints() -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--scenes", type=int, default=SCENES, help="how many, each seen once")
+    parser.add_argument("start", nargs="?", default="streets", choices=STARTS, metavar="START")
+    parser.add_argument("--scenes", type=int, help="how many, each seen once")
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument("--out", type=Path, default=HOME / "weights", help="folder to write into")
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=HOME.parent / "runs" / "pretrain",
-        help="folder of the run, which is resumed from it",
-    )
+    parser.add_argument("--run", type=Path, help="folder of the run, which is resumed from it")
     options = parser.parse_args()
-    model = train(options.scenes, options.workers, options.run)
-    path = options.out / f"streets_{MODEL}.pt"
-    rows = load_checkpoint(options.run / "last.pt").training["rows"]
+    start = STARTS[options.start]
+    scenes = options.scenes or start.scenes
+    folder = options.run or HOME.parent / "runs" / "pretrain" / start.file
+    model = train(start, scenes, options.workers, folder)
+    path = options.out / f"{start.file}.pt"
+    rows = load_checkpoint(folder / "last.pt").training["rows"]
     seconds = sum(row["seconds"] for row in rows)
     save_half(model, path)
     carried = load_checkpoint(path).model
@@ -106,22 +131,24 @@ def main() -> None:
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "model": MODEL,
-        "options": OPTIONS,
+        "options": start.options,
+        "imagenet": start.imagenet,
         "parameters": sum(p.numel() for p in carried.parameters()),
         "scenes": {
             "first_seed": FIRST_SEED,
-            "count": options.scenes,
+            "count": scenes,
             "light": LIGHT,
             "size": SCENE_SIZE,
             "times_seen": 1,
         },
         "training": {
             **TRAINING,
+            "backbone_lr": start.backbone_lr,
             "size": SIZE,
             "loss": repr(CombinedLoss()),
             **AUGMENTATION,
             "further": [repr(step) for step in tints()],
-            "steps": options.scenes // EPOCHS // TRAINING["batch_size"] * EPOCHS,
+            "steps": scenes // EPOCHS // TRAINING["batch_size"] * EPOCHS,
             "minutes": round(seconds / 60, 1),
         },
         "scores": scores(carried),
@@ -130,7 +157,7 @@ def main() -> None:
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     manifest = json.loads(text)
-    for name, content in ((path.with_suffix(".json").name, text), ("README.md", card(manifest))):
+    for name, content in ((f"{start.file}.json", text), (f"{start.file}.md", card(manifest))):
         with atomic_write(options.out / name) as temporary:
             temporary.write_text(content, encoding="utf-8", newline="\n")
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB; test mIoU {manifest['scores']}")
@@ -184,13 +211,17 @@ Licence as the data: CC BY 4.0.
 """
 
 
-def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
+def train(start: Start, scenes: int, workers: int, folder: Path) -> torch.nn.Module:
     """Train on all scenes, or go on with that; the last weights count."""
-    transform = train_transform(*SIZE, **AUGMENTATION, extra=tints())
+    batch_size, seed = TRAINING["batch_size"], TRAINING["seed"]
+    torch.manual_seed(seed)
+    pretrained = "imagenet" if start.imagenet else False
+    model = create_model(MODEL, len(Streets("val").classes), pretrained, **start.options)
+    mean, std = normalisation(model)
+    transform = train_transform(*SIZE, **AUGMENTATION, extra=tints(), mean=mean, std=std)
     data = RenderedStreets(
         range(FIRST_SEED, FIRST_SEED + scenes), *SCENE_SIZE, transform, light=LIGHT
     )
-    batch_size, seed = TRAINING["batch_size"], TRAINING["seed"]
     loader = torch.utils.data.DataLoader(
         data,
         batch_size,
@@ -200,20 +231,19 @@ def train(scenes: int, workers: int, folder: Path) -> torch.nn.Module:
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
-    val = make_loader(Streets("val", transform=eval_transform(*SIZE)), 20)
-    torch.manual_seed(seed)
-    model = create_model(MODEL, data.num_classes, **OPTIONS)
+    val = make_loader(Streets("val", transform=eval_transform(*SIZE, mean, std)), 20)
     for part in model.backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = TRAINING["batch_norm_momentum"]  # a long run: steadier statistics
     rest = {key: TRAINING[key] for key in ("lr", "weight_decay", "clip", "schedule", "seed")}
+    rest["backbone_lr"] = start.backbone_lr
     fit(model, loader, val, epochs=EPOCHS, loss=CombinedLoss(), **rest, out=folder, resume=True)
     return model
 
 
 def save_half(model: torch.nn.Module, path: Path) -> None:
     """Write the weights in half precision; a model that is built from them has single precision."""
-    spec = DataSpec.of(Streets("train", transform=eval_transform(*SIZE)))
+    spec = DataSpec.of(Streets("train", transform=eval_transform(*SIZE, *normalisation(model))))
     save_checkpoint(path, model.half(), spec)
 
 
@@ -222,7 +252,7 @@ def scores(model: torch.nn.Module) -> dict[str, Any]:
     found = {}
     for height, width in SCORED_AT:
         for light in ("day", "dusk", "night", "rain"):
-            transform = eval_transform(height, width)
+            transform = eval_transform(height, width, *normalisation(model))
             data = (
                 Streets("test", transform=transform)
                 if light == "day"

@@ -51,12 +51,12 @@ def create_model(
 
     Args:
         pretrained: False: random weights, and no network access, ever.
-            "backbone": ImageNet's weights in the backbone, a new head.
+            "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
             "streets": the checkpoint that the course carries, with its own options; of these only
             output_stride and atrous_rates, on which no weight depends, may be others.
             A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.
-            With another `num_classes`, all but "backbone" get a new last layer.
+            With another `num_classes`, all but "imagenet" get a new last layer.
 
     Raises ValueError for an unknown name, option or combination; OSError, naming the file and its
     place, if the weights are neither here nor can be fetched.

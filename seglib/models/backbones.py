@@ -1,4 +1,4 @@
-"""Backbones: torchvision's classifiers as feature extractors at 1/4, 1/8, … of the image's size.
+"""Backbones: classifiers as feature extractors at 1/4, 1/8, … of the image's size.
 
 A classifier shrinks its input 32 times. For dense prediction the last stages can be kept larger:
 a convolution loses its stride, and every one behind it is dilated, so that each weight meets the
@@ -10,12 +10,33 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from seglib.models.blocks import to_group_norm
+from seglib.models.taps import check_batch
+from seglib.models.timm_backbone import TimmBackbone
 from seglib.util.suggest import did_you_mean
 
 BACKBONES = (
     *("resnet18", "resnet34", "resnet50", "resnet101"),
     *("mobilenet_v3_small", "mobilenet_v3_large"),
 )
+
+
+def make_backbone(
+    name: str, output_stride: int = 32, norm: str = "batch"
+) -> "Backbone | TimmBackbone":
+    """The backbone `name`: one of torchvision's in BACKBONES, or "timm:NAME" for a CNN of timm.
+
+    Raises ValueError for an unknown name, output stride or norm.
+    """
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"found output_stride={output_stride}, expected 8, 16 or 32")
+    if norm not in ("batch", "group"):
+        raise ValueError(f'found norm={norm!r}, expected "batch" or "group"')
+    if name.startswith("timm:"):
+        return TimmBackbone(name.removeprefix("timm:"), output_stride, norm)
+    if name not in BACKBONES:
+        hint = did_you_mean(name, (*BACKBONES, "timm:NAME"))
+        raise ValueError(f"there is no backbone {name!r}{hint}")
+    return Backbone(name, output_stride, norm)
 
 
 class Backbone(nn.ModuleDict):
@@ -31,12 +52,6 @@ class Backbone(nn.ModuleDict):
     """
 
     def __init__(self, name: str, output_stride: int = 32, norm: str = "batch") -> None:
-        if name not in BACKBONES:
-            raise ValueError(f"there is no backbone {name!r}{did_you_mean(name, BACKBONES)}")
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"found output_stride={output_stride}, expected 8, 16 or 32")
-        if norm not in ("batch", "group"):
-            raise ValueError(f'found norm={norm!r}, expected "batch" or "group"')
         from torchvision import models
 
         classifier = models.get_model(name, weights=None)
@@ -60,24 +75,13 @@ class Backbone(nn.ModuleDict):
             to_group_norm(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        self._check(images)
+        check_batch(self, images)
         features, x = [], images  # (N, 3, H, W)
         for key, layer in self.items():
             x = layer(x)
             if key in self.taps:
                 features.append(x)  # (N, C_i, H/2^i, W/2^i)
         return features
-
-    def _check(self, images: Tensor) -> None:
-        """ValueError where BatchNorm would have a single value per channel in training."""
-        height, width = images.shape[-2:]
-        single = images.shape[0] == 1 and max(height, width) <= self.output_stride
-        if single and any(m.training for m in self.modules() if isinstance(m, nn.BatchNorm2d)):
-            raise ValueError(
-                f"found one image of {height}×{width} pixels in training: at output stride "
-                f"{self.output_stride} it leaves one value per channel, and BatchNorm cannot "
-                'estimate a variance; use larger images, a larger batch or norm="group"'
-            )
 
 
 def dilate(layer: nn.Module, rate: int) -> int:

@@ -34,6 +34,8 @@ def to_group_norm(module: nn.Module) -> nn.Module:
         if isinstance(child, nn.BatchNorm2d):
             norm = make_norm("group", child.num_features).to(child.weight.device)
             norm.load_state_dict({"weight": child.weight, "bias": child.bias})
+            if hasattr(child, "act"):  # timm's has the activation inside
+                norm = nn.Sequential(norm, child.drop, child.act)
             setattr(module, name, norm)
         else:
             to_group_norm(child)

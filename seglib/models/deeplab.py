@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.models.backbones import Backbone
+from seglib.models.backbones import make_backbone
 from seglib.models.blocks import conv_norm, make_norm, options_from, resize_to, separable
 from seglib.models.taps import valid_taps, warn_of_few_taps
 
@@ -137,7 +137,7 @@ class DeepLabV3(nn.Module):
         super().__init__()
         atrous_rates = check_rates(atrous_rates)
         self.num_classes, self.options = num_classes, options_from(locals())
-        self.backbone = Backbone(backbone, output_stride, norm)
+        self.backbone = make_backbone(backbone, output_stride, norm)
         *_, middle, high = self.backbone.channels
         self.classifier = nn.Sequential(
             ASPP(high, atrous_rates, channels, norm),
@@ -176,7 +176,7 @@ class DeepLabV3Plus(nn.Module):
         super().__init__()
         atrous_rates = check_rates(atrous_rates)
         self.num_classes, self.options = num_classes, options_from(locals())
-        self.backbone = Backbone(backbone, output_stride, norm)
+        self.backbone = make_backbone(backbone, output_stride, norm)
         low, _, middle, high = self.backbone.channels
         self.aspp = ASPP(high, atrous_rates, channels, norm, separable_convs=True, dropout=0.1)
         self.low = conv_norm(low, low_channels, norm=norm)

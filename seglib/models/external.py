@@ -61,7 +61,7 @@ class SMPModel(nn.Module):
     """An smp network, `which` = "decoder/encoder": images (N, 3, H, W) -> logits (N, C, H, W).
 
     smp wants multiples of 32, so images are padded by their border and the logits cut. The weights
-    are random until `load_backbone`.
+    are random until `load_imagenet`.
     """
 
     def __init__(self, which: str, num_classes: int) -> None:
@@ -95,7 +95,7 @@ class SMPModel(nn.Module):
         x = F.pad(images, missing, mode="replicate") if any(missing) else images
         return self.network(x)[..., :height, :width]  # (N, num_classes, H, W)
 
-    def load_backbone(self) -> None:
+    def load_imagenet(self) -> None:
         """Fetch the encoder's ImageNet weights (safetensors, from the Hugging Face hub)."""
         smp, name = _smp(), self.encoder_name
         weights: Any = True if name.startswith("tu-") else "imagenet"

@@ -8,7 +8,7 @@ enlargement, which is what the paper's transposed convolutions start as.
 
 from torch import Tensor, nn
 
-from seglib.models.backbones import Backbone
+from seglib.models.backbones import make_backbone
 from seglib.models.blocks import options_from, resize_to
 
 
@@ -21,7 +21,7 @@ class FCN32s(nn.Module):
     def __init__(self, num_classes: int, backbone: str = "resnet50", norm: str = "batch") -> None:
         super().__init__()
         self.num_classes, self.options = num_classes, options_from(locals())
-        self.backbone = Backbone(backbone, output_stride=32, norm=norm)
+        self.backbone = make_backbone(backbone, output_stride=32, norm=norm)
         deepest_first = self.backbone.channels[::-1][: self.skips + 1]
         self.scores = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in deepest_first)
         for parameter in self.scores[1:].parameters():

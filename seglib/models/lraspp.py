@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from seglib.models.backbones import Backbone
+from seglib.models.backbones import make_backbone
 from seglib.models.blocks import conv_norm, options_from, resize_to
 
 
@@ -45,7 +45,7 @@ class LRASPP(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes, self.options = num_classes, options_from(locals())
-        self.backbone = Backbone(backbone, output_stride, norm)
+        self.backbone = make_backbone(backbone, output_stride, norm)
         _, low, _, high = self.backbone.channels
         self.classifier = LRASPPHead(low, high, num_classes, channels, norm)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seglib.util.paths import data_roots, find_dataset
 from seglib.util.progress import shown
 
-KINDS = ("backbone", "coco", "streets")
+KINDS = ("imagenet", "coco", "streets")
 FORMAT = "seglib-1"  # of our own checkpoints
 KEYS = {  # that all of them have
     *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
@@ -28,8 +28,8 @@ KEYS = {  # that all of them have
 def load_pretrained(model: Any, kind: str) -> None:
     """Fill `model` with torchvision's weights of `kind`; errors as in `create_model`.
 
-    "backbone": for ImageNet (V1, on which torchvision built its segmentation networks). "coco":
-    for COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
+    "imagenet": in the backbone (torchvision's V1, on which it built its segmentation networks).
+    "coco": COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
     """
     if model.options.get("norm", "batch") != "batch":
         raise ValueError(f'pretrained={kind!r} needs norm="batch", as its weights were trained')
@@ -38,8 +38,10 @@ def load_pretrained(model: Any, kind: str) -> None:
         if getattr(model, "aux_classifier", None) is None:
             state = {key: value for key, value in state.items() if not key.startswith("aux_")}
         fill(model, state, replaced_classes=21)
-    elif hasattr(model, "load_backbone"):  # smp's fetch their own
-        model.load_backbone()
+    elif loader := getattr(getattr(model, "backbone", model), "load_imagenet", None):  # timm's
+        loader()
+    elif hasattr(model, "load_imagenet"):  # smp's fetch their own
+        model.load_imagenet()
     elif hasattr(model, "backbone"):
         state = read_weights(weights_url(model.backbone.name, "IMAGENET1K_V1"))
         heads = ("fc.", "classifier.")

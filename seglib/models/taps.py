@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 
 def valid_taps(height: int, width: int, rate: int) -> float:
@@ -39,3 +41,15 @@ def warn_of_few_taps(height: int, width: int, rates: Sequence[int]) -> None:
         f"than a 1×1 convolution; {remedy}larger images or a smaller output_stride",
         stacklevel=2,
     )
+
+
+def check_batch(backbone: Any, images: Tensor) -> None:
+    """ValueError where BatchNorm would have a single value per channel in training."""
+    height, width = images.shape[-2:]
+    single = images.shape[0] == 1 and max(height, width) <= backbone.output_stride
+    if single and any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)):
+        raise ValueError(
+            f"found one image of {height}×{width} pixels in training: at output stride "
+            f"{backbone.output_stride} it leaves one value per channel, and BatchNorm cannot "
+            'estimate a variance; use larger images, a larger batch or norm="group"'
+        )

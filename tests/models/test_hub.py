@@ -34,14 +34,14 @@ def test_its_encoder_is_fetched_with_weights(monkeypatch):
     offline = Mock(side_effect=ConnectionError("no route to host"))
     monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
     with pytest.raises(OSError, match=r"resnet18 could not .*download smp-hub/resnet18\.imagenet"):
-        create_model(NAME, 4, pretrained="backbone")
+        create_model(NAME, 4, pretrained="imagenet")
     torch.manual_seed(1)
     trained, asked = smp.encoders.get_encoder("resnet18", weights=None), []
     whole = smp.Unet("resnet18", encoder_weights=None, classes=4)
     fetch = lambda name, depth, weights: asked.append((name, depth, weights)) or trained  # noqa: E731
     monkeypatch.setattr(smp.encoders, "get_encoder", fetch)
     monkeypatch.setattr(smp, "create_model", lambda *a, **k: whole)
-    model = create_model(NAME, 4, pretrained="backbone")
+    model = create_model(NAME, 4, pretrained="imagenet")
     assert asked == [("resnet18", 5, "imagenet")]
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(value, trained.state_dict()[key])

@@ -58,7 +58,7 @@ def hollow(name, **options):
 def test_imagenet_weights_reach_every_backbone(published, name, backbone):
     source = hollow(backbone)
     published(backbone, IMAGENET, source)
-    model = create_model(name, 3, pretrained="backbone", backbone=backbone)
+    model = create_model(name, 3, pretrained="imagenet", backbone=backbone)
     for key, value in model.backbone.state_dict().items():
         prefix = "features." if backbone.startswith("mobilenet") else ""
         assert torch.equal(value, source[prefix + key]), key
@@ -67,7 +67,7 @@ def test_imagenet_weights_reach_every_backbone(published, name, backbone):
 
 def test_weights_of_a_wrapped_model_and_that_coco_predicts_as_torchvision(published, tmp_path):
     published("mobilenet_v3_large", IMAGENET, hollow("mobilenet_v3_large"))
-    model = create_model(LRASPP, 3, pretrained="backbone")
+    model = create_model(LRASPP, 3, pretrained="imagenet")
     assert all((p == p.flatten()[0]).all() for p in model.backbone.parameters())
     assert model.classifier.cbr[0].weight.unique().numel() > 1
     name = LRASPP.removeprefix("torchvision:")
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_ones_own_fills_all_but_the_last_layer(tmp_path, name):
 
 
 def resnet_fcn():
-    return create_model("fcn32s", 3, pretrained="backbone", backbone="resnet18")
+    return create_model("fcn32s", 3, pretrained="imagenet", backbone="resnet18")
 
 
 def test_offline_and_that_the_network_is_asked_once_and_with_the_hash(cache, monkeypatch):
@@ -212,12 +212,12 @@ def test_damaged_files(published, capsys):
 
 def test_weights_that_do_not_exist(cache):
     for name, kind, options, message in (
-        ("unet", "backbone", {}, "unet has no backbone of a classifier"),
+        ("unet", "imagenet", {}, "unet has no backbone of a classifier"),
         ("unet", "coco", {}, "no COCO weights for unet"),
         ("deeplabv3", "coco", {"backbone": "resnet18"}, "for deeplabv3 with .*resnet18"),
         ("lraspp", "coco", {}, "no COCO weights for lraspp .* torchvision:"),
         ("deeplabv3", "coco", {"channels": 64}, "'channels': 64.* 256 channels"),
-        ("fcn8s", "backbone", {"norm": "group"}, 'needs norm="batch"'),
+        ("fcn8s", "imagenet", {"norm": "group"}, 'needs norm="batch"'),
     ):
         with pytest.raises(ValueError, match=message):
             create_model(name, 3, pretrained=kind, **options)

@@ -34,7 +34,7 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     out = tmp_path / "run"
     more = {"freeze_epochs": 1, "backbone_lr": 0.0002, "norm": "batch", "aux": "false"}
-    train = command(folder, out, pretrained="backbone", **more)
+    train = command(folder, out, pretrained="imagenet", **more)
     assert main(train) == 1
     file = weights_url("mobilenet_v3_small", "IMAGENET1K_V1").rsplit("/", 1)[1]
     assert f"{file} could not be fetched (no network)" in capsys.readouterr().err
@@ -44,7 +44,7 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     assert main(train) == 0
     assert "deeplabv3plus with" in capsys.readouterr().out
     settings = read_content(out / "last.pt")["training"]["settings"]
-    assert settings["pretrained"] == "backbone" and settings["freeze_epochs"] == 1
+    assert settings["pretrained"] == "imagenet" and settings["freeze_epochs"] == 1
     weights.unlink()
     assert main([*train, "--resume"]) == 0  # needs no weights but the run's own
     others = {"atrous_rates": (1, 2), "low_channels": 48, "norm": "batch", "aux": False}
