@@ -71,7 +71,8 @@ STARTS = {
     "lite0+streets": Start("lite0_streets_deeplabv3plus", LITE, 16_000),
 }
 FIRST_SEED, LIGHT = 1_000_000, "day"
-SCENE_SIZE, SIZE = (144, 192), (96, 128)  # rendered; what the network gets
+SCENE_SIZE = (144, 192)  # rendered
+SIZE = (96, 128)  # what the network gets
 TRAINING: dict[str, Any] = {
     "batch_size": 16,
     "lr": 3e-3,

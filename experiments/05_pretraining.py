@@ -49,7 +49,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "from scratch, five times the images": {"budget": 5},
     "head only": {"pretrained": True, "moves": "head"},
     "all weights": {"pretrained": True},
-    "all weights, backbone slower": {"pretrained": True, "moves": "backbone slower"},
+    "all weights, backbone slower": {"pretrained": True, "share": 0.1},
     "all weights, BatchNorm frozen": {"pretrained": True, "moves": "no norms"},
 }
 BEYOND = {

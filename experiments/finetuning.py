@@ -11,8 +11,8 @@ import torch
 from arms import LOOP, OVERLAP
 from torch import nn
 
-from seglib.data import make_loader
-from seglib.losses import CombinedLoss
+from seglib.data import class_statistics, make_loader
+from seglib.losses import CombinedLoss, CrossEntropyLoss, class_weights
 from seglib.models import create_model, freeze
 from seglib.training import evaluate, fit
 
@@ -23,14 +23,18 @@ OPTIONS = {
     "atrous_rates": (1, 2, 3),
     "channels": 128,
 }  # those of the checkpoint
-CODE = (
+TUNED = (
     LOOP,
-    "finetuning.MODEL finetuning.OPTIONS finetuning.build finetuning.train InMemory augmentation",
-    "data/weights/streets_deeplabv3plus.pt",
-    "DeepLabV3Plus Pooled ASPP Backbone dilate _strides _out_channels conv_norm separable fcn_head "
-    "resize_to outputs PooledBatchNorm to_group_norm",
-    "freeze frozen parameter_groups _stay CrossEntropyLoss CombinedLoss",
+    "finetuning.MODEL finetuning.train InMemory augmentation",
+    "DeepLabV3Plus Pooled ASPP conv_norm separable fcn_head resize_to outputs PooledBatchNorm",
+    "freeze frozen parameter_groups _stay CrossEntropyLoss CombinedLoss class_weights",
     OVERLAP,
+)  # whatever the backbone
+CODE = (
+    *TUNED,
+    "finetuning.OPTIONS finetuning.build",
+    "data/weights/streets_deeplabv3plus.pt",
+    "Backbone dilate _strides _out_channels to_group_norm",
 )
 
 
@@ -47,13 +51,19 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` in place for `settings["images"]` times `arm["budget"]` images (default 1).
 
-    `arm["moves"]`: "whole" (default), "head" (backbone frozen), "no norms" (BatchNorm frozen), or
-    "backbone slower" (a tenth of the rate). The last epoch's weights count.
+    `arm["moves"]`: "whole" (default), "head" (backbone frozen) or "no norms" (BatchNorm frozen);
+    `arm["share"]`: the backbone's rate as a share of the head's (default 1). The loss is
+    cross-entropy + Dice, or with `settings["class_weights"]` cross-entropy weighted by that method.
+    The last epoch's weights count.
     """
     loader = make_loader(data, settings["batch_size"], shuffle=True, seed=seed)
     per_epoch = len(loader) * settings["batch_size"]
     epochs = max(1, round(settings["images"] * arm.get("budget", 1) / per_epoch))
-    moves, lr = arm.get("moves", "whole"), settings["lr"]
+    moves, lr, share = arm.get("moves", "whole"), settings["lr"], arm.get("share", 1)
+    weights = settings.get("class_weights")
+    loss: nn.Module = CombinedLoss()
+    if weights is not None:
+        loss = CrossEntropyLoss(weight=class_weights(class_statistics(data), weights))
     if moves == "no norms":
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
@@ -64,12 +74,12 @@ def train(
         loader,
         epochs=epochs,
         lr=lr,
-        loss=CombinedLoss(),
+        loss=loss,
         seed=seed,
         clip=1.0,
         weight_decay=settings["weight_decay"],
         schedule="onecycle",
-        backbone_lr=lr / 10 if moves == "backbone slower" else None,
+        backbone_lr=share * lr if share < 1 else None,
         freeze_epochs=epochs if moves == "head" else 0,
     )
     curve = [row["train_loss"] for row in history.rows]

