@@ -14,7 +14,10 @@ longer  the same slices with five times the images seen, at the same rates
 edges_scans, edges_norms  the next rate up, as above
 norms   fine-tuning in batches of 1, 2, 4 and 8: BatchNorm as usual, frozen, and its place taken by
         GroupNorm
-live    what the lesson trains itself: all weights on 24 scenes, 240 images seen
+live    what the lesson trains itself: all weights on 24 scenes, 144 images seen
+adapted the checkpoint's BatchNorm statistics taken anew from 24 night scenes without a label:
+        exact, or moved by a momentum of 0.1 a batch
+mixed   all weights on 24 night scenes and as many by day, at the rate of "all weights"
 
 DeepLabv3+ on MobileNetV3-Small at output stride 16, 96×128, cross-entropy + Dice. A seed decides
 which scenes are labelled, the head and the order; the last epoch's weights count. Void dropped,
@@ -35,11 +38,13 @@ from typing import Any
 import arms
 import finetuning
 import nets
+import numpy as np
 import torch
 from arms import RENDERED_SLICES, RENDERING, InMemory
 from records import Job, Part, main, summary_table
 
-from seglib.data import RenderedScans, RenderedStreets, Scans, Streets
+from seglib.data import RenderedScans, RenderedStreets, Scans, Streets, make_loader
+from seglib.models import adapt_batchnorm
 from seglib.models.blocks import to_group_norm
 from seglib.transforms import eval_transform
 
@@ -196,6 +201,40 @@ def live(job: Job) -> None:
         job.once("all weights", seed, measure, 24, ARMS["all weights"], job.settings, seed)
 
 
+def adapted(job: Job) -> None:
+    for seed in job.seeds:
+        for name, momentum in (("exact", None), ("momentum 0.1", 0.1)):
+            job.once(name, seed, adapt, momentum, job.settings, seed)
+
+
+def adapt(momentum: float | None, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    size = settings["height"], settings["width"]
+    seen = night(seed, settings["scenes"], *size)
+    data = InMemory(seen.images, seen.masks, seen, eval_transform(*size))
+    model = finetuning.build(data.num_classes, True, seed)
+    adapt_batchnorm(model, make_loader(data, settings["batch_size"]), momentum)
+    return scored(model, size, [])
+
+
+def mixed(job: Job) -> None:
+    for seed in job.seeds:
+        settings = {**job.settings, "lr": rate(job, "tuning", "all weights", 3)}
+        job.once("night and day", seed, on_both, settings, seed)
+
+
+def on_both(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    size, scenes = (settings["height"], settings["width"]), settings["scenes"]
+    dark = night(seed, scenes, *size)
+    bright = InMemory.copy_of(RenderedStreets(night_seeds(seed, scenes), light="day"))
+    pairs = [
+        np.concatenate(pair) for pair in ((dark.images, bright.images), (dark.masks, bright.masks))
+    ]
+    data = InMemory(*pairs, dark, dark.transform)
+    model = finetuning.build(data.num_classes, True, seed)
+    budget = finetuning.train(model, data, settings, seed, {})
+    return {**budget, **scored(model, size, [])}
+
+
 def tuning_scans(job: Job) -> None:
     for arm, how in SLICES.items():
         for lr in job.settings["rates"]:
@@ -319,8 +358,20 @@ PARTS = {
     "live": Part(
         live,
         (*STREETS, "ARMS measure scored"),
-        {**NET, "lr": 1e-3, "images": 240, "shown": []},
+        {**NET, "lr": 1e-3, "images": 144, "shown": []},
         seeds=20,
+    ),
+    "adapted": Part(
+        adapted,
+        (*STREETS, "adapt scored adapt_batchnorm"),
+        {**NET, "batch_size": 24, "scenes": 24},
+        seeds=5,
+    ),
+    "mixed": Part(
+        mixed,
+        (*STREETS, "on_both rate scored"),
+        {**NET, **RATES, "images": 800, "scenes": 24},
+        seeds=5,
     ),
     "tuning_scans": Part(
         tuning_scans,

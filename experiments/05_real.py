@@ -19,8 +19,9 @@ longer  the same as small with three times the images
 large   the same as small at 180×240, 400 images seen, ASPP's rates twice as large
 larger  the same with three times the images
 tuning_night, night
-        24 rendered scenes by night: 800 images seen, tuned on other night scenes
-live    what the lesson trains itself: ImageNet by night, 160 images seen
+        24 rendered scenes by night: 800 images seen, tuned on other night scenes, cross-entropy +
+        Dice, as in 05_pretraining.py
+live    what the lesson trains itself: ImageNet by night, 144 images seen
 tuning_ultrasound, ultrasound
         Ultrasound at 128×128, 800 images seen, tuned on val; rendered slices in the streets' place
 
@@ -363,7 +364,7 @@ NET = {"batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100, "class_weights
 RATES = {"rates": [1e-3, 3e-3, 1e-2], "shares": [1, 0.2]}
 SMALL = {**NET, "height": 96, "width": 128, "atrous_rates": [1, 2, 3], "images": 800}
 LARGE = {**NET, "height": 180, "width": 240, "atrous_rates": [2, 4, 6], "images": 400}
-SCENES = {**SMALL, "scenes": 24}
+SCENES = {**SMALL, "class_weights": None, "scenes": 24}
 SQUARE = {**SMALL, "height": 128}
 CODE = (*finetuning.TUNED, "TimmBackbone _features carried_weights CARRIED OPTIONS HALF build")
 FRAMED = (*CODE, "AUGMENTATION reduced chosen scored_on trained", "CamVid")
@@ -395,7 +396,7 @@ PARTS = {
     ),
     "night": Part(nights, (*BY_NIGHT, "STARTS rate night_scores nights"), SCENES, 5, STREETS),
     "live": Part(
-        live, (*BY_NIGHT, "live"), {**SCENES, "lr": 3e-3, "share": 0.2, "images": 160}, 20
+        live, (*BY_NIGHT, "live"), {**SCENES, "lr": 3e-3, "share": 0.2, "images": 144}, 20
     ),
     "tuning_ultrasound": Part(
         tuning_ultrasound, (*ON_SLICES, "SLICES tuned"), {**SQUARE, **RATES}, 1, SLICES_SEEN
