@@ -27,10 +27,11 @@ PYTEST = [sys.executable, "-m", "pytest", "-n", "2"]
 BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]  # a notebook has one kernel
 
 
-def lessons(args: list[str]) -> list[Path]:
-    """The notebooks that `LESSON=03` (or a bare 03) names; all of them without one.
+def lessons(args: list[str], extras: bool = False) -> list[Path]:
+    """The notebooks that `LESSON=03` (or a bare 03) names; all lessons without one.
 
-    A deep dive is no lesson, but can be named: `LESSON=extra/borders`.
+    A deep dive is no lesson, but can be named: `LESSON=extra/03_borders`. With `extras` those of
+    each lesson come along.
     """
     wanted = [arg.split("=")[-1].zfill(2) for arg in args if not arg.startswith("-")]
     known = {workbook.handle(path): path for path in workbook.originals(NOTEBOOKS)}
@@ -39,7 +40,8 @@ def lessons(args: list[str]) -> list[Path]:
         there = [path.relative_to(NOTEBOOKS).with_suffix("").as_posix() for path in known.values()]
         named = ", ".join(wanted) or "at all"
         raise Trouble(f"there is no lesson {named} in notebooks/; there are: {', '.join(there)}")
-    return [path for name, path in known.items() if name in names]
+    numbers = names if extras else []
+    return [path for name, path in known.items() if name in names or path.name[:2] in numbers]
 
 
 def git(*args: str) -> str:
@@ -86,11 +88,11 @@ def too_big(notebook: Any) -> list[str]:
     return [f"{what}{size} kB (at most {most})" for what, size, most in faults]
 
 
-def client(notebook: Any, **options: Any) -> Any:
-    """What runs a notebook in a fresh kernel, as if it lay in notebooks/."""
+def client(notebook: Any, folder: Path | None = None, **options: Any) -> Any:
+    """What runs a notebook in a fresh kernel, as if it lay in `folder` (default: notebooks/)."""
     from nbclient import NotebookClient
 
-    where = {"metadata": {"path": str(NOTEBOOKS)}}
+    where = {"metadata": {"path": str(folder or NOTEBOOKS)}}
     usual = {"timeout": TIMEOUT, "kernel_name": "python3", "coalesce_streams": True}
     return NotebookClient(notebook, resources=where, **{**usual, **options})
 
@@ -103,7 +105,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     notebook = nbformat.read(source, as_version=4)
     start = time.perf_counter()
     try:
-        client(notebook, timeout=timeout).execute()
+        client(notebook, source.parent, timeout=timeout).execute()
     except CellExecutionError as error:
         print(error, flush=True)
         what = "stopped at an error and was not written; fix the cell shown above"
@@ -115,7 +117,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
     faults = too_big(notebook)
     if faults and target == source:
         raise Trouble(f"{source.name} was not written: {'; '.join(faults)}")
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     nbformat.write(notebook, part)
     os.replace(part, target)
@@ -125,7 +127,7 @@ def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
 
 def run_notebooks(args: list[str]) -> int:
     """In place, from a clean tree only: stored outputs must come from committed code."""
-    chosen = lessons(args)
+    chosen = lessons(args, extras=True)
     changed = [line[3:] for line in git("status", "--porcelain").splitlines()]
     if changed and "--force" not in args:
         found = ", ".join(changed[:5])
@@ -138,8 +140,8 @@ def run_notebooks(args: list[str]) -> int:
 
 def run_full(args: list[str]) -> int:
     kernel_env.apply(profile="full")
-    for path in lessons(args):
-        execute(path, NOTEBOOKS / "full" / path.name, timeout=None)
+    for path in lessons(args, extras=True):
+        execute(path, NOTEBOOKS / "full" / path.relative_to(NOTEBOOKS), timeout=None)
     return 0
 
 

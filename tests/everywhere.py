@@ -26,6 +26,7 @@ from pathlib import Path
 import commands
 import kernel_env
 import notebook_copies
+import workbook
 
 TESTS = Path(__file__).resolve().parent
 NUMPY_512 = "X86_V4 AVX512_ICL AVX512_SPR"
@@ -183,8 +184,9 @@ def note_verified(found: Found, notebooks: list[Path], parts: list[str]) -> None
     failed = " ".join(name for differ in found.values() for name in differ)
     before = notebook_copies.verified()
     for path in notebooks:
-        number = path.name[:2]
-        if number != "00" and f"TestLesson{number}" not in failed and "(copies)" not in failed:
+        number = workbook.handle(path)  # (of a deep dive there is no copy)
+        passed = f"TestLesson{number}" not in failed and "(copies)" not in failed
+        if number.isdigit() and number != "00" and passed:
             before[number] = notebook_copies.digest(path)
     text = json.dumps(dict(sorted(before.items())), indent=1) + "\n"
     notebook_copies.VERIFIED.write_text(text, encoding="utf-8", newline="\n")
@@ -205,7 +207,8 @@ def main(argv: list[str]) -> int:
     if unknown:
         named = ", ".join(sorted(unknown))
         raise commands.Trouble(f"there is no world {named}; there are: {', '.join(WORLDS)}")
-    notebooks = commands.lessons([number for number in chosen.lessons.split(",") if number])
+    numbers = [number for number in chosen.lessons.split(",") if number]
+    notebooks = commands.lessons(numbers, extras=True)
     found = {
         name: run(WORLDS[name], chosen.only.split(","), notebooks, chosen.workers)
         for name in chosen.worlds.split(",")

@@ -1,7 +1,7 @@
 """What every notebook keeps to: one function a rule, each yields what is wrong, as text.
 
 `python tests/notebook_rules.py [NOTEBOOK …]` prints the faults. TECHNICAL holds for every
-notebook, FRAME for lessons: those of which seglib.exercises has a module.
+notebook, FRAME for lessons: those of which seglib.exercises has a module, EXTRA for deep dives.
 """
 
 import ast
@@ -83,7 +83,8 @@ def read(path: Path) -> Page:
 
 def faults(page: Page) -> list[str]:
     """What every rule finds wrong, each with the rule's name before it."""
-    rules = TECHNICAL + (FRAME if page.number != "00" else [])
+    special = FRAME if page.number != "00" else []
+    rules = TECHNICAL + (EXTRA if page.path.parent.name == "extra" else special)
     return [f"{rule.__name__}: {fault}" for rule in rules for fault in rule(page)]
 
 
@@ -415,8 +416,14 @@ def is_sober(page: Page) -> Iterator[str]:
             yield f"{where} says {mark!r}"
 
 
+def has_one_title(page: Page) -> Iterator[str]:
+    text = "\n".join(unfenced(cell.source) for _, cell, _ in page.prose)
+    for line in re.findall(r"(?m)^# .*", text)[1:]:
+        yield f"a second title: {line}"
+
+
 def opens_with_title_and_picture(page: Page) -> Iterator[str]:
-    """`# 1 · Title`, one or two sentences, then the picture; no other heading of this level."""
+    """`# 1 · Title`, one or two sentences, then the picture."""
     title, picture = f"# {int(page.number)} · ", f"](pictures/{page.number}.png)"
     shape = rf"{title}[^\n]+\n\n(.+?)\n\n!\[[^\]]+{re.escape(picture)}"
     match = re.fullmatch(shape, page.text(0), re.S)
@@ -426,9 +433,6 @@ def opens_with_title_and_picture(page: Page) -> Iterator[str]:
     sentences = len(re.findall(r"[.?](?=\s+[A-Z*`“]|\s*$)", plain(match[1])))
     if sentences not in (1, 2):
         yield f"{sentences} sentences under the title, expected one or two"
-    for _, cell, _ in page.prose[1:]:
-        for line in re.findall(r"(?m)^# .*", unfenced(cell.source)):
-            yield f"a second title: {line}"
 
 
 def states_outcomes_time_and_needs(page: Page) -> Iterator[str]:
@@ -615,7 +619,15 @@ def _weighed(letter: str, answer: str) -> bool:
     return re.search(rf"(?<![\w’']){letter}{end}", answer) is not None
 
 
+ITEM = r"(?m)^[-*] .+(?:\n(?![-*] |\s*\n).*)*"  # of a list
 PLACE = r"arXiv:\d{4}\.\d{4,5}|doi:\S+|https://\S+|ISBN[\d -]+|\d+–\d+|\d+\(\d+\)"
+
+
+def has_full_references(page: Page) -> Iterator[str]:
+    for item in re.findall(ITEM, page.section("Further reading") or ""):
+        rest, places = re.subn(PLACE, "", item)
+        if not places or not re.search(r"\b(19|20)\d\d\b", rest):
+            yield f"a reference needs a year and arXiv, DOI, link, volume or pages: {item[:60]}"
 
 
 def ends_as_a_lesson(page: Page) -> Iterator[str]:
@@ -626,28 +638,42 @@ def ends_as_a_lesson(page: Page) -> Iterator[str]:
     if any(IGNORED not in tags(cell) for cell in sums):
         yield f"ex.summary() lacks the tag {IGNORED}"
     for title in END:
-        text = page.section(title) or ""
-        items = re.findall(r"^[-*] .+(?:\n(?![-*] |\s*\n).*)*", text, re.M)
+        items = re.findall(ITEM, page.section(title) or "")
         if not items:
             yield f"`## {title}` has no list"
-    for item in items:  # (of the last section)
-        rest, places = re.subn(PLACE, "", item)
-        if not places or not re.search(r"\b(19|20)\d\d\b", rest):
-            yield f"a reference needs a year and arXiv, DOI, link, volume or pages: {item[:60]}"
-    if "arXiv:" not in "".join(items):
+    if "arXiv:" not in "".join(items):  # (of the last section)
         yield "no reference has an arXiv number"
+
+
+def belongs_to_a_lesson(page: Page) -> Iterator[str]:
+    """`# Title`, then a sentence with a link to the lesson, which links here; no exercises."""
+    lesson = next(page.path.parent.parent.glob(f"{page.number}_*.ipynb"), None)
+    if lesson is None:
+        yield f"there is no lesson {page.number}"
+        return
+    back, here = f"](../{lesson.name}", f"](extra/{page.path.name}"
+    title, sentence, *_ = [*page.text(0).split("\n\n"), ""]
+    if not re.fullmatch(r"# .+", title) or back not in sentence:
+        yield f"the first cell is not `# Title` and a sentence with a link `[…{back})`"
+    linking = Page(lesson, nbformat.read(lesson, as_version=4)).prose
+    if not any(here in unfenced(cell.source) for _, cell, _ in linking):
+        yield f"{lesson.name} has no link `[…{here})`"
+    if any("seglib.exercises" in cell.source for _, cell, _ in page.code):
+        yield "a deep dive has no exercises"
 
 
 TECHNICAL = [is_sound, ran_through, names_no_machine, is_small, has_known_tags]
 TECHNICAL += [asserts_what_it_ignores, is_plain_and_short, imports_what_is_declared]
 TECHNICAL += [shows_no_real_data, has_captions, has_links_that_resolve, is_sober]
+TECHNICAL += [has_one_title, has_full_references]
 FRAME = [opens_with_title_and_picture, states_outcomes_time_and_needs, sets_up_in_its_third_cell]
 FRAME += [has_its_sections_in_order, prompts_each_exercise, has_placeholders]
 FRAME += [tests_every_outcome, has_a_quiz, ends_as_a_lesson]
+EXTRA = [belongs_to_a_lesson]
 
 
 if __name__ == "__main__":
-    asked = [Path(name).resolve() for name in sys.argv[1:]] or commands.lessons([])
+    asked = [Path(name).resolve() for name in sys.argv[1:]] or commands.lessons([], extras=True)
     found = [f"{path.name} · {fault}" for path in asked for fault in faults(read(path))]
     print(*found, sep="\n", end="\n" if found else "")
     sys.exit(bool(found))

@@ -85,15 +85,38 @@ def test_reset_needs_no_git_leaves_the_lesson_alone_and_names_what_is_not_there(
     assert len(list(commands.WORKBOOK.glob("03_*.ipynb"))) == 2 and course.read_bytes() == before
 
 
-def test_a_deep_dive_is_no_lesson_but_can_be_named(course):
-    deep = course.parent / "extra" / "borders.ipynb"
-    deep.parent.mkdir()
-    deep.write_bytes(course.read_bytes())
-    assert commands.lessons([]) == [course]
-    assert commands.lessons(["LESSON=extra/borders"]) == [deep]
-    assert commands.main(["reset", "LESSON=extra/borders"]) == 0
+@pytest.fixture
+def deep(course):
+    """A deep dive of that lesson."""
+    (course.parent / "extra").mkdir()
+    path, cell = course.parent / "extra" / "03_borders.ipynb", "import os; os.listdir('..')"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), path)
+    return path
+
+
+def test_a_deep_dive_is_no_lesson_but_can_be_named_and_comes_along(course, deep):
+    assert commands.lessons([]) == commands.lessons(["3"]) == [course]
+    assert commands.lessons(["LESSON=extra/03_borders"], extras=True) == [deep]
+    assert commands.lessons([], extras=True) == commands.lessons(["3"], extras=True)
+    assert commands.lessons(["3"], extras=True) == [course, deep]
+    assert commands.main(["reset", "LESSON=extra/03_borders"]) == 0
     made = [path.relative_to(commands.WORKBOOK) for path in commands.WORKBOOK.rglob("*.ipynb")]
-    assert made == [Path("extra/borders.ipynb")]
+    assert made == [Path("extra/03_borders.ipynb")]
+    commands.main(["reset", "LESSON=03"])  # what the reader made of the deep dive stays
+    assert len(list(commands.WORKBOOK.rglob("*.ipynb"))) == 2
+
+
+@pytest.mark.slow
+def test_a_deep_dive_runs_where_it_lies_after_its_lesson(course, deep):
+    def listed(path):
+        return nbformat.read(path, as_version=4).cells[0].outputs[0].data["text/plain"]
+
+    assert commands.main(["notebooks", "LESSON=03", "--force"]) == 0
+    assert "03_lesson.ipynb" in listed(deep) and len(commands.git("status", "-s").split()) == 4
+    assert commands.main(["full", "LESSON=extra/03_borders"]) == 0
+    [full] = (course.parent / "full").rglob("*.ipynb")
+    assert full.relative_to(course.parent) == Path("full/extra/03_borders.ipynb")
+    assert "03_lesson.ipynb" in listed(full)
 
 
 def test_lab_fills_the_workbook_before_jupyterlab_starts(course, monkeypatch):

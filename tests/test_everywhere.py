@@ -89,15 +89,17 @@ for _ in range(20):
     loss.backward()
     optimizer.step()
 """
-KEEPS = "assert loss.item() < 0.7\nprint('the loss has fallen')"
+KEEPS = "import os\nassert loss.item() < 0.7\nprint('fallen, in', os.path.basename(os.getcwd()))"
 BREAKS = "print(f'{loss.item():.6f}')"  # what the rule forbids
 
 
 @pytest.mark.slow
 def test_a_world_finds_a_trained_loss_that_is_printed_to_six_digits(tmp_path):
     notebook = new_notebook(cells=[new_code_cell(source) for source in (TRAINS, KEEPS, BREAKS)])
-    path = tmp_path / "07_broken.ipynb"
-    everywhere.commands.client(notebook).execute()  # this processor's outputs
+    path = tmp_path / "extra" / "07_broken.ipynb"
+    path.parent.mkdir()
+    everywhere.commands.client(notebook, path.parent).execute()  # this processor's outputs
+    assert notebook.cells[1].outputs[0].text == "fallen, in extra\n"
     nbformat.write(notebook, path)
     assert everywhere.run(WORLDS["here"], ["notebooks"], [path], 1) == {}
     found = everywhere.run(WORLDS["jitter-1"], ["notebooks"], [path], 1)
@@ -156,7 +158,7 @@ def test_copies_that_passed_in_every_world_are_remembered(tmp_path, monkeypatch)
     everywhere.note_verified(worlds, paths, ["notebooks"])
     assert notebook_copies.changed(paths) == ["02", "03"]
     worlds["avx2"] = {"test_notebook_copies.TestLesson03::test_with": "differs"}
-    everywhere.note_verified(worlds, paths, ["copies"])
+    everywhere.note_verified(worlds, [*paths, tmp_path / "extra" / "02_more.ipynb"], ["copies"])
     assert notebook_copies.changed(paths) == ["03"]
 
 

@@ -7,8 +7,10 @@ import io
 import re
 
 import commands
+import nbformat
 import notebook_rules
 import pytest
+import workbook
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_rules import FRAME, IGNORED, TECHNICAL, Page
 from PIL import Image
@@ -16,7 +18,7 @@ from PIL import Image
 from seglib import exercises
 from seglib.exercises.kit import Lesson
 
-NOTEBOOKS = commands.lessons([])
+NOTEBOOKS, LESSONS = commands.lessons([], extras=True), commands.lessons([])
 RULES = {rule.__name__: rule for rule in (*TECHNICAL, *FRAME)}
 
 
@@ -26,9 +28,10 @@ def test_a_notebook_keeps_to_the_rules(path):
     assert not found, "\n" + "\n".join(found)
 
 
-def test_every_lesson_with_exercises_has_one_notebook():
-    numbers = [path.name[:2] for path in NOTEBOOKS if not path.name.startswith("00_")]
+def test_every_lesson_with_exercises_has_one_notebook_and_every_deep_dive_a_lesson():
+    numbers = [path.name[:2] for path in LESSONS if not path.name.startswith("00_")]
     assert numbers == [lesson.number for lesson in exercises.lessons()]
+    assert workbook.originals(commands.NOTEBOOKS) == NOTEBOOKS
 
 
 def test_what_notebooks_may_import_is_installed():
@@ -357,7 +360,11 @@ BREAKS = {
         ("# 7 · Sums", "# 8 · Sums", "first cell is not"),
         ("pictures/07.png", "pictures/7.png", "first cell"),
         ("a moment.", "a moment. Or two. Or more.", "4 sente"),
-        ("It is 3.", "# Again", "a second title"),
+    ],
+    "has_one_title": [("It is 3.", "# Again", "a second title: # Again")],
+    "has_full_references": [
+        ("(2020), ", "", "a reference needs a year"),
+        ("24–66", "", "a reference needs.*Noether"),
     ],
     "states_outcomes_time_and_needs": [
         ("2. double a", "2. treble a", "found .*'treble a number', LESSON has 'double a"),
@@ -422,8 +429,6 @@ BREAKS = {
         (cells(lambda all: all.append(new_code_cell("1"))), "last code cell"),
         (code(10, tags=[]), "lacks the tag"),
         ("- Sums are no products.", "None.", "remember` has no list"),
-        ("(2020), ", "", "a reference needs a year"),
-        ("24–66", "", "a reference needs.*Noether"),
         ("arXiv:2001.01234", "doi:10.1/x", "no reference has an arXiv"),
     ],
 }
@@ -467,3 +472,41 @@ def test_no_rule_minds(page, change):
     page.notebook.nbformat_minor = 5
     commands.normalise(page.notebook)
     assert notebook_rules.faults(fresh(page)) == []
+
+
+def small_extra(folder, old="", new=""):
+    """A deep dive of the small lesson, which is written, too; with `new` for `old` in both."""
+    lesson, path = small_page(folder), folder / "notebooks" / "extra" / "07_more.ipynb"
+    replace("They work alike.", "There is [more](extra/07_more.ipynb).")(lesson)
+    title = "# More sums\n\nIt goes with [lesson 7](../07_sums.ipynb).\n\nIt is short."
+    cells = [new_markdown_cell(title), new_code_cell("print(3)", outputs=shown("3\n"))]
+    cells += [new_code_cell("figure", outputs=drawn()), new_markdown_cell("*Two bars.*")]
+    for cell in [*lesson.notebook.cells, *cells]:
+        cell.source = cell.source.replace(old, new) if old else cell.source
+    nbformat.write(lesson.notebook, lesson.path)
+    page = Page(path, new_notebook(cells=cells), None, folder)
+    path.parent.mkdir()
+    commands.normalise(page.notebook)
+    return page
+
+
+EXTRA_BREAKS = [
+    ("[lesson 7](../07_sums.ipynb)", "lesson 7", "first cell is not `# Title` and a sentence"),
+    ("It goes", "A sentence.\n\nIt goes", "first cell is not"),
+    ("# More", "## More", "first cell is not"),
+    ("(extra/07_more.ipynb)", "(pictures/07.png)", r"07_sums\.ipynb has no link `.*extra/07_more"),
+    ("print(3)", "from seglib.exercises import lesson07 as ex", "no exercises"),
+    ("It is short.", "# Again", "a second title"),  # what holds for all notebooks holds here
+    ("*Two bars.*", "Two bars.", "no caption"),
+    ("figure", "figure = CamVid('val')[0]", "reads CamVid and stores a picture"),
+]
+
+
+def test_a_deep_dive_belongs_to_a_lesson_and_keeps_to_what_holds_for_all(tmp_path):
+    page = small_extra(tmp_path / "sound")
+    assert notebook_rules.faults(page) == []
+    page.path = page.path.with_name("08_more.ipynb")
+    assert notebook_rules.faults(page) == ["belongs_to_a_lesson: there is no lesson 08"]
+    for n, (old, new, said) in enumerate(EXTRA_BREAKS):
+        found = notebook_rules.faults(small_extra(tmp_path / str(n), old, new))
+        assert re.search(said, "\n".join(found)), (new, found)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import workbook
 
 from seglib.data import Streets, make_loader
 from seglib.engine.checkpoints import load_checkpoint
@@ -50,7 +51,7 @@ def test_no_seed_of_the_course_was_seen():
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     arguments = [a for call in calls if ast.unparse(call.func) == "range" for a in call.args]
     numbers = [a.value for a in arguments if isinstance(a, ast.Constant)]
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in workbook.originals(ROOT / "notebooks"):
         cells = json.loads(path.read_text("utf-8"))["cells"]
         text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         numbers += [int(n.replace("_", "")) for n in re.findall(r"range\(([\d_]+)", text)]

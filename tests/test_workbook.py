@@ -28,13 +28,16 @@ TROUBLE = commands.Trouble
 def course(tmp_path, monkeypatch):
     """A course with two pages, a deep dive and pictures, in the place of the real one."""
     notebooks = tmp_path / "notebooks"
-    for name in ("00_welcome", "03_losses", "extra/borders"):
-        text = new_markdown_cell(f"# {name}\n![A street](pictures/01.png)")
+    (notebooks / "pictures").mkdir(parents=True)
+    (notebooks / "extra").mkdir()
+    (notebooks / "pictures" / "01.png").write_bytes(b"a picture")
+    lesson, deep = "[lesson 3](03_losses.ipynb)", "[more](extra/03_borders.ipynb)"
+    back = "[lesson 3](../03_losses.ipynb) ![A street](../pictures/01.png)"
+    links = {"00_welcome": lesson, "03_losses": deep, "extra/03_borders": back}
+    for name, link in links.items():
+        text = new_markdown_cell(f"# {name}\n{link}")
         code = new_code_cell("print(1)\nprint(2)", execution_count=1)
         code.outputs = [new_output("stream", text="1\n2\n")]
-        pictures = (notebooks / name).parent / "pictures"
-        pictures.mkdir(exist_ok=True, parents=True)
-        (pictures / "01.png").write_bytes(b"a picture")
         nbformat.write(new_notebook(cells=[text, code]), notebooks / f"{name}.ipynb")
     (notebooks / "pictures" / "draw.py").touch()
     monkeypatch.setattr(commands, "NOTEBOOKS", notebooks)
@@ -101,26 +104,33 @@ def test_every_lesson_has_a_valid_copy_without_outputs(real):
             assert mine.get("outputs", []) == [] and mine.get("execution_count") is None
 
 
-def test_pictures_and_links_work_in_the_copies(real):
+def linked(folder):
+    """The files that copies link to, by their place in the course; all of them exist."""
     found = set()
-    for copy in real.rglob("*.ipynb"):
+    for copy in folder.rglob("*.ipynb"):
         for _, cell, _ in Page(copy, nbformat.read(copy, as_version=4)).prose:
             for match in LINK.finditer(cell.source):
                 target = match[3] or match[5] or match[6] or ""
                 name = urllib.parse.unquote(target).partition("#")[0]
                 if name and not re.match(r"\w+:", name):
-                    place = os.path.relpath(copy.parent / name, real.parent)
-                    root = real.parent if place.startswith("workbook") else ROOT
+                    place = os.path.relpath(copy.parent / name, folder.parent)
+                    root = folder.parent if place.startswith("workbook") else ROOT
                     assert (root / place).exists(), f"{copy.name} links to {name}"
                     found.add(Path(place).as_posix())
-    assert "workbook/pictures/01.png" in found
+    return found
+
+
+def test_pictures_and_links_work_in_the_copies(real, copies):
+    assert "workbook/pictures/01.png" in linked(real)
+    there = "03_losses.ipynb", "extra/03_borders.ipynb", "pictures/01.png"
+    assert linked(copies) == {f"workbook/{name}" for name in there}
 
 
 def test_copies_pictures_and_settings_are_made(copies, said):
-    assert said() == ["new in workbook/: 00_welcome, 03_losses, borders"]
-    made = "00_welcome.ipynb 03_losses.ipynb extra/borders.ipynb pictures/01.png"
+    assert said() == ["new in workbook/: 00_welcome, 03_losses, 03_borders"]
+    made = "00_welcome.ipynb 03_losses.ipynb extra/03_borders.ipynb pictures/01.png"
     settings = ".jupyter/labconfig/default_setting_overrides.json"
-    assert set(files(copies)) == {*made.split(), "extra/pictures/01.png", settings}
+    assert set(files(copies)) == {*made.split(), settings}
 
 
 def test_a_second_time_changes_nothing_and_says_nothing(copies, said):
@@ -141,21 +151,21 @@ def test_a_new_version_is_offered_and_not_forced(course, copies, said, edited):
         edit(copies / "03_losses.ipynb", source="my answer")
     (course / "notebooks" / "pictures" / "01.png").write_bytes(b"a new picture")
     before, _ = {**files(copies), "pictures/01.png": b"a new picture"}, said()
-    for name in ("03_losses", "extra/borders"):
+    for name in ("03_losses", "extra/03_borders"):
         edit(course / "notebooks" / f"{name}.ipynb", source="new")
     fill()
     assert files(copies) == before
     assert said() == [
         f"{name} has a new version; yours in workbook/ is unchanged. "
         f"`make reset LESSON={handle}` fetches it and keeps yours"
-        for name, handle in (("03_losses", "03"), ("borders", "extra/borders"))
+        for name, handle in (("03_losses", "03"), ("03_borders", "extra/03_borders"))
     ]
     reset()
     assert (copies / f"{TODAY}.ipynb").read_bytes() == before["03_losses.ipynb"]
     assert nbformat.read(copies / "03_losses.ipynb", as_version=4).cells[1].source == "new"
     said()
     fill()
-    assert [line.split()[0] for line in said()] == ["borders"]
+    assert [line.split()[0] for line in said()] == ["03_borders"]
 
 
 def test_outputs_are_no_new_version_and_a_copy_without_a_version_is_left_alone(course, said):

@@ -29,7 +29,7 @@ def originals(notebooks: Path) -> list[Path]:
 
 
 def handle(original: Path) -> str:
-    """What LESSON= calls a notebook: 03, or extra/borders for a deep dive."""
+    """What LESSON= calls a notebook: 03, or extra/03_borders for a deep dive."""
     extra = original.parent.name == "extra"
     return f"extra/{original.stem}" if extra else original.name[:2]
 
@@ -55,7 +55,7 @@ def fill(notebooks: Path, folder: Path) -> None:
             print(f"{copy.stem} {said}. {command} fetches it and keeps yours", flush=True)
     if made:
         print(f"new in {folder.name}/: {', '.join(made)}", flush=True)
-    for picture in [*notebooks.glob("pictures/*"), *notebooks.glob("extra/pictures/*")]:
+    for picture in notebooks.glob("pictures/*"):
         if picture.is_file() and picture.suffix != ".py":
             update(folder / picture.relative_to(notebooks), picture.read_bytes())
     update(folder / CONFIG / "labconfig" / "default_setting_overrides.json", as_bytes(NO_NEWS))

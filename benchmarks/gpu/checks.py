@@ -68,7 +68,9 @@ def tests(out: Path, seconds: float, tiny: bool) -> None:
 
 def lessons(out: Path, seconds: float, tiny: bool) -> None:
     """All notebooks at once, a process each."""
-    paths = sorted((ROOT / "notebooks").glob("0*.ipynb"))[: 1 if tiny else None]
+    folders = ROOT / "notebooks", ROOT / "notebooks" / "extra"
+    paths = [path for folder in folders for path in sorted(folder.glob("0*.ipynb"))]
+    paths = paths[: 1 if tiny else None]
     env = {**os.environ, "OMP_NUM_THREADS": "2", "SEGLIB_PROFILE": "lite", "SEGLIB_PROGRESS": "0"}
     env |= {"MPLBACKEND": "Agg", "NO_ALBUMENTATIONS_UPDATE": "1"}
     env.pop("SEGLIB_DATA", None)
