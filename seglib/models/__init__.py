@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from seglib.models.adaptation import adapt_batchnorm
 from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
 from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
@@ -19,7 +20,8 @@ from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
 from seglib.util.suggest import did_you_mean
 
-__all__ = ["UNet", "available_models", "create_model", "freeze", "parameter_groups", "unfreeze"]
+__all__ = ["UNet", "adapt_batchnorm", "available_models", "create_model"]
+__all__ += ["freeze", "parameter_groups", "unfreeze"]
 
 _OWN: Any = (UNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
 _MODELS: dict[str, Callable[..., nn.Module]] = {
