@@ -34,6 +34,18 @@ def predict(
     ValueError for NaN, and without `mean` and `std`, which must be those of the training.
     """
     photo = as_array(image)
+    logits = photo_logits(model, photo, size, mean, std)  # (1, C, h, w)
+    return enlarged_argmax(logits, photo.shape[:2]).cpu().numpy()  # (H, W)
+
+
+def photo_logits(
+    model: nn.Module,
+    photo: np.ndarray,
+    size: tuple[int, int] | None = None,
+    mean: Sequence[float] | None = IMAGENET_MEAN,
+    std: Sequence[float] | None = IMAGENET_STD,
+) -> torch.Tensor:
+    """The logits (1, C, h, w) behind `predict`; how sure the model is: `.softmax(1).amax(1)`."""
     if mean is None or std is None:
         raise ValueError(
             "nobody knows how the images of this model's training were normalised; pass mean and "
@@ -42,9 +54,7 @@ def predict(
     small = resize_image(photo, *size) if size else photo
     batch = normalise(small, mean, std)[None]  # (1, 3, h, w)
     with eval_mode(model), torch.inference_mode():
-        logits = Compute.of(model).logits(model, batch)  # (1, C, h, w)
-        labels = enlarged_argmax(logits, photo.shape[:2])  # (H, W)
-    return labels.cpu().numpy()
+        return Compute.of(model).logits(model, batch)  # (1, C, h, w)
 
 
 def enlarged_argmax(logits: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:

@@ -102,7 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_train(commands)
     evaluate = commands.add_parser("evaluate", help="score a checkpoint on a split")
-    evaluate.add_argument("checkpoint", type=PATH)
+    ours = "a file that training wrote, or the course's own: streets, imagenet+streets"
+    evaluate.add_argument("checkpoint", type=PATH, help=ours)
     add_data(evaluate, split="test")
     each = "also for each drive or patient"
     evaluate.add_argument("--per_group", "--per-group", action="store_true", help=each)
@@ -111,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", default="auto")
 
     predict = commands.add_parser("predict", help="label photos: a coloured overlay for each")
-    predict.add_argument("checkpoint", type=PATH)
+    predict.add_argument("checkpoint", type=PATH, help=ours)
     places, folder = "image files, folders or 'photos/*.jpg'", "for the overlays and label maps"
     predict.add_argument("images", nargs="+", type=PATH, help=places)
     predict.add_argument("--out", required=True, type=PATH, help=f"folder {folder}")

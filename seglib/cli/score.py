@@ -84,7 +84,7 @@ def normalisation(options: argparse.Namespace, data: Any) -> list[tuple[float, .
 def predict(options: argparse.Namespace) -> int:
     from seglib.data import read_image
     from seglib.engine.checkpoints import load_checkpoint, make_folder
-    from seglib.inference import predict
+    from seglib.inference import enlarged_argmax, photo_logits
     from seglib.util.progress import progress
 
     alpha = convert("alpha", options.alpha, float)
@@ -93,19 +93,45 @@ def predict(options: argparse.Namespace) -> int:
     files, failures = image_files(options.images), []
     mean, std = normalisation(options, data)
     make_folder(out)
-    for path in progress(files, desc="predict", unit="photo"):
+    for path in (bar := progress(files, desc="predict", unit="photo")):
         try:
             image = read_image(path)
-            labels = predict(checkpoint.model, image, data.size, mean, std)
+            logits = photo_logits(checkpoint.model, image, data.size, mean, std)
+            labels = enlarged_argmax(logits, image.shape[:2]).cpu().numpy()
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             failures.append(f"{error}" if path.name in str(error) else f"{path}: {error}")
         else:
             write_pictures(out / path.stem, image, labels, checkpoint, alpha)
+            sure = float(logits.softmax(1).amax(1).mean())
+            found = shares(labels, class_names(checkpoint))
+            bar.write(f"{path.name}: {found} · mean confidence {sure:.2f}")
     for text in [*failures[:10], f"{len(failures) - 10} more"][: len(failures)]:
         print(f"seglib predict: {text}", file=sys.stderr)
     done = f"{len(files) - len(failures)} of {len(files)}" if failures else f"{len(files)}"
     print(f"{done} photo(s) labelled; overlays and label maps in {out}")
     return 1 if failures else 0
+
+
+def class_names(checkpoint: Any) -> tuple[str, ...]:
+    """The classes' names; "class 0", … where the data set had none."""
+    count = int(checkpoint.model.num_classes)
+    return checkpoint.data.classes or tuple(f"class {i}" for i in range(count))
+
+
+def shares(labels: Any, names: tuple[str, ...], most: int = 4) -> str:
+    """The classes in a label map by their share of it, the largest first, `most` of them named.
+
+    >>> shares([[0, 1], [1, 1]], ("road", "sky", "tree"))
+    'sky 75 %, road 25 %'
+    """
+    import numpy as np
+
+    share = np.bincount(np.ravel(labels), minlength=len(names)) / np.size(labels)
+    order = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
+    found = [(names[i], share[i]) for i in order[:most]]
+    if len(rest := order[most:]):
+        found.append((f"{len(rest)} more", share[rest].sum()))
+    return ", ".join(f"{name} {100 * part:.0f} %" for name, part in found)
 
 
 def write_pictures(path: Path, image: Any, labels: Any, checkpoint: Any, alpha: float) -> None:
@@ -118,9 +144,8 @@ def write_pictures(path: Path, image: Any, labels: Any, checkpoint: Any, alpha: 
     from seglib.util.files import atomic_write
 
     data, count = checkpoint.data, int(checkpoint.model.num_classes)
-    names = data.classes or tuple(f"class {i}" for i in range(count))  # (a data set may have none)
     palette = np.asarray(data.palette or default_palette(count), dtype=np.uint8)
-    shown = overlay(image, labels, palette, alpha=alpha, classes=names)
+    shown = overlay(image, labels, palette, alpha=alpha, classes=class_names(checkpoint))
     label_map = Image.fromarray(labels, mode="P")
     label_map.putpalette(palette.tobytes())
     for kind, content in zip(OUTPUTS, (Image.fromarray(shown), label_map), strict=True):

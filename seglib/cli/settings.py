@@ -19,7 +19,7 @@ HELP = {  # what a name alone does not tell, for --help
     "palette": "data folder: text file of colours for coloured masks",
     "layout": "data folder: auto recognises VOC, Cityscapes, lists, one folder, …; or a name",
     "val_share": "with layout: share of train for val where there is none (0.2)",
-    "pretrained": "imagenet (the backbone), coco, streets, or the path of a checkpoint",
+    "pretrained": "imagenet (the backbone), coco, streets, imagenet+streets, or a checkpoint",
     "backbone_lr": "none: as lr",
     "freeze_epochs": "first epochs in which the backbone is frozen",
     "clip": "bound of the gradient's norm",

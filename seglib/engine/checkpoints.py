@@ -161,6 +161,7 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Read a checkpoint and rebuild its model (or fill `model`, needed if it is not one of ours).
 
+    `path` may be "streets" or "imagenet+streets", which are carried; a file called so wins.
     Raises FileNotFoundError, or ValueError if it is damaged, of another library, or does not fit.
     """
     content = read_content(path)

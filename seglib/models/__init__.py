@@ -9,17 +9,19 @@ from typing import Any
 
 from torch import nn
 
+from seglib.models.adaptation import adapt_batchnorm
 from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
 from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
 from seglib.models.lraspp import LRASPP
-from seglib.models.pretrained import KINDS, fill, find_streets, load_own, load_pretrained
+from seglib.models.pretrained import CARRIED, KINDS, fill, find_carried, load_own, load_pretrained
 from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
 from seglib.util.suggest import did_you_mean
 
-__all__ = ["UNet", "available_models", "create_model", "freeze", "parameter_groups", "unfreeze"]
+__all__ = ["UNet", "adapt_batchnorm", "available_models", "create_model"]
+__all__ += ["freeze", "parameter_groups", "unfreeze"]
 
 _OWN: Any = (UNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
 _MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -53,8 +55,8 @@ def create_model(
         pretrained: False: random weights, and no network access, ever.
             "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
-            "streets": the checkpoint that the course carries, with its own options; of these only
-            output_stride and atrous_rates, on which no weight depends, may be others.
+            "streets", "imagenet+streets": a checkpoint that the course carries, with its own
+            options; only output_stride and atrous_rates, on which no weight depends, may differ.
             A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.
             With another `num_classes`, all but "imagenet" get a new last layer.
 
@@ -71,7 +73,7 @@ def create_model(
             raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
     if num_classes < 1:
         raise ValueError(f"found num_classes={num_classes}, expected a number from 1 up")
-    path = find_streets(name) if pretrained == "streets" else None
+    path = find_carried(str(pretrained), name) if pretrained in CARRIED else None
     if pretrained not in (False, *KINDS):
         path = Path(os.path.expanduser(str(pretrained)))
         if not path.is_file():

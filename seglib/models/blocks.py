@@ -35,7 +35,8 @@ def to_group_norm(module: nn.Module) -> nn.Module:
             norm = make_norm("group", child.num_features).to(child.weight.device)
             norm.load_state_dict({"weight": child.weight, "bias": child.bias})
             if hasattr(child, "act"):  # timm's has the activation inside
-                norm = nn.Sequential(norm, child.drop, child.act)
+                inside: Any = (child.drop, child.act)
+                norm = nn.Sequential(norm, *inside)
             setattr(module, name, norm)
         else:
             to_group_norm(child)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from seglib.util.paths import data_roots, find_dataset
 from seglib.util.progress import shown
 
-KINDS = ("imagenet", "coco", "streets")
+CARRIED = ("streets", "imagenet+streets")  # checkpoints that the course brings along
+KINDS = ("imagenet", "coco", *CARRIED)
 FORMAT = "seglib-1"  # of our own checkpoints
 KEYS = {  # that all of them have
     *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
@@ -69,15 +70,15 @@ def coco_architecture(model: Any) -> str:
     )
 
 
-def find_streets(name: str) -> Path:
-    """The checkpoint of `name` that the repository carries, or FileNotFoundError."""
-    file = f"streets_{name}.pt"
+def find_carried(kind: str, name: str = "deeplabv3plus") -> Path:
+    """The checkpoint `kind` (one of CARRIED) of the network `name`, or FileNotFoundError."""
+    file = f"{kind.replace('+', '_')}_{name}.pt"
     folder = find_dataset("weights", lambda folder: (folder / file).is_file())
     if folder is None:
         looked = ", ".join(str(root / "weights") for root in data_roots())
         raise FileNotFoundError(
             f"there are no weights {file} for {name!r} trained on Streets; looked in {looked}; "
-            "train them with `python -m seglib train --data streets`, or leave pretrained out"
+            "data/pretrain.py trains those of deeplabv3plus; or leave pretrained out"
         )
     return folder / file
 
@@ -102,10 +103,18 @@ def load_own(path: Path, name: str, options: Mapping[str, Any]) -> dict[str, Any
 
 
 def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The raw content of a checkpoint, checked to be one of ours."""
-    path = Path(os.path.expanduser(path))
+    """The raw content of a checkpoint, checked to be one of ours.
+
+    A name of CARRIED means that checkpoint, where no file is called so.
+    """
+    named, path = os.fspath(path) in CARRIED, Path(os.path.expanduser(path))
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; training writes one with --out")
+        if not named:
+            raise FileNotFoundError(
+                f"there is no checkpoint {path}; training writes one with --out, and the course "
+                f"brings along: {', '.join(CARRIED)}"
+            )
+        path = find_carried(str(path))
     remedy = "use another copy (best.pt or last.pt of the same run)"
     content = read_file(path, "a checkpoint", remedy)
     if "format" not in content:

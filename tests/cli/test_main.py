@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from PIL import Image
 from toys import CLASSES, Toy, flags, words, write_folder
 
 from seglib import exercises
+from seglib.cli import score
 from seglib.cli.main import main
 from seglib.cli.settings import MODEL_OPTIONS, TrainSettings, read_settings, setting_names
 from seglib.cli.train import choose_workers
 from seglib.data import read_image, read_mask
-from seglib.engine.checkpoints import DataSpec, save_checkpoint
+from seglib.engine.checkpoints import DataSpec, load_checkpoint, load_model, save_checkpoint
 from seglib.inference import predict
 from seglib.models import UNet, available_models, model_options
+from seglib.transforms import eval_transform
 
 NAMES = ",".join(CLASSES)
 
@@ -148,6 +151,38 @@ def test_predict_writes_overlay_and_labels_at_the_photos_size(folder, trained, t
     assert Image.open(out / "photo_overlay.png").size == (97, 61)
     labels = read_mask(out / "photo_labels.png", CLASSES)
     assert labels.shape == (61, 97) and set(np.unique(labels)) <= {0, 1, 2}
+
+
+def test_predict_says_what_it_found_and_how_sure_it_is(folder, trained, tmp_path, capsys):
+    photo, out = folder / "val" / "images" / "006.png", tmp_path / "out"
+    assert main(["predict", str(trained / "best.pt"), str(photo), "--out", str(out)]) == 0
+    labels = np.asarray(Image.open(out / "006_labels.png"))
+    counts = sorted(((np.sum(labels == i) / labels.size, -i) for i in range(3)), reverse=True)
+    found = ", ".join(f"{CLASSES[-i]} {100 * share:.0f} %" for share, i in counts if share)
+    model = load_model(trained / "best.pt")
+    with torch.no_grad():
+        logits = model(eval_transform(24, 32)(read_image(photo), labels)[0][None])
+    chances = logits.exp() / logits.exp().sum(1, keepdim=True)
+    line = f"006.png: {found} · mean confidence {chances.max(1).values.mean():.2f}\n"
+    assert capsys.readouterr().out.startswith(line)
+
+    labels = np.repeat(np.arange(7, dtype=np.uint8), [1, 20, 30, 2, 40, 300, 7])
+    shares = score.shares(labels.reshape(20, 20), tuple("abcdefg"))
+    assert shares == "f 75 %, e 10 %, c 8 %, b 5 %, 3 more 2 %"
+
+
+def test_the_checkpoint_that_is_carried_has_a_name(folder, tmp_path, capsys):
+    photo = str(folder / "val" / "images" / "006.png")
+    assert main(["predict", "streets", photo, "--out", str(tmp_path)]) == 0
+    assert "006.png: " in capsys.readouterr().out
+    weights = Path(__file__).parents[2] / "data" / "weights" / "streets_deeplabv3plus.pt"
+    data = load_checkpoint(weights)
+    expected = predict(data.model, photo, data.data.size)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "006_labels.png")), expected)
+    assert main(["evaluate", "streets", "--root", str(folder), "--classes", NAMES]) == 1
+    assert "streets was trained for 11 classes (Sky, Building, " in capsys.readouterr().err
+    assert main(["predict", "street", photo, "--out", str(tmp_path)]) == 1
+    assert "the course brings along: streets, imagenet+streets" in capsys.readouterr().err
 
 
 def test_predict_goes_on_and_leaves_out_what_is_its_own(folder, trained, tmp_path, capsys):

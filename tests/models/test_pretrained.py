@@ -1,6 +1,7 @@
 """Pretrained weights without a network: stand-ins of the right name and shapes in torch's cache."""
 
 import itertools
+from pathlib import Path
 from unittest.mock import Mock
 from urllib.error import URLError
 
@@ -133,6 +134,29 @@ def test_streets_comes_with_its_options_or_does_not_fit(carried):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             create_model(name, 8, pretrained="streets", **options)
+
+
+def test_a_carried_checkpoint_is_known_by_its_name_unless_a_file_is_called_so(
+    carried, tmp_path, monkeypatch
+):
+    other = create_model("unet", 3, base_channels=4, depth=1)
+    folder = tmp_path / "data" / "weights"
+    save_checkpoint(folder / "imagenet_streets_deeplabv3plus.pt", carried)
+    (tmp_path / "here" / "streets").mkdir(parents=True)  # a folder is no checkpoint
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("streets", Path("streets"), "imagenet+streets"):
+        found = load_model(name)
+        assert found.options == carried.options and next(found.parameters()).dtype == torch.float32
+        for key, value in found.state_dict().items():
+            assert torch.equal(value, carried.state_dict()[key]), key
+    start = create_model("deeplabv3plus", 8, pretrained="imagenet+streets").state_dict()
+    assert all(torch.equal(value, start[key]) for key, value in carried.state_dict().items())
+    for path in ("./streets", "streets.pt", "street"):
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint street.*: streets, imagenet\+"):
+            load_model(path)
+    (tmp_path / "here" / "streets").rmdir()
+    save_checkpoint("streets", other)
+    assert load_model("streets").name == load_model("./streets").name == "unet"
 
 
 OWN = {  # small networks, and their last layers
