@@ -179,21 +179,23 @@ def card(manifest: dict[str, Any]) -> str:
     table = "\n".join([f"| size | {' | '.join(lights)} |", "|---" * (len(lights) + 1) + "|", *rows])
     height, width = training["size"]
     first = scenes["first_seed"]
+    begun = "ImageNet's weights in the backbone" if manifest["imagenet"] else "random weights"
+    named = next(name for name, start in STARTS.items() if manifest["file"] == f"{start.file}.pt")
     return f"""# {manifest["file"]}
 
-(Written by `python data/pretrain.py`; `make pretrain` trains it anew.)
+(Written by `python data/pretrain.py {named}`, which trains it anew.)
 
 **What.** {manifest["model"]} on {options["backbone"]}, {options["channels"]} channels, output
 stride {options["output_stride"]}, ASPP rates {options["atrous_rates"]}, for the eleven classes of
 Streets: {manifest["parameters"]:,} parameters in half precision.
-`create_model("{manifest["model"]}", 11, pretrained="streets")` builds it in single precision;
+`create_model("{manifest["model"]}", 11, pretrained="{named}")` builds it in single precision;
 another number of classes gets a new last layer.
 
 **Seen.** {training["steps"] * training["batch_size"]:,} rendered scenes by {scenes["light"]}, each
 once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at
 {scenes["size"][0]}×{scenes["size"][1]}, cut out at
 {height}×{width} with zoom, stretch, flips, and changes of colour, brightness and sharpness. From
-random weights, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
+{begun}, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
 {training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
 {machine["hardware"]}, torch {machine["torch"]}, revision {manifest["revision"]}. One seed. All
 settings are in {Path(manifest["file"]).stem}.json.

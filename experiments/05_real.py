@@ -89,7 +89,7 @@ def file_of(start: str) -> Path:
 
 def slices_start(path: Path) -> None:
     """The same network, from random weights, trained on rendered slices; each is seen once."""
-    data = RenderedScans(range(1_000_000, 1_008_000), transform=train_transform(96, 96, **HALF))
+    data = RenderedScans(range(500_000, 508_000), transform=train_transform(96, 96, **HALF))
     torch.manual_seed(0)
     model = create_model(
         finetuning.MODEL, data.num_classes, **OPTIONS, atrous_rates=tuple(SMALL["atrous_rates"])
