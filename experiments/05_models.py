@@ -2,6 +2,7 @@
 
     python experiments/05_models.py cost       # ten minutes, alone on the machine
     python experiments/05_models.py quality    # half an hour in two processes
+    python experiments/05_models.py timm_cost timm_quality         # a quarter of an hour
     python experiments/05_models.py --table    # what the record says, for README and lesson 5
 
 cost     parameters, multiply–adds of one image of 360×480, images a second at this size: in
@@ -12,8 +13,10 @@ quality  the budget is time: two minutes of training on Streets, on one core (24
          processes may share the rows, a core each; other work must not run beside them
 statistics  torchvision's LR-ASPP, trained for as many epochs as it got there, scored as it is, and
          with BatchNorm statistics taken anew from one pass over the training scenes
+timm_cost, timm_quality  the same for networks on timm's EfficientNet-Lite0, beside one that the
+         other parts have too, since these ran on another machine (images are normalised as there)
 
-Random weights, all but the last row, which starts from the checkpoint that the course carries.
+Random weights, but for the rows that say otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ from seglib.transforms import eval_transform
 
 SMALL = {"backbone": "mobilenet_v3_small", "channels": 128, "atrous_rates": (1, 2, 3)}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in available_models()},
+    **{name: (name, {}) for name in available_models() if name != "backbone_unet"},
     "unet, base_channels=16": ("unet", {"base_channels": 16}),
     "deeplabv3plus, resnet18": (
         "deeplabv3plus",
@@ -53,6 +56,17 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "deeplabv3plus, mobilenet_v3_small": ("deeplabv3plus", SMALL),
     'the same, pretrained="streets"': ("deeplabv3plus", {"pretrained": "streets"}),
+}
+LITE0 = {**SMALL, "backbone": "timm:tf_efficientnet_lite0"}
+ON_TIMM: dict[str, tuple[str, dict[str, Any]]] = {
+    "deeplabv3plus, mobilenet_v3_small, again": ("deeplabv3plus", SMALL),
+    "deeplabv3plus, timm:tf_efficientnet_lite0": ("deeplabv3plus", LITE0),
+    'the same, pretrained="imagenet"': ("deeplabv3plus", {**LITE0, "pretrained": "imagenet"}),
+    'the same, pretrained="imagenet+streets"': (
+        "deeplabv3plus",
+        {"pretrained": "imagenet+streets"},
+    ),
+    "backbone_unet, timm:tf_efficientnet_lite0": ("backbone_unet", {}),
 }
 
 
@@ -64,7 +78,7 @@ def streets(split: str, height: int, width: int) -> InMemory:
 
 
 def build(row: str) -> torch.nn.Module:
-    name, options = ROWS[row]
+    name, options = {**ROWS, **ON_TIMM}[row]
     torch.manual_seed(0)
     return create_model(name, 11, **options).to(memory_format=torch.channels_last)
 
@@ -114,6 +128,16 @@ def seconds(call: Callable[[], Any], calls: int) -> float:
         call()
         found.append(time.perf_counter() - start)
     return min(found[1:])
+
+
+def timm_costs(job: Job) -> None:
+    for row in ON_TIMM:
+        job.once(row, 0, cost, row, job.settings)
+
+
+def timm_qualities(job: Job) -> None:
+    for row in ON_TIMM:
+        job.once(row, 0, quality, row, job.settings)
 
 
 def qualities(job: Job) -> None:
@@ -193,12 +217,14 @@ def table(content: dict[str, Any]) -> str:
         for name, part in content["parts"].items()
         if name != "statistics"
     }
+    for name in ("cost", "quality"):
+        parts[name] = parts.get(name, {}) | parts.get(f"timm_{name}", {})
     lines = [
         "| model | parameters, millions | multiply–adds, billions | inference, images/s "
         "| training, images/s | mIoU after two minutes | images seen |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in ROWS:
+    for row in (*ROWS, *ON_TIMM):
         run, trained = parts.get("cost", {}).get(row), parts.get("quality", {}).get(row)
         speed = run["images_per_second"] if run else {"inference": "", "training": ""}
         name, *options = row.split(", ")
@@ -225,21 +251,39 @@ MODELS = (
     "conv_norm separable fcn_head resize_to outputs PooledBatchNorm to_group_norm",
     "SMALL ROWS build",
 )
+TIMM = "LITE0 ON_TIMM TimmBackbone _features carried_weights BackboneUNet"
 
+TRAINED = {
+    "height": 96,
+    "width": 128,
+    "batch_size": 8,
+    "lr": 1e-3,
+    "weight_decay": 0.01,
+    "seconds": 120,
+    "threads": 1,
+}
 PARTS = {
+    "timm_cost": Part(
+        timm_costs,
+        (*MODELS, TIMM, "cost seconds timm_costs"),
+        {"height": 360, "width": 480, "calls": 6},
+    ),
+    "timm_quality": Part(
+        timm_qualities,
+        (
+            *finetuning.CODE,
+            *MODELS,
+            TIMM,
+            "data/streets",
+            "AUGMENTATION streets quality learn timm_qualities",
+        ),
+        TRAINED,
+    ),
     "cost": Part(costs, (*MODELS, "cost seconds"), {"height": 360, "width": 480, "calls": 6}),
     "quality": Part(
         qualities,
         (*finetuning.CODE, *MODELS, "data/streets", "AUGMENTATION streets quality learn"),
-        {
-            "height": 96,
-            "width": 128,
-            "batch_size": 8,
-            "lr": 1e-3,
-            "weight_decay": 0.01,
-            "seconds": 120,
-            "threads": 1,
-        },
+        TRAINED,
     ),
     "statistics": Part(
         renewed,

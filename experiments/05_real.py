@@ -366,7 +366,10 @@ SMALL = {**NET, "height": 96, "width": 128, "atrous_rates": [1, 2, 3], "images":
 LARGE = {**NET, "height": 180, "width": 240, "atrous_rates": [2, 4, 6], "images": 400}
 SCENES = {**SMALL, "class_weights": None, "scenes": 24}
 SQUARE = {**SMALL, "height": 128}
-CODE = (*finetuning.TUNED, "TimmBackbone _features carried_weights timm_backbone.CARRIED OPTIONS HALF build")
+CODE = (
+    *finetuning.TUNED,
+    "TimmBackbone _features carried_weights timm_backbone.CARRIED OPTIONS HALF build",
+)
 FRAMED = (*CODE, "AUGMENTATION reduced chosen scored_on trained", "CamVid")
 MEASURED = (*FRAMED, "FRAMES STARTS rate measure zero_shot")
 BY_NIGHT = (*CODE, "AT_NIGHT night judged by_night", "data/streets/test", *RENDERING)
