@@ -77,7 +77,8 @@ OPTIONS = {"backbone": "timm:tf_efficientnet_lite0", "output_stride": 16, "chann
 
 def file_of(start: str) -> Path:
     """The weights of a rendered start, trained if they are not here yet."""
-    path = FOLDER / FILES[start]
+    carried = ROOT / "data" / "weights" / FILES[start]
+    path = carried if carried.exists() else FOLDER / FILES[start]
     if not path.exists() and start == "rendered slices":
         slices_start(path)
     elif not path.exists():
