@@ -23,8 +23,8 @@ LESSON = Lesson(
         "predict what a dilated convolution sees: receptive field and valid taps",
         "choose output stride and ASPP rates for an image size, and tell DeepLabv3 from v3+",
         "load pretrained weights, replace the head, and check that what should move moves",
-        "freeze a part of a network so that its BatchNorm rests, too",
-        "decide from measurements whether to pretrain, and what to fine-tune",
+        "freeze a part of a network, including its BatchNorm statistics",
+        "decide from measurements which pretrained weights to start from",
     ),
 )
 summary = LESSON.summary
@@ -326,7 +326,7 @@ _FREEZE = {  # what is found: what it comes from
     "values": "none has a gradient: freeze itself must leave the values alone",
     "inner": "all that moves lies deeper: children() goes down one level, modules() all the way",
     "weights": "module.requires_grad_(False) leaves them without a gradient",
-    "outer": "the block's own BatchNorm is awake, the one further inside rests",
+    "outer": "the block's own BatchNorm is in training mode; only the one further inside is not",
     "undone": "eval() was undone: model.train() calls train() of every module inside",
     "awake": "running statistics are buffers, which move in training mode, gradient or not",
     "momentum": "momentum 0 keeps the running mean, but in training mode the batch's is used",
@@ -384,7 +384,7 @@ def _judge_freeze(answer: Any) -> str:
             call(training, net, given="a net whose block is frozen", clues=_CLUES)
             for fault in _freeze_faults(net, original, rested):
                 raise NotYet(fault)
-    praise = "three steps after model.train(), the block rests to the last bit; stem and head learn"
+    praise = "three steps after model.train(), the block is unchanged to the last bit; stem and head learn"
     note = ". (Its train() returns no module now; let it, as in block.eval()(x))"
     return praise + note * (not isinstance(block.train(True), nn.Module))
 
@@ -416,12 +416,12 @@ def _freeze_faults(net: Any, original: Any, rested: bool) -> Iterator[str]:
         yield f"{said} {show(expected)}, but {show(first)}: {_FREEZE['computes']}"
     if not torch.allclose(first, expected, atol=1e-5):
         if not awake and not torch.equal(first, second):
-            yield f"{said} the same twice: its dropout is still on; all modules inside must rest"
+            yield f"{said} the same twice: its dropout is still on; all modules inside must stay in eval mode"
         zero = any(norm.momentum == 0 for norm in awake)
         why = _FREEZE["momentum" if zero else "batch" if awake else "computes"]
         yield f"{said} that of eval mode: {why}"
     for name in moved:
-        yield f"the block rests, but {name} has moved: buffers are to stay, too"
+        yield f"weights and statistics are fixed, but {name} has moved: buffers must stay, too"
     if stem.weight.grad is None or not stem.weight.grad.any():
         yield "the convolution before the block got no gradient: no_grad() and detach() cut it off"
     if torch.equal(original[2][3].weight, head[3].weight):
@@ -461,14 +461,14 @@ def freeze(module):
 
 freeze = LESSON.add(  # type: ignore[assignment]
     name="freeze",
-    title="Freeze for good",
+    title="Freeze completely",
     kind="debug",
     outcome=3,
     judge=_judge_freeze,
     answer=freeze,
     hints=(
         "model.train() calls train() of every child, and so on down: what undoes your eval()?",
-        "Let the train of each part in module.modules() do nothing but return the part.",
+        "Replace the train of each part in module.modules() by one that only returns the part.",
         "Parameters need requires_grad=False; torch.no_grad() would cut off the stem as well.",
     ),
 )
