@@ -14,7 +14,8 @@ from torch import Tensor
 
 from seglib.data import read_image
 from seglib.engine import distributed, validation
-from seglib.transforms import TrainTransform, check_image
+from seglib.transforms import TrainTransform
+from seglib.util.check import check_image
 
 
 class Batches:

@@ -384,7 +384,9 @@ def _judge_freeze(answer: Any) -> str:
             call(training, net, given="a net whose block is frozen", clues=_CLUES)
             for fault in _freeze_faults(net, original, rested):
                 raise NotYet(fault)
-    praise = "three steps after model.train(), the block is unchanged to the last bit; stem and head learn"
+    praise = (
+        "three steps after model.train(), the block has not moved by a bit; stem and head learn"
+    )
     note = ". (Its train() returns no module now; let it, as in block.eval()(x))"
     return praise + note * (not isinstance(block.train(True), nn.Module))
 
@@ -416,7 +418,7 @@ def _freeze_faults(net: Any, original: Any, rested: bool) -> Iterator[str]:
         yield f"{said} {show(expected)}, but {show(first)}: {_FREEZE['computes']}"
     if not torch.allclose(first, expected, atol=1e-5):
         if not awake and not torch.equal(first, second):
-            yield f"{said} the same twice: its dropout is still on; all modules inside must stay in eval mode"
+            yield f"{said} the same twice: its dropout is still on; eval mode is for all inside"
         zero = any(norm.momentum == 0 for norm in awake)
         why = _FREEZE["momentum" if zero else "batch" if awake else "computes"]
         yield f"{said} that of eval mode: {why}"
