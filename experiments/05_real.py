@@ -360,7 +360,7 @@ def on_ultrasound(
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # what the network expects
 AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 2.0), "stretch": 1.2, "flip": 0.5, "colour": 0.3}
 AT_NIGHT: dict[str, Any] = {"zoom": (0.9, 1.6), "stretch": 1.2, "flip": 0.5, "colour": 0.2}
-AT_THE_EDGE: tuple[tuple[str, str], ...] = ()
+AT_THE_EDGE = tuple((start, "") for start in STARTS)
 NET = {"batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100, "class_weights": "enet"}
 RATES = {"rates": [1e-3, 3e-3, 1e-2], "shares": [1, 0.2]}
 SMALL = {**NET, "height": 96, "width": 128, "atrous_rates": [1, 2, 3], "images": 800}
