@@ -396,14 +396,22 @@ PARTS = {
     ),
     "small": Part(compare, MEASURED, SMALL, 5, STREETS),
     "tuning_night": Part(
-        tuning_night, (*BY_NIGHT, "STARTS tuned tune_night"), {**SCENES, **RATES}, 1, STREETS
+        tuning_night,
+        (*BY_NIGHT, "STARTS tuned tune_night"),
+        {**SCENES, **RATES, "rates": [1e-3, 3e-3, 1e-2, 3e-2]},
+        1,
+        STREETS,
     ),
     "night": Part(nights, (*BY_NIGHT, "STARTS rate night_scores nights"), SCENES, 5, STREETS),
     "live": Part(
         live, (*BY_NIGHT, "live"), {**SCENES, "lr": 3e-3, "share": 0.2, "images": 144}, 20
     ),
     "tuning_ultrasound": Part(
-        tuning_ultrasound, (*ON_SLICES, "SLICES tuned"), {**SQUARE, **RATES}, 1, SLICES_SEEN
+        tuning_ultrasound,
+        (*ON_SLICES, "SLICES tuned"),
+        {**SQUARE, **RATES, "rates": [3e-3, 1e-2, 3e-2]},
+        1,
+        SLICES_SEEN,
     ),
     "ultrasound": Part(ultrasound, (*ON_SLICES, "SLICES rate"), SQUARE, 5, SLICES_SEEN),
     "tuning_moves": Part(
