@@ -169,6 +169,8 @@ def read_file(
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError:
         raise
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {path} of {what}; {remedy}") from None
     except Exception as error:  # a damaged file can make the unpickler raise anything
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = next((line for line in lines if "Unpickler error" in line), lines[0]).strip()

@@ -118,10 +118,11 @@ def _fetched(name: str) -> dict[str, Tensor]:
     except RuntimeError as error:  # timm: "No pretrained weights exist …"
         raise ValueError(f"timm:{name}: {str(error).splitlines()[0]}") from None
     except Exception as error:  # of huggingface_hub, and of the library it fetches with
+        repository = _timm().get_pretrained_cfg(name).hf_hub_id
         raise OSError(
             f"the weights of timm:{name} could not be fetched ({type(error).__name__}); run `hf "
-            f"download timm/{name}` where there is a network and copy its cache "
-            "(~/.cache/huggingface/hub, or $HF_HOME), or leave pretrained out"
+            f"download {repository}` where there is a network and copy its cache "
+            "(~/.cache/huggingface, or $HF_HOME), or leave pretrained out"
         ) from error
 
 

@@ -23,6 +23,7 @@ NETS = [
     ("deeplabv3", {**MOBILE, "output_stride": 8, "aux": True}, 33),
     ("deeplabv3plus", MOBILE, 33),  # (on small maps all its rates have few taps)
     ("lraspp", MOBILE, 33),
+    ("fcn32s", {"backbone": "timm:resnet18"}, 33),
     ("torchvision:deeplabv3_mobilenet_v3_large", {}, 33),
 ]
 SIZES = [(1, 96, 128), (3, 160, 64), (4, 64, 64), (2, 97, 101), (1, 65, 127)]
