@@ -167,7 +167,9 @@ def main() -> None:
 def card(manifest: dict[str, Any]) -> str:
     """What a user must know, as Markdown."""
     scenes, training, options = (manifest[key] for key in ("scenes", "training", "options"))
-    machine, per_size = manifest["machine"], {}
+    machine, per_size, stem = manifest["machine"], {}, Path(manifest["file"]).stem
+    kind = next(kind for kind, start in STARTS.items() if start.file == stem)
+    begun = "ImageNet's weights in the backbone" if manifest.get("imagenet") else "random weights"
     for name, value in manifest["scores"].items():
         light, size = name.rsplit(" ", 1)
         per_size.setdefault(size, {})[light] = value
@@ -186,17 +188,17 @@ def card(manifest: dict[str, Any]) -> str:
 **What.** {manifest["model"]} on {options["backbone"]}, {options["channels"]} channels, output
 stride {options["output_stride"]}, ASPP rates {options["atrous_rates"]}, for the eleven classes of
 Streets: {manifest["parameters"]:,} parameters in half precision.
-`create_model("{manifest["model"]}", 11, pretrained="streets")` builds it in single precision;
+`create_model("{manifest["model"]}", 11, pretrained="{kind}")` builds it in single precision;
 another number of classes gets a new last layer.
 
 **Seen.** {training["steps"] * training["batch_size"]:,} rendered scenes by {scenes["light"]}, each
 once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at
 {scenes["size"][0]}×{scenes["size"][1]}, cut out at
 {height}×{width} with zoom, stretch, flips, and changes of colour, brightness and sharpness. From
-random weights, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
+{begun}, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
 {training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
 {machine["hardware"]}, torch {machine["torch"]}, revision {manifest["revision"]}. One seed. All
-settings are in {Path(manifest["file"]).stem}.json.
+settings are in {stem}.json.
 
 **Never seen.** Any scene of Streets (train, val and test), any seed that another part of the
 course uses, dusk, night, rain, any real photo. A test compares the seeds.
