@@ -167,7 +167,9 @@ def main() -> None:
 def card(manifest: dict[str, Any]) -> str:
     """What a user must know, as Markdown."""
     scenes, training, options = (manifest[key] for key in ("scenes", "training", "options"))
-    machine, per_size = manifest["machine"], {}
+    machine, per_size, stem = manifest["machine"], {}, Path(manifest["file"]).stem
+    kind = next(kind for kind, start in STARTS.items() if start.file == stem)
+    begun = "ImageNet's weights in the backbone" if manifest.get("imagenet") else "random weights"
     for name, value in manifest["scores"].items():
         light, size = name.rsplit(" ", 1)
         per_size.setdefault(size, {})[light] = value
@@ -179,16 +181,15 @@ def card(manifest: dict[str, Any]) -> str:
     table = "\n".join([f"| size | {' | '.join(lights)} |", "|---" * (len(lights) + 1) + "|", *rows])
     height, width = training["size"]
     first = scenes["first_seed"]
-    begun = "ImageNet's weights in the backbone" if manifest["imagenet"] else "random weights"
-    named = next(name for name, start in STARTS.items() if manifest["file"] == f"{start.file}.pt")
+    photo = "any photo but ImageNet's" if manifest.get("imagenet") else "any real photo"
     return f"""# {manifest["file"]}
 
-(Written by `python data/pretrain.py {named}`, which trains it anew.)
+(Written by `python data/pretrain.py {kind}`, which trains it anew.)
 
 **What.** {manifest["model"]} on {options["backbone"]}, {options["channels"]} channels, output
 stride {options["output_stride"]}, ASPP rates {options["atrous_rates"]}, for the eleven classes of
 Streets: {manifest["parameters"]:,} parameters in half precision.
-`create_model("{manifest["model"]}", 11, pretrained="{named}")` builds it in single precision;
+`create_model("{manifest["model"]}", 11, pretrained="{kind}")` builds it in single precision;
 another number of classes gets a new last layer.
 
 **Seen.** {training["steps"] * training["batch_size"]:,} rendered scenes by {scenes["light"]}, each
@@ -198,10 +199,10 @@ once, with seeds from {first:,} to {first + scenes["count"] - 1:,}, rendered at
 {begun}, {training["steps"]:,} steps of {training["batch_size"]}, AdamW with one-cycle up to
 {training["lr"]:g}, cross-entropy + Dice. {training["minutes"]:.0f} minutes on
 {machine["hardware"]}, torch {machine["torch"]}, revision {manifest["revision"]}. One seed. All
-settings are in {Path(manifest["file"]).stem}.json.
+settings are in {stem}.json.
 
 **Never seen.** Any scene of Streets (train, val and test), any seed that another part of the
-course uses, dusk, night, rain, any real photo. A test compares the seeds.
+course uses, dusk, night, rain, {photo}. A test compares the seeds.
 
 **Scores.** Mean IoU on Streets test, by day, and of the same sixty streets in other light; void
 dropped, one confusion matrix.

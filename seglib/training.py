@@ -114,6 +114,7 @@ def fit(
     train_loader = Batches(train_loader, ignore_index)
     validation.check_data(ignore_index, train_loader.dataset, loss)
     validation.check_trainable(model)
+    validation.check_normalisation(model, train_loader.dataset)
     validation.check_masks(val_loader, "to validate")
     settings |= {**validation.describe(model, train_loader, loss), **(config or {})}
     backbone = backbone_of(model) if freeze_epochs else model

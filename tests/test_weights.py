@@ -60,13 +60,16 @@ def test_no_seed_of_the_course_was_seen():
 
 def test_the_manifest_is_what_the_script_does(pretrain):
     training = CARD["training"]
-    assert CARD["options"] == json.loads(json.dumps(pretrain.OPTIONS))
+    assert CARD["options"] == json.loads(json.dumps(pretrain.STARTS["streets"].options))
     seen = (CARD["scenes"]["first_seed"], CARD["scenes"]["light"])
     assert seen == (pretrain.FIRST_SEED, pretrain.LIGHT)
     for key, value in {**pretrain.TRAINING, **pretrain.AUGMENTATION}.items():
         assert training[key] == (list(value) if isinstance(value, tuple) else value), key
     assert training["steps"] * training["batch_size"] <= CARD["scenes"]["count"]
-    assert (WEIGHTS / "README.md").read_text(encoding="utf-8") == pretrain.card(CARD)
+    told = FILE.with_suffix(".md").read_text(encoding="utf-8")
+    assert told == pretrain.card(CARD) and 'pretrained="streets"' in told and "random" in told
+    told = pretrain.card({**CARD, "file": "imagenet_streets_deeplabv3plus.pt", "imagenet": True})
+    assert 'pretrained="imagenet+streets"' in told and "From\nImageNet's weights" in told
 
 
 def test_weights_are_stored_in_half_precision_and_used_in_single():
@@ -128,9 +131,11 @@ def test_a_small_run_writes_all_and_resumes(tmp_path, monkeypatch, pretrain):
     assert set(card["scores"]) == {f"{light} 64×96" for light in ("day", "dusk", "night", "rain")}
     model = load_checkpoint(tmp_path / "out" / card["file"]).model
     assert sum(p.numel() for p in model.parameters()) == card["parameters"]
-    assert "4 steps of 16" in (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "4 steps of 16" in (tmp_path / "out" / "streets_deeplabv3plus.md").read_text("utf-8")
 
-    again = pretrain.train(64, 0, tmp_path / "run")  # nothing is left to train
+    again = pretrain.train(
+        pretrain.STARTS["streets"], 64, 0, tmp_path / "run"
+    )  # nothing is left to train
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)

@@ -148,7 +148,10 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) 
                 kind = types.GenericAlias(tuple, (type(default[0]), ...))
             settings.options[key] = convert(key, value, kind)
         else:
-            raise ValueError(f"there is no setting {key!r}{did_you_mean(key, [*own, *defaults])}")
+            hint = did_you_mean(key, [*own, *defaults])
+            if key == "backbone":  # asked of a U-Net, most likely
+                hint = f" of {settings.model}; the model backbone_unet has it"
+            raise ValueError(f"there is no setting {key!r}{hint}")
     settings.data = data_named(
         values.get("data"), settings.root, settings.train_split, settings.layout
     )

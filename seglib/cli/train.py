@@ -29,6 +29,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     from seglib.engine import distributed
     from seglib.engine.artifacts import write_description
     from seglib.engine.checkpoints import make_folder
+    from seglib.engine.normalisation import normalisation
     from seglib.losses import class_weights
     from seglib.models import create_model
     from seglib.training import fit
@@ -36,9 +37,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
 
     out, first, device = Path(options.out), distributed.rank() == 0, device_of(name)
     make_folder(out)
-    augment = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
-    train_set = open_dataset(s, s.train_split, train_transform(s.height, s.width, **augment))
-    val_set = open_dataset(s, s.val_split, eval_transform(s.height, s.width))
+    train_set, val_set = open_dataset(s, s.train_split), open_dataset(s, s.val_split)
     statistics = counted(train_set, val_set, s)
     method = s.class_weights
     weights = None if method is None else class_weights(statistics[s.train_split], method)
@@ -48,6 +47,10 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     replaced = (options.resume or options.extend) and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
+    mean, std = normalisation(model)
+    augment: Any = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
+    train_set.transform = train_transform(s.height, s.width, mean=mean, std=std, **augment)
+    val_set.transform = eval_transform(s.height, s.width, mean, std)
     if s.sync_batchnorm:
         distributed.synchronise_batchnorm(model, device)
     if first:

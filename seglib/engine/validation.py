@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from seglib.data import RenderedScans, RenderedStreets
 from seglib.data.statistics import count_classes
-from seglib.engine.checkpoints import DataSpec
+from seglib.engine.checkpoints import DataSpec, unwrapped
+from seglib.engine.normalisation import normalisation
 from seglib.engine.schedules import SCHEDULES
 from seglib.losses import CrossEntropyLoss
 from seglib.losses.check import check_labels
@@ -72,6 +74,22 @@ def check_trainable(model: nn.Module) -> None:
         raise ValueError(
             "the model has no parameter that learns: all are frozen, or there are none; unfreeze "
             "some: seglib.models.unfreeze(part)"
+        )
+
+
+def check_normalisation(model: nn.Module, dataset: Any) -> None:
+    """Warn of images that are normalised otherwise than the model's backbone knows them."""
+    data, expected = DataSpec.of(dataset), normalisation(unwrapped(model))
+    if data.mean is None or data.std is None or (data.mean, data.std) == expected:
+        return
+    backbone: Any = getattr(unwrapped(model), "backbone", None)
+    if hasattr(backbone, "mean"):
+        mean, std = expected
+        warnings.warn(
+            f"found images normalised by mean {data.mean} and std {data.std}, but {backbone.name} "
+            f"expects {mean} and {std}; pass mean and std: train_transform(…, mean={mean}, "
+            f"std={std}), and so for eval_transform and predict",
+            stacklevel=3,
         )
 
 

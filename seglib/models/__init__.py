@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from seglib.models.adaptation import adapt_batchnorm
+from seglib.models.backbone_unet import BackboneUNet
 from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
 from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
@@ -23,7 +24,7 @@ from seglib.util.suggest import did_you_mean
 __all__ = ["UNet", "adapt_batchnorm", "available_models", "create_model"]
 __all__ += ["freeze", "parameter_groups", "unfreeze"]
 
-_OWN: Any = (UNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
+_OWN: Any = (UNet, BackboneUNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     **{network.name: network for network in _OWN},
     **{f"torchvision:{name}": partial(TorchvisionModel, name) for name in ARCHITECTURES},
@@ -70,7 +71,10 @@ def create_model(
     known = model_options(name)
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}{did_you_mean(option, known)}")
+            hint = "; the model backbone_unet has it" if option == "backbone" else ""
+            raise ValueError(
+                f"{name} has no option {option!r}{hint or did_you_mean(option, known)}"
+            )
     if num_classes < 1:
         raise ValueError(f"found num_classes={num_classes}, expected a number from 1 up")
     path = find_carried(str(pretrained), name) if pretrained in CARRIED else None

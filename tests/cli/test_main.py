@@ -93,6 +93,7 @@ def test_help_knows_every_setting_and_every_models_options(capsys):
     ("given", "said"),
     [
         (["--epoch", "3"], "no setting 'epoch'; did you mean 'epochs'"),  # (3 is no recipe)
+        (["--backbone=resnet18"], "no setting 'backbone' of unet; the model backbone_unet has it"),
         (["--batchsize=3"], "no setting 'batchsize'; did you mean 'batch_size'"),
         (["toy.toml", "epochs=3"], "found 'epochs=3', expected --key value"),
         (["--lr"], "--lr"),

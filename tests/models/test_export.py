@@ -16,6 +16,7 @@ NETS = [
     ("unet", {"base_channels": 4, "up": "resize"}, 32),
     ("segnet", {"base_channels": 4}, 64),
     ("segnet", {"base_channels": 4, "depth": 2, "norm": "group"}, 8),
+    ("backbone_unet", {"backbone": "mobilenet_v3_small", "base_channels": 4}, 33),
     ("fcn32s", RESNET, 33),
     ("fcn16s", RESNET, 33),
     ("fcn8s", {**RESNET, "norm": "group"}, 33),

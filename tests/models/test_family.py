@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
 
 MOBILE = {"backbone": "mobilenet_v3_small"}
 SMALL = {
+    "backbone_unet": {**MOBILE, "base_channels": 4},
     "fcn32s": MOBILE,
     "fcn16s": MOBILE,
     "fcn8s": {"backbone": "resnet18"},
@@ -170,6 +171,22 @@ def test_fcn_by_hand():
         torch.testing.assert_close(model(images), grow(x, (50, 70)))
 
 
+def test_a_unet_on_a_backbone_by_hand():
+    model, images = build("backbone_unet").eval(), torch.randn(1, 3, 50, 70)
+    low, middle, high, x = 16, 24, 48, 576
+    widths = [(x + high, 32), (32 + middle, 16), (16 + low, 8), (8 + 3, 4)]
+    double = sum(9 * (i * o + o * o) + 4 * o for i, o in widths)
+    assert count(model.decoder) == double and count(model.head) == 4 * 5 + 5
+    with torch.no_grad():
+        *skips, x = model.backbone(images)
+        for block, skip in zip(model.decoder, (*skips[::-1], images), strict=True):
+            y = nn.functional.interpolate(x, skip.shape[2:], mode="bilinear")
+            x = torch.cat([skip, y], dim=1)
+            for conv, norm in ((block[0], block[1]), (block[3], block[4])):
+                x = norm(nn.functional.conv2d(x, conv.weight, padding=1)).clamp(min=0)
+        torch.testing.assert_close(model(images), model.head(x))
+
+
 def test_names_bad_arguments_and_the_warning_that_torchvisions_rates_bring():
     wrapped = {f"torchvision:{name}" for name in PUBLISHED}
     assert set(available_models()) == {"unet", *SMALL} | wrapped
@@ -186,6 +203,12 @@ def test_names_bad_arguments_and_the_warning_that_torchvisions_rates_bring():
         ("deeplabv3", {"num_classes": 0}, "num_classes=0"),
         ("deeplabv3", {"atrous_rate": 6}, "no option 'atrous_rate'; did you mean 'atrous_rates'"),
         ("deeplabv3", {"atrous_rates": (0,)}, r"found atrous_rates=\(0,\)"),
+        (
+            "unet",
+            {"backbone": "resnet18"},
+            "unet has no option 'backbone'; .* backbone_unet has it",
+        ),
+        ("backbone_unet", {"base_channels": 0}, "base_channels=0, expected a number from 1 up"),
         ("deeplabv3plus", {"output_stride": 4}, "output_stride=4, expected 8, 16 or 32"),
         ("fcn8s", {"backbone": "resnet52"}, "no backbone 'resnet52'; did you mean 'resnet50'"),
         ("lraspp", {"norm": "none"}, 'norm=\'none\', expected "batch" or "group"'),

@@ -18,6 +18,7 @@ from seglib.models.pretrained import weights_url
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
 
 IMAGENET, COCO = "IMAGENET1K_V1", "COCO_WITH_VOC_LABELS_V1"
+HEADS = ("fcn32s", "fcn8s", "deeplabv3", "deeplabv3plus", "lraspp", "backbone_unet")
 LRASPP, DEEPLAB = (f"torchvision:{name}_mobilenet_v3_large" for name in ("lraspp", "deeplabv3"))
 
 
@@ -55,7 +56,7 @@ def hollow(name, **options):
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
-@pytest.mark.parametrize("name", ["fcn32s", "fcn8s", "deeplabv3", "deeplabv3plus", "lraspp"])
+@pytest.mark.parametrize("name", HEADS)
 def test_imagenet_weights_reach_every_backbone(published, name, backbone):
     source = hollow(backbone)
     published(backbone, IMAGENET, source)

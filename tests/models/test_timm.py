@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -14,11 +15,13 @@ from test_backbones import random_statistics
 from torch import nn
 from toys import CLASSES, Toy
 
+from seglib.data import make_loader
 from seglib.engine.checkpoints import DataSpec, load_checkpoint, save_checkpoint
 from seglib.engine.normalisation import normalisation
 from seglib.inference import predict
 from seglib.models import create_model, freeze, parameter_groups, timm_backbone
 from seglib.models.backbones import make_backbone
+from seglib.training import fit
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, normalise
 
 timm = pytest.importorskip("timm")
@@ -123,6 +126,7 @@ def test_group_norm_takes_every_batchnorms_place_and_no_activation_is_lost(name)
 
 HEADS = {"deeplabv3": {"atrous_rates": (1, 2), "channels": 16, "aux": True}, "lraspp": {}}
 HEADS |= {"deeplabv3plus": {"channels": 16}, "fcn8s": {}, "fcn16s": {}, "fcn32s": {}}
+HEADS["backbone_unet"] = {"base_channels": 4}
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -178,6 +182,22 @@ def test_a_checkpoint_brings_the_network_and_its_normalisation(tmp_path):
     assert torch.equal(*pair)
 
 
+def test_fit_warns_of_another_normalisation():
+    model = create_model("fcn32s", 3, backbone=SMALLEST)
+    model.backbone.mean = (0.5, 0.25, 0.125)
+    own, default = ({"mean": model.backbone.mean, "std": IMAGENET_STD}, {})
+    for more, warned in ((own, 0), (default, 1)):
+        loader = make_loader(Toy(2, eval_transform(64, 96, **more)), 2)
+        with warnings.catch_warnings(record=True, action="always") as heard:
+            fit(model, loader, epochs=2)
+        texts = [str(w.message) for w in heard if "normalised" in str(w.message)]
+        assert len(texts) == warned
+    assert f"mean {IMAGENET_MEAN} and std" in texts[0]
+    assert f"but {SMALLEST} expects (0.5, 0.25, 0.125)" in texts[0]
+    assert "train_transform(…, mean=(0.5, 0.25, 0.125), std=" in texts[0]
+    assert heard[0].filename == __file__
+
+
 # ImageNet's weights
 
 
@@ -213,6 +233,9 @@ def test_a_segmentation_network_has_the_classifiers_features(classifier):
     images = normalise(CAT, (0.5,) * 3, (0.5,) * 3)[None]
     with torch.no_grad():
         expected = classifier.forward_intermediates(images, intermediates_only=True)[-4:]
+    unet = create_model("backbone_unet", 11, pretrained="imagenet")  # LITE is its default
+    with torch.no_grad():
+        torch.testing.assert_close(unet.eval().backbone(images), expected)
     for output_stride in (32, 16):
         options["output_stride"] = output_stride
         model = create_model("deeplabv3plus", 11, pretrained="imagenet", **options).eval()

@@ -2,13 +2,15 @@
 
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import models as zoo
 from toys import CLASSES, words, write_folder
 
 from seglib.cli.main import main
-from seglib.engine.checkpoints import load_model, read_content
+from seglib.engine.checkpoints import load_checkpoint, load_model, read_content
 from seglib.models.pretrained import weights_url
 
 pytestmark = pytest.mark.filterwarnings("ignore:on a feature map of")
@@ -52,6 +54,24 @@ def test_train_resume_and_predict_with_pretrained_weights(folder, tmp_path, monk
     photo = str(folder / "test" / "images" / "009.png")
     assert main(["predict", f"{out}/best.pt", photo, "--out", str(tmp_path / "seen")]) == 0
     assert (tmp_path / "seen" / "009_labels.png").exists()
+
+
+def test_images_are_normalised_as_timms_backbone_knows_them(folder, tmp_path, monkeypatch):
+    out, photo = tmp_path / "run", folder / "test" / "images" / "009.png"
+    net = {"model": "fcn32s", "backbone": "timm:tf_efficientnet_lite0", "epochs": 1}
+    loop = {"data": "folder", "root": folder, "classes": ",".join(CLASSES), "out": out}
+    shape = {"height": 48, "width": 64, "batch_size": 2}
+    assert main(["train", *words(**net, **loop, **shape)]) == 0
+    found = load_checkpoint(out / "best.pt")
+    assert (found.data.mean, found.data.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert found.data.size == (48, 64)
+    assert main(["predict", str(out / "best.pt"), str(photo), "--out", str(tmp_path)]) == 0
+    image = np.asarray(Image.open(photo).resize((64, 48), Image.Resampling.BILINEAR)) / 127.5 - 1
+    with torch.no_grad():
+        logits = found.model(torch.from_numpy(image).float().movedim(2, 0)[None])
+        logits = torch.nn.functional.interpolate(logits, (24, 32), mode="bilinear")
+    labels = np.asarray(Image.open(tmp_path / "009_labels.png"))
+    assert (logits[0].argmax(0).numpy() == labels).mean() > 0.97  # (Pillow enlarges otherwise)
 
 
 def test_bad_settings(folder, tmp_path, capsys):
