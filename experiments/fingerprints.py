@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = (*(ROOT / "experiments").glob("*.py"), *(ROOT / "data").glob("*.py"))
 
 
 def fingerprint(code: Sequence[str], settings: Mapping[str, Any], script: str = "") -> str:
@@ -78,7 +77,8 @@ def _definition(name: str, script: str) -> str:
 def _index() -> dict[str, dict[str, str]]:
     """Name -> module -> what it does, of all definitions that experiments may declare."""
     found: dict[str, dict[str, str]] = {}
-    for path in (*(ROOT / "seglib").rglob("*.py"), *SCRIPTS):
+    scripts = (*(ROOT / "experiments").glob("*.py"), *(ROOT / "data").glob("*.py"))
+    for path in (*(ROOT / "seglib").rglob("*.py"), *scripts):
         if not {"exercises", "render"} & set(path.relative_to(ROOT).parts):
             for name, meaning in _definitions(path):
                 found.setdefault(name, {})[path.stem] = meaning

@@ -1,4 +1,4 @@
-"""The checkpoint that the course carries: what it has seen, what it scores, and how it is made."""
+"""The checkpoints that the course carries: what they have seen, what they score, and how they are made."""
 
 import ast
 import hashlib
@@ -14,29 +14,36 @@ import workbook
 
 from seglib.data import Streets, make_loader
 from seglib.engine.checkpoints import load_checkpoint
+from seglib.engine.normalisation import normalisation
 from seglib.models import create_model
+from seglib.models.pretrained import CARRIED
 from seglib.training import evaluate
 from seglib.transforms import eval_transform
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "data" / "weights"
-CARD = json.loads((WEIGHTS / "streets_deeplabv3plus.json").read_text(encoding="utf-8"))
-FILE = WEIGHTS / CARD["file"]
+CARDS = {
+    kind: json.loads((WEIGHTS / f"{kind.replace('+', '_')}_deeplabv3plus.json").read_text("utf-8"))
+    for kind in CARRIED
+}
+each = pytest.mark.parametrize(("kind", "card"), CARDS.items(), ids=str)
 
 
 @pytest.fixture(scope="module")
 def pretrain():
     """The command data/pretrain.py as a module."""
     spec = importlib.util.spec_from_file_location("pretrain", ROOT / "data" / "pretrain.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["pretrain"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_manifest_belongs_to_the_file_and_no_scene_of_streets_and_no_night_was_seen():
-    assert hashlib.sha256(FILE.read_bytes()).hexdigest() == CARD["sha256"]
-    assert FILE.stat().st_size <= 8_000_000
-    scenes = CARD["scenes"]
+@each
+def test_the_manifest_belongs_to_the_file_and_no_scene_of_streets_and_no_night_was_seen(kind, card):
+    file = WEIGHTS / card["file"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == card["sha256"]
+    assert file.stat().st_size <= 8_000_000
+    scenes = card["scenes"]
     seen = range(scenes["first_seed"], scenes["first_seed"] + scenes["count"])
     embedded = {seed for split in Streets.SEEDS.values() for seed in split}
     assert embedded and not embedded & set(seen)
@@ -45,7 +52,7 @@ def test_the_manifest_belongs_to_the_file_and_no_scene_of_streets_and_no_night_w
 
 def test_no_seed_of_the_course_was_seen():
     """Whatever is rendered to be scored on, or trained on by night, has seeds far below."""
-    first = CARD["scenes"]["first_seed"]
+    first = min(card["scenes"]["first_seed"] for card in CARDS.values())
     scripts = [*(ROOT / "experiments").glob("*.py"), *(ROOT / "seglib").rglob("*.py")]
     nodes = [node for path in scripts for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     calls = [node for node in nodes if isinstance(node, ast.Call)]
@@ -58,33 +65,40 @@ def test_no_seed_of_the_course_was_seen():
     assert len(numbers) > 10 and max(numbers) < first
 
 
-def test_the_manifest_is_what_the_script_does(pretrain):
-    training = CARD["training"]
-    assert CARD["options"] == json.loads(json.dumps(pretrain.STARTS["streets"].options))
-    seen = (CARD["scenes"]["first_seed"], CARD["scenes"]["light"])
+@each
+def test_the_manifest_is_what_the_script_does(kind, card, pretrain):
+    training, start = card["training"], pretrain.STARTS[kind]
+    assert card["options"] == json.loads(json.dumps(start.options))
+    assert card["scenes"]["count"] == start.scenes
+    assert card.get("imagenet", False) == start.imagenet
+    assert training.get("backbone_lr") == start.backbone_lr
+    seen = (card["scenes"]["first_seed"], card["scenes"]["light"])
     assert seen == (pretrain.FIRST_SEED, pretrain.LIGHT)
     for key, value in {**pretrain.TRAINING, **pretrain.AUGMENTATION}.items():
         assert training[key] == (list(value) if isinstance(value, tuple) else value), key
-    assert training["steps"] * training["batch_size"] <= CARD["scenes"]["count"]
-    told = FILE.with_suffix(".md").read_text(encoding="utf-8")
-    assert told == pretrain.card(CARD) and 'pretrained="streets"' in told and "random" in told
-    told = pretrain.card({**CARD, "file": "imagenet_streets_deeplabv3plus.pt", "imagenet": True})
-    assert 'pretrained="imagenet+streets"' in told and "From\nImageNet's weights" in told
+    assert training["steps"] * training["batch_size"] <= card["scenes"]["count"]
+    told = (WEIGHTS / card["file"]).with_suffix(".md").read_text(encoding="utf-8")
+    begun = "ImageNet's weights" if start.imagenet else "random weights"
+    assert told == pretrain.card(card) and f'pretrained="{kind}"' in told and begun in told
 
 
-def test_weights_are_stored_in_half_precision_and_used_in_single():
-    state = torch.load(FILE, weights_only=True)["state"]
+@each
+def test_weights_are_stored_in_half_precision_and_used_in_single(kind, card):
+    file = WEIGHTS / card["file"]
+    state = torch.load(file, weights_only=True)["state"]
     assert {value.dtype for value in state.values()} == {torch.float16, torch.int64}
-    model = create_model("deeplabv3plus", 11, pretrained="streets")
+    model = create_model("deeplabv3plus", 11, pretrained=kind)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert sum(p.numel() for p in model.parameters()) == CARD["parameters"]
-    checkpoint = load_checkpoint(FILE)
-    assert checkpoint.data.classes == Streets("test").classes
-    assert list(checkpoint.data.size) == CARD["training"]["size"]
+    assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+    data = load_checkpoint(file).data
+    assert data.classes == Streets("test").classes
+    assert list(data.size) == card["training"]["size"]
+    assert (data.mean, data.std) == normalisation(model)
 
     # and it scores what its card says
-    test = make_loader(Streets("test", transform=eval_transform(96, 128)), 20)
-    assert evaluate(model, test).miou == pytest.approx(CARD["scores"]["day 96×128"], abs=0.003)
+    transform = eval_transform(96, 128, data.mean, data.std)
+    test = make_loader(Streets("test", transform=transform), 20)
+    assert evaluate(model, test).miou == pytest.approx(card["scores"]["day 96×128"], abs=0.003)
 
 
 @pytest.mark.parametrize("stride, rates", [(8, (2, 4, 6)), (32, (1, 2, 3))])
@@ -133,9 +147,8 @@ def test_a_small_run_writes_all_and_resumes(tmp_path, monkeypatch, pretrain):
     assert sum(p.numel() for p in model.parameters()) == card["parameters"]
     assert "4 steps of 16" in (tmp_path / "out" / "streets_deeplabv3plus.md").read_text("utf-8")
 
-    again = pretrain.train(
-        pretrain.STARTS["streets"], 64, 0, tmp_path / "run"
-    )  # nothing is left to train
+    start = pretrain.STARTS["streets"]
+    again = pretrain.train(start, 64, 0, tmp_path / "run")  # nothing is left to train
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)

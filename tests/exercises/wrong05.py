@@ -101,7 +101,9 @@ WRONG = {
         "requires_grad_(False) leaves them without": _freeze(*_EACH, start="pass"),
         "children() goes down one level": _freeze("for part in module:", _NORMS[1], *_REST),
         "4.0.weight": _freeze(*_EACH, start="for part in module[:4]: part.requires_grad_(False)"),
-        "own BatchNorm is in training mode": _freeze("module[4].eval()", "module[4].train = lambda mode: 0"),
+        "own BatchNorm is in training mode": _freeze(
+            "module[4].eval()", "module[4].train = lambda mode: 0"
+        ),
         "its dropout is still on": _freeze(*_NORMS, *_REST),
         "momentum 0 keeps the running mean": _freeze(*_NORMS, "        part.momentum = 0.0"),
         "whatever track_running": _freeze(*_NORMS, "        part.track_running_stats = False"),
