@@ -396,11 +396,7 @@ PARTS = {
     ),
     "small": Part(compare, MEASURED, SMALL, 5, STREETS),
     "tuning_night": Part(
-        tuning_night,
-        (*BY_NIGHT, "STARTS tuned tune_night"),
-        {**SCENES, **RATES, "rates": [1e-3, 3e-3, 1e-2, 3e-2]},
-        1,
-        STREETS,
+        tuning_night, (*BY_NIGHT, "STARTS tuned tune_night"), {**SCENES, **RATES}, 1, STREETS
     ),
     "night": Part(nights, (*BY_NIGHT, "STARTS rate night_scores nights"), SCENES, 5, STREETS),
     "live": Part(

@@ -1,4 +1,4 @@
-"""The checkpoints that the course carries: what they have seen, what they score, and how they are made."""
+"""The checkpoints that the course carries: what they have seen, their scores, how they are made."""
 
 import ast
 import hashlib
