@@ -142,6 +142,23 @@ def test_every_run_used_the_learning_rate_that_won_on_dev(script, tuning, name):
     assert parts[tuning].settings["tuning_seed"] not in range(parts[name].seeds)
 
 
+@pytest.mark.parametrize(
+    ("tried", "name"), [(("tuning", "edges"), "small"), (("tuning_night",), "night")]
+)
+def test_every_start_used_the_rate_and_share_that_won_on_dev(tried, name):
+    parts, scores = record_of("05_real")["parts"], {}
+    for run in (run for part in tried for run in parts[part]["runs"]):
+        assert run["seed"] == 100 and not {"test", "day"} & set(run)
+        scores.setdefault(run["arm"].rsplit(", lr ")[0], {})[run["lr"], run["share"]] = run["dev"]
+    tuned = [run for run in parts[name]["runs"] if "zero-shot" not in run["arm"]]
+    seen = {run["images_seen"] for run in tuned}
+    assert tuned and min(seen) >= 0.9 * max(seen), seen  # whole epochs of 20, 60 or 367 frames
+    for run in tuned:
+        start = max((s for s in scores if run["arm"].startswith(s)), key=len)
+        best = max(found["miou"] for found in scores[start].values())
+        assert scores[start][run["lr"], run["share"]]["miou"] == best, run["arm"]
+
+
 @pytest.mark.parametrize("script", ["01_half_pixel", "02_unet"])
 def test_arms_that_are_compared_saw_equally_many_images(script):
     for name, part in record_of(script)["parts"].items():
