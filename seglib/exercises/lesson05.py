@@ -384,9 +384,7 @@ def _judge_freeze(answer: Any) -> str:
             call(training, net, given="a net whose block is frozen", clues=_CLUES)
             for fault in _freeze_faults(net, original, rested):
                 raise NotYet(fault)
-    praise = (
-        "three steps after model.train(), the block has not moved at all; stem and head learn"
-    )
+    praise = "three steps after model.train(), the block has not moved at all; stem and head learn"
     note = ". (Its train() returns no module now; let it, as in block.eval()(x))"
     return praise + note * (not isinstance(block.train(True), nn.Module))
 

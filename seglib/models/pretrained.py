@@ -49,7 +49,10 @@ def load_pretrained(model: Any, kind: str) -> None:
         state = {k: value for k, value in state.items() if not k.startswith(heads)}
         fill(model.backbone, {k.removeprefix("features."): value for k, value in state.items()})
     else:
-        raise ValueError(f"{model.name} has no backbone of a classifier; leave pretrained out")
+        raise ValueError(
+            f"{model.name} has no backbone of a classifier; leave pretrained out, or choose a model "
+            "with one, such as backbone_unet"
+        )
 
 
 def coco_architecture(model: Any) -> str:

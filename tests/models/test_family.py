@@ -218,7 +218,8 @@ def test_names_bad_arguments_and_the_warning_that_torchvisions_rates_bring():
         ("torchvision:lraspp_mobilenet_v3_large", {"aux": True}, "no auxiliary head; leave aux"),
         ("smp:unet", {}, "found 'smp:unet', expected smp:DECODER/ENCODER"),
         ("unet", {"pretrained": True}, 'pretrained=True, .* expected False, "imagenet", "coco"'),
-        ("unet", {"pretrained": "imagenet"}, "pretrained='imagenet'"),
+        ("unet", {"pretrained": "backbone"}, "pretrained='backbone', which is no file; .*imagenet"),
+        ("unet", {"pretrained": "imagenet"}, "unet has no backbone .* such as backbone_unet"),
     ):
         with pytest.raises(ValueError, match=message):
             create_model(name, **{"num_classes": 3, **options})
