@@ -21,7 +21,7 @@ LESSON = Lesson(
     "05",
     outcomes=(
         "predict what a dilated convolution sees: receptive field and valid taps",
-        "choose output stride and ASPP rates for an image size, and tell DeepLabv3 from v3+",
+        "choose ASPP rates for an image size and output stride, and tell DeepLabv3 from v3+",
         "load pretrained weights, replace the head, and check that what should move moves",
         "freeze a part of a network, including its BatchNorm statistics",
         "decide from measurements which pretrained weights to start from",
@@ -473,48 +473,44 @@ freeze = LESSON.add(  # type: ignore[assignment]
     ),
 )
 
-CHOICE = {"by night": "a", "by night and by day": "h", "slices": "a"}
-_BY = "another arm is better by"
-_LITTLE = "little, but beyond the noise of seeds"
-_LEVEL = "another arm is level with it within noise, and trains fewer weights"
+CHOICE = {"20 frames": "i", "367 frames": "?", "by night": "NIGHT", "on top": "y"}
+_20, _367, _TOP = "+0.044 [+0.006, +0.082]", "+0.025 [-0.002, +0.052]", "+0.077 [+0.057, +0.097]"
+_NIGHT = "NIGHTGAP"
+_GAP, _ABOVE = (
+    "ImageNet − rendered streets is",
+    "this interval lies above zero, so these runs can tell",
+)
+_ZERO = "and the interval contains zero"
 _WHY = {
+    "20 frames": {
+        "r": f"{_GAP} {_20}: on which side of zero is that?",
+        "?": f"{_GAP} {_20}: {_ABOVE}",
+    },
+    "367 frames": {
+        "i": f"{_GAP} {_367}: the mean is higher, but the interval contains zero",
+        "r": f"{_GAP} {_367}: the mean is in ImageNet's favour, {_ZERO}",
+    },
     "by night": {
-        "z": f"zero-shot has never seen a night: {_BY} 0.162 [0.154, 0.170]",
-        "s": f"800 images are few for weights that start at random: {_BY} 0.184 [0.155, 0.213]",
-        "f": f"five times the images make up for a part only: {_BY} 0.089 [0.070, 0.108]",
-        "h": f"{_BY} 0.014 [0.007, 0.021]: {_LITTLE}",
-        "b": f"{_BY} 0.009 [0.006, 0.012]: {_LITTLE}",
-        "n": f"{_BY} 0.014 [0.010, 0.017]: {_LITTLE}",
+        "i": f"{_GAP} {_NIGHT}: on which side of zero is that?",
+        "?": f"{_GAP} {_NIGHT}: this interval lies below zero, so these runs can tell",
     },
-    "by night and by day": {
-        "z": "zero-shot has 0.487, and another arm 0.521: it has never seen a night",
-        "s": "it has 0.231, and another arm 0.521: 800 images are few for random weights",
-        "f": "it has 0.293, and another arm 0.521: the images make up for a part only",
-        "a": f"it has 0.517; {_LEVEL}",
-        "b": "all weights, backbone slower, has lost most by day of the four from the checkpoint",
-        "n": f"it has 0.512; {_LEVEL}",
-    },
-    "slices": {
-        "s": "the checkpoint's start is better by 0.060 [0.025, 0.094]",
-        "?": "the interval of the difference at 800 images, 0.060 [0.025, 0.094], lies above zero",
+    "on top": {
+        "n": f"ImageNet, then rendered streets − ImageNet is {_TOP}: that adds something",
+        "?": f"ImageNet, then rendered streets − ImageNet is {_TOP}: {_ABOVE}",
     },
 }
 
 choose = LESSON.add(
     name="choose",
-    title="What to do with 24 images",
+    title="Which start?",
     kind="interpret",
     outcome=4,
-    judge=letters(
-        CHOICE,
-        _WHY,
-        "by night all weights lead; with the day the head alone will do; slices gain by 0.060",
-    ),
+    judge=letters(CHOICE, _WHY, "PRAISE"),
     variable="choice",
     answer=dict(CHOICE),
     hints=(
-        "By night: the column of 24 scenes in the first table, and the differences seed by seed.",
-        "With the day: the mean of the score by night and of what is kept by day, for each arm.",
-        "Slices: does the interval of the difference at 800 images contain zero?",
+        "paired_difference(by_seed(task, first), by_seed(task, second)) has .low and .high.",
+        "If .low is above 0, the first is better; if .high is below 0, the second; else ?.",
+        'For "on top": the right panel of the figure shows that difference.',
     ),
 )

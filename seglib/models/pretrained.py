@@ -50,8 +50,8 @@ def load_pretrained(model: Any, kind: str) -> None:
         fill(model.backbone, {k.removeprefix("features."): value for k, value in state.items()})
     else:
         raise ValueError(
-            f"{model.name} has no backbone of a classifier; leave pretrained out, or choose a model "
-            "with one, such as backbone_unet"
+            f"{model.name} has no backbone of a classifier; leave pretrained out, or choose a "
+            "model with one, such as backbone_unet"
         )
 
 

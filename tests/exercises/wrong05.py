@@ -118,5 +118,9 @@ WRONG = {
         "changed what it computes": _freeze(*_FORWARD, "module.forward = lambda x: 2 * old(x)"),
         "a second time": _freeze(*_EACH, "assert not hasattr(module, 'f')", "module.f = True"),
     },
-    "choose": {"trains fewer weights": "choice = {**ex.CHOICE, 'by night and by day': 'N '}"},
+    "choose": {
+        "contains zero": "choice = {**ex.CHOICE, '367 frames': 'I '}",
+        "lies above zero": "choice = {**ex.CHOICE, '20 frames': '?'}",
+        "adds": "choice = {**ex.CHOICE, 'on top': 'n'}",
+    },
 }
