@@ -400,7 +400,7 @@ PARTS = {
     ),
     "night": Part(nights, (*BY_NIGHT, "STARTS rate night_scores nights"), SCENES, 5, STREETS),
     "live": Part(
-        live, (*BY_NIGHT, "live"), {**SCENES, "lr": 3e-3, "share": 0.2, "images": 144}, 20
+        live, (*BY_NIGHT, "live"), {**SCENES, "lr": 1e-2, "share": 0.2, "images": 144}, 20
     ),
     "tuning_ultrasound": Part(
         tuning_ultrasound,
