@@ -473,9 +473,9 @@ freeze = LESSON.add(  # type: ignore[assignment]
     ),
 )
 
-CHOICE = {"20 frames": "i", "367 frames": "?", "by night": "NIGHT", "on top": "y"}
+CHOICE = {"20 frames": "i", "367 frames": "?", "by night": "r", "on top": "y"}
 _20, _367, _TOP = "+0.044 [+0.006, +0.082]", "+0.025 [-0.002, +0.052]", "+0.077 [+0.057, +0.097]"
-_NIGHT = "NIGHTGAP"
+_NIGHT = "-0.022 [-0.036, -0.008]"
 _GAP, _ABOVE = (
     "ImageNet − rendered streets is",
     "this interval lies above zero, so these runs can tell",
@@ -505,7 +505,9 @@ choose = LESSON.add(
     title="Which start?",
     kind="interpret",
     outcome=4,
-    judge=letters(CHOICE, _WHY, "PRAISE"),
+    judge=letters(
+        CHOICE, _WHY, "each source is ahead on its own ground, and together they are best"
+    ),
     variable="choice",
     answer=dict(CHOICE),
     hints=(
