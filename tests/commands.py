@@ -21,7 +21,7 @@ from bootstrap import Trouble, guarded, run  # noqa: E402
 
 NOTEBOOKS, WORKBOOK = ROOT / "notebooks", ROOT / "workbook"
 TIMEOUT = 180  # seconds for one cell; a dead kernel waits it out
-MAX_FIGURE, MAX_NOTEBOOK = 80_000, 1_000_000
+MAX_FIGURE, MAX_NOTEBOOK = 250_000, 3_000_000
 # (a third worker on two cores costs more in imports than it gains in waiting)
 PYTEST = [sys.executable, "-m", "pytest", "-n", "2"]
 BY_TEST, BY_FILE = ["--dist", "worksteal"], ["--dist", "loadfile"]  # a notebook has one kernel

@@ -281,7 +281,7 @@ def two_kinds(page):
 
 
 def large_picture(page):
-    (page.path.parent / "pictures/07.png").write_bytes(b"x" * 90_000)
+    (page.path.parent / "pictures/07.png").write_bytes(b"x" * 270_000)
 
 
 # Rule -> what
@@ -305,9 +305,9 @@ BREAKS = {
         (code(2, outputs=shown("<f at 0x7fa2b3c4d5>")), "address"),
     ],
     "is_small": [
-        (code(4, outputs=drawn("A" * 120_000)), "figure of 90 kB"),
-        (code(2, outputs=shown("3" * 1_000_001)), "at most 1000"),
-        (large_picture, r"07\.png: 90 kB"),
+        (code(4, outputs=drawn("A" * 360_000)), "figure of 270 kB"),
+        (code(2, outputs=shown("3" * 3_000_001)), "at most 3000"),
+        (large_picture, r"07\.png: 270 kB"),
     ],
     "has_known_tags": [
         (code(2, tags=["nbval-ignore"]), "'nbval-ignore', which"),
