@@ -508,7 +508,7 @@ def has_its_sections_in_order(page: Page) -> Iterator[str]:
             if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", text):
                 yield f"`## {title}` asks for no guess (**Predict**)"
     if not re.fullmatch("q{1,6}p?cd*lmf", kinds):
-        order = f"questions (1 to 6), perhaps Try your own photo, Check yourself, Deep dives, {', '.join(END)}"
+        order = f"questions (1 to 6), a photo, Check yourself, Deep dives, {', '.join(END)}"
         found = ", ".join(title for title, _ in page.sections)
         yield f"the sections are not {order}, in this order, but: {found}"
     if numbers != list(range(1, len(numbers) + 1)):
