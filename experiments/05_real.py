@@ -19,6 +19,9 @@ tuning_night, night
         24 rendered scenes by night: 800 images seen, tuned on other night scenes, cross-entropy +
         Dice, as in 05_pretraining.py
 live    what the lesson trains itself: ImageNet by night, 144 images seen
+tuning_ultrasound, ultrasound
+        Ultrasound at 128×128, 800 images seen, tuned on val: from scratch, from 8,000 rendered
+        slices, from ImageNet
 
 Void dropped, one confusion matrix over the split; of CamVid also each drive of test, and the
 bootstrap interval over these. A seed decides which frames are taken (the same for all starts), the
@@ -46,15 +49,23 @@ from arms import RENDERING, InMemory
 from fingerprints import ROOT
 from records import Job, Part, main, summary_table
 
-from seglib.data import CamVid, RenderedStreets, Streets
+from seglib.data import CamVid, RenderedScans, RenderedStreets, Streets, Ultrasound, make_loader
+from seglib.engine.checkpoints import save_checkpoint
+from seglib.losses import CombinedLoss
 from seglib.models import create_model
+from seglib.training import fit
 from seglib.transforms import eval_transform, resize_image, resize_mask, train_transform
 
 FRAMES = (20, 60, 367)
 SCRATCH, RENDERED, IMAGENET = "from scratch", "rendered streets", "ImageNet"
 BOTH = "ImageNet, then rendered streets"
 STARTS = (SCRATCH, RENDERED, IMAGENET, BOTH)
-FILES = {RENDERED: "lite0_streets_deeplabv3plus.pt", BOTH: "imagenet_streets_deeplabv3plus.pt"}
+SLICES = (SCRATCH, "rendered slices", IMAGENET)
+FILES = {
+    RENDERED: "lite0_streets_deeplabv3plus.pt",
+    BOTH: "imagenet_streets_deeplabv3plus.pt",
+    "rendered slices": "lite0_scans_deeplabv3plus.pt",
+}
 FOLDER = ROOT / "runs" / "starts"  # ignored by git
 FROZEN = {"head only": {"moves": "head"}, "BatchNorm frozen": {"moves": "no norms"}}
 OPTIONS = {"backbone": "timm:tf_efficientnet_lite0", "output_stride": 16, "channels": 128}
@@ -66,11 +77,25 @@ def file_of(start: str) -> Path:
     """The weights of a rendered start, trained if they are not here yet."""
     carried = ROOT / "data" / "weights" / FILES[start]
     path = carried if carried.exists() else FOLDER / FILES[start]
-    if not path.exists():
+    if not path.exists() and start == "rendered slices":
+        slices_start(path)
+    elif not path.exists():
         names = {RENDERED: "lite0+streets", BOTH: "imagenet+streets"}
         script = [sys.executable, ROOT / "data" / "pretrain.py", names[start]]
         subprocess.run([*script, "--workers", "0", "--out", FOLDER], check=True)
     return path
+
+
+def slices_start(path: Path) -> None:
+    """The same network, from random weights, trained on rendered slices; each is seen once."""
+    data = RenderedScans(range(500_000, 508_000), transform=train_transform(96, 96, **HALF))
+    torch.manual_seed(0)
+    model = create_model(
+        finetuning.MODEL, data.num_classes, **OPTIONS, atrous_rates=tuple(SMALL["atrous_rates"])
+    )
+    loader = make_loader(data, 16, shuffle=True)
+    fit(model, loader, epochs=1, lr=3e-3, loss=CombinedLoss(), clip=1.0, schedule="onecycle")
+    save_checkpoint(path, model.half())
 
 
 def build(start: str, classes: int, settings: dict[str, Any], seed: int) -> torch.nn.Module:
@@ -293,6 +318,41 @@ def live(job: Job) -> None:
         job.once(IMAGENET, seed, by_night, IMAGENET, how, job.settings, seed, ["test"])
 
 
+# ---------------------------------------------------------------- ultrasound
+
+
+def tuning_ultrasound(job: Job) -> None:
+    data, val = job.open(Ultrasound, "train"), job.open(Ultrasound, "val")
+    if data is None:
+        return
+    for start in SLICES:
+        tuned(job, start, start, {}, on_ultrasound, data, val, "dev", job.settings["tuning_seed"])
+
+
+def ultrasound(job: Job) -> None:
+    data, test = job.open(Ultrasound, "train"), job.open(Ultrasound, "test")
+    if data is None:
+        return
+    for seed in job.seeds:
+        for start in SLICES:
+            lr, share = rate(job, "tuning_ultrasound", start)
+            settings, how = {**job.settings, "lr": lr}, {"share": share}
+            job.once(start, seed, on_ultrasound, start, how, settings, data, test, "test", seed)
+
+
+def on_ultrasound(
+    start: str,
+    how: dict[str, Any],
+    settings: dict[str, Any],
+    data: Any,
+    other: Any,
+    split: str,
+    seed: int,
+) -> dict[str, Any]:
+    model, budget = trained(start, data, len(data), how, settings, seed)
+    return {**budget, split: finetuning.score(model, scored_on(other, settings))}
+
+
 # ---------------------------------------------------------------- settings
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # what the network expects
@@ -302,6 +362,7 @@ AT_THE_EDGE = tuple((start, "") for start in STARTS)
 NET = {"batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100, "class_weights": "enet"}
 RATES = {"rates": [1e-3, 3e-3, 1e-2], "shares": [1, 0.2]}
 SMALL = {**NET, "height": 96, "width": 128, "atrous_rates": [1, 2, 3], "images": 800}
+SQUARE = {**SMALL, "height": 128}
 SCENES = {**SMALL, "class_weights": None, "scenes": 24}
 CODE = (
     *finetuning.TUNED,
@@ -310,12 +371,14 @@ CODE = (
 FRAMED = (*CODE, "AUGMENTATION reduced chosen scored_on trained", "CamVid")
 MEASURED = (*FRAMED, "FRAMES STARTS rate measure zero_shot")
 BY_NIGHT = (*CODE, "AT_NIGHT night judged by_night", "data/streets/test", *RENDERING)
+ON_SLICES = (*CODE, "AUGMENTATION reduced chosen scored_on trained on_ultrasound", "Ultrasound")
 # What the rendered starts depend on
 SCENES_SEEN = (
     "pretrain.LITE pretrain.STARTS pretrain.TRAINING pretrain.AUGMENTATION pretrain.FreshScenes "
     "pretrain.tints pretrain.train pretrain.SIZE pretrain.SCENE_SIZE"
 )
 STREETS = {RENDERED: SCENES_SEEN, BOTH: SCENES_SEEN}
+SLICES_SEEN = {"rendered slices": "slices_start"}
 
 PARTS = {
     "tuning": Part(
@@ -339,6 +402,14 @@ PARTS = {
     "tuning_moves": Part(
         tuning_moves, (*FRAMED, "FROZEN tuned tune"), {**SMALL, **RATES, "frames": 60}, 1, STREETS
     ),
+    "tuning_ultrasound": Part(
+        tuning_ultrasound,
+        (*ON_SLICES, "SLICES tuned"),
+        {**SQUARE, **RATES, "rates": [3e-3, 1e-2, 3e-2]},
+        1,
+        SLICES_SEEN,
+    ),
+    "ultrasound": Part(ultrasound, (*ON_SLICES, "SLICES rate"), SQUARE, 5, SLICES_SEEN),
     "moves": Part(moves, (*MEASURED, "FROZEN moves"), {**SMALL, "frames": 60}, 5, STREETS),
 }
 
