@@ -19,7 +19,7 @@ tuning_night, night
         24 rendered scenes by night: 800 images seen, tuned on other night scenes, cross-entropy +
         Dice, as in 05_pretraining.py
 live    what the lesson trains itself: ImageNet by night, 144 images seen
-tuning_ultrasound, ultrasound
+tuning_ultrasound, real_slices
         Ultrasound at 128×128, 800 images seen, tuned on val: from scratch, from 8,000 rendered
         slices, from ImageNet
 
@@ -409,7 +409,7 @@ PARTS = {
         1,
         SLICES_SEEN,
     ),
-    "ultrasound": Part(ultrasound, (*ON_SLICES, "SLICES rate"), SQUARE, 5, SLICES_SEEN),
+    "real_slices": Part(ultrasound, (*ON_SLICES, "SLICES rate"), SQUARE, 5, SLICES_SEEN),
     "moves": Part(moves, (*MEASURED, "FROZEN moves"), {**SMALL, "frames": 60}, 5, STREETS),
 }
 
