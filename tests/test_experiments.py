@@ -143,7 +143,13 @@ def test_every_run_used_the_learning_rate_that_won_on_dev(script, tuning, name):
 
 
 @pytest.mark.parametrize(
-    ("tried", "name"), [(("tuning", "edges"), "small"), (("tuning_night",), "night")]
+    ("tried", "name"),
+    [
+        (("tuning", "edges"), "small"),
+        (("tuning_night",), "night"),
+        (("tuning_moves",), "moves"),
+        (("tuning_ultrasound",), "real_slices"),
+    ],
 )
 def test_every_start_used_the_rate_and_share_that_won_on_dev(tried, name):
     parts, scores = record_of("05_real")["parts"], {}
