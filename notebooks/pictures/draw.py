@@ -1,4 +1,4 @@
-"""Draw the title pictures of the lessons: python notebooks/pictures/draw.py [01 …]"""
+"""Draw the title pictures of lessons and course: python notebooks/pictures/draw.py [01 … course]"""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.patheffects import withStroke
 
 from seglib.data import RenderedScans, RenderedStreets, Streets
 from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
 from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
-from seglib.plotting import colorize, legend, show_predictions
+from seglib.plotting import colorize, legend, place_labels, show_predictions
 from seglib.course.records import label_map, read_record, values
+from seglib.inference import predict
 from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent
-LIMIT = 150_000                                        # bytes of a picture
+LIMIT = 250_000                                        # bytes of a picture
 
 
 def in_a_row(panels, mask, dataset):
@@ -33,13 +35,40 @@ def in_a_row(panels, mask, dataset):
     return figure
 
 
+def course():
+    """What the course leads to: a street of test, its labels with names, and two predictions."""
+    test, height, width = Streets("test"), 144, 192
+    image, mask = test.read(22)
+    kept = values(read_record("04_metrics"), "checkpoint", "240 images", lambda run: run.get("maps"))
+    net = create_model("deeplabv3plus", 11, pretrained="imagenet+streets").eval()
+    masks = {"a name for every pixel": mask, "a U-Net trained on 240 streets": label_map(kept[0]["22"]),
+             "a pretrained DeepLabv3+": predict(net, image, size=(height, width))}
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.75), layout="constrained")
+    axes[0].imshow(image, interpolation="lanczos")
+    axes[0].set_title("photo", fontsize=12)
+    for axis, (title, labels) in zip(axes[1:], masks.items(), strict=True):
+        axis.imshow(colorize(labels, test.palette), interpolation="nearest",
+                    extent=(0, width, height, 0))
+        axis.set_title(title, fontsize=12)
+    for label in place_labels(mask, test.classes, font_size=11):
+        x0, y0, x1, y1 = label.box
+        dark = tuple(test.palette[label.index] / 4 / 255)
+        axes[1].text((x0 + x1) / 2, (y0 + y1) / 2, label.text, color="white", fontsize=10,
+                     fontweight="bold", ha="center", va="center",
+                     path_effects=[withStroke(linewidth=2.2, foreground=dark)])
+    for axis in axes:
+        axis.axis("off")
+    shown = np.unique(np.concatenate([labels.ravel() for labels in masks.values()]))
+    legend(figure, test.classes, test.palette, set(shown) - {255}, void=True)
+    return figure
+
+
 def lesson_01():
     """A street of val, its labels, the guess of the location prior, and where that is wrong."""
     train, val = Streets("train"), Streets("val")
-    masks = np.stack([resize_mask(train.read_mask(i), *train.SIZE) for i in range(len(train))])
+    masks = np.stack([train.read_mask(i) for i in range(len(train))])
     counts = np.stack([(masks == label).sum(axis=0) for label in range(train.num_classes)])
     image, mask = val.read(17)
-    image = image // 24 * 24 + 12                      # fewer colours make a smaller file
     return show_predictions([image], [mask], [counts.argmax(axis=0)], val.classes, val.palette,
                             width=12, title="One street, its labels, and what a guess by position "
                             "gets wrong")
@@ -59,7 +88,7 @@ def lesson_02():
 def lesson_03():
     """A scan with its lesion, a prediction beside it, and where four losses push that."""
     truth = RenderedScans([2000], 64, 64, lesion=True, lesion_size=0.04, contrast=3.0).read(0)
-    image, lesion = truth[0] // 16 * 16 + 8, torch.from_numpy(truth[1] == 1).long()
+    image, lesion = truth[0], torch.from_numpy(truth[1] == 1).long()
     row, column = (part.float().mean() for part in lesion.nonzero(as_tuple=True))
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     away = ((rows - row) ** 2 + (columns - column - 6) ** 2).sqrt()
@@ -100,7 +129,7 @@ def lesson_04():
     hits = np.trace(scores.matrix)
     found = {"one matrix": scores.miou, "image by image": np.nanmean(np.nanmean(each, axis=1)),
              "absent counts 1": np.nan_to_num(each, nan=1.0).mean(),
-             "all pixels in one pot": hits / (2 * scores.matrix.sum() - hits)}
+             "pooled over all pixels": hits / (2 * scores.matrix.sum() - hits)}
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained",
                                 gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})
     panels = {"photo": test.read(8)[0], "truth": colorize(truths[8], test.palette),
@@ -122,7 +151,7 @@ def lesson_05():
     record = read_record("05_pretraining")
     night = RenderedStreets([Streets.SEEDS["test"][8]], light="night")
     image, mask = night.read(0)
-    panels = {"photo": image // 8 * 8 + 4,
+    panels = {"photo": image,
               "truth": colorize(resize_mask(mask, 96, 128), night.palette)}
     for title, arm in (("from scratch, 24 scenes", "24 scenes, from scratch"),
                        ("fine-tuned, the same 24", "24 scenes, all weights")):
@@ -167,6 +196,7 @@ def lesson_06():
 
 def main() -> None:
     lessons = {name[-2:]: draw for name, draw in globals().items() if name.startswith("lesson_")}
+    lessons["course"] = course
     for number in sys.argv[1:] or lessons:
         target = HERE / f"{number}.png"
         lessons[number]().savefig(target, dpi=80)

@@ -139,12 +139,14 @@ def write_pictures(path: Path, image: Any, labels: Any, checkpoint: Any, alpha: 
     import numpy as np
     from PIL import Image
 
-    from seglib.data.colours import default_palette
+    from seglib.data.colours import STREET_CLASSES, STREET_PALETTE, default_palette
     from seglib.plotting import overlay
     from seglib.util.files import atomic_write
 
     data, count = checkpoint.data, int(checkpoint.model.num_classes)
     palette = np.asarray(data.palette or default_palette(count), dtype=np.uint8)
+    if data.classes == STREET_CLASSES and not data.mask_palette:  # (it may hold earlier colours)
+        palette = STREET_PALETTE
     shown = overlay(image, labels, palette, alpha=alpha, classes=class_names(checkpoint))
     label_map = Image.fromarray(labels, mode="P")
     label_map.putpalette(palette.tobytes())

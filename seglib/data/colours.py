@@ -2,9 +2,10 @@
 
 Masks that are pictures of such colours are read in `reading`, and drawn in `seglib.plotting`.
 
-The street colours came out of a search: from a blue sky, green trees and so on they were moved
-until every pair of the twelve, void included, was far apart in CIELAB, by a ΔE 1976 of 40.2 as most
-people see them, of 17.0 without green cones and 17.4 without red ones (one can just see 2).
+The street colours come from a search. It started from a blue sky, green trees and so on, and moved
+them until every pair was far enough apart by CIEDE2000, void and the violet of errors included: by
+at least 19 as most people see them, and by 12.6 for readers without red or green cones (simulated
+as by Machado and others, 2009) or without blue ones (Brettel and others, 1997). 1 is just visible.
 """
 
 import os
@@ -18,20 +19,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _STREET = {
-    "Sky": (150, 204, 244),  # light blue
-    "Building": (207, 122, 103),  # brick
-    "Pole": (251, 231, 68),  # yellow
+    "Sky": (146, 204, 246),  # light blue
+    "Building": (130, 91, 85),  # brown
+    "Pole": (255, 237, 74),  # yellow
     "Road": (111, 99, 139),  # violet-grey
-    "Pavement": (235, 215, 194),  # sand
-    "Tree": (59, 120, 58),  # forest green
-    "SignSymbol": (249, 141, 20),  # orange
-    "Fence": (176, 157, 71),  # khaki
-    "Car": (28, 62, 180),  # blue
-    "Pedestrian": (206, 15, 50),  # red
-    "Bicyclist": (228, 71, 201),  # magenta
+    "Pavement": (206, 203, 204),  # light grey
+    "Tree": (79, 145, 77),  # leaf green
+    "SignSymbol": (255, 146, 6),  # orange
+    "Fence": (194, 176, 123),  # khaki
+    "Car": (0, 44, 146),  # dark blue
+    "Pedestrian": (187, 0, 16),  # red
+    "Bicyclist": (195, 108, 198),  # orchid
 }
 STREET_CLASSES, STREET_PALETTE = tuple(_STREET), np.array([*_STREET.values()], np.uint8)
-_SLATE, _YELLOW, _TURQUOISE, _RED = (98, 116, 146), (255, 214, 64), (64, 224, 190), (214, 40, 70)
+_SLATE, _YELLOW, _TURQUOISE, _RED = (106, 125, 154), (255, 214, 64), (64, 224, 190), (214, 40, 70)
 ULTRASOUND_CLASSES = ("background", "nerve", "vessel")
 ULTRASOUND_PALETTE = np.array([_SLATE, _YELLOW, _RED], np.uint8)  # anatomists draw nerves yellow
 SCAN_CLASSES = ("background", "lesion", "vessel")

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 VOID_COLOUR = (25, 23, 27)  # as in seglib.data.colours: nearly black
 RIGHT, WRONG, VOID = 0, 1, 2  # the values of an error map
-# Violet is far from every colour of the course (ΔE 57): red errors would look like pedestrians.
+# Violet is far from every colour of the course: red errors would look like pedestrians.
 ERROR_COLOURS = np.array([(238, 238, 240), (120, 0, 255), (158, 158, 162)], np.uint8)
 
 

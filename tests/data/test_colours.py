@@ -1,13 +1,15 @@
-"""The promise of the palettes: colours one can tell apart, measured with OpenCV's CIELAB."""
+"""The promise of the palettes: colours that can be told apart, by everyone."""
 
 import os
 
 import cv2
 import numpy as np
 import pytest
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from seglib.data import colours as known
 from seglib.data.colours import check_palette, default_palette, read_palette
+from seglib.plotting import paint_errors
 
 
 def smallest_distance(colours):
@@ -17,22 +19,55 @@ def smallest_distance(colours):
     return gaps[np.triu_indices(len(lab), 1)].min()
 
 
-# Machado, Oliveira and Fernandes (2009), severity 1, for linear RGB.
-DEUTERANOPIA = "0.367322 0.860646 -0.227968 0.280085 0.672501 0.047413 -0.011820 0.042940 0.968881"
-PROTANOPIA = "0.152286 1.052583 -0.204868 0.114503 0.786281 0.099216 -0.003882 -0.048116 1.051998"
+# Linear RGB as others see it: Machado, Oliveira and Fernandes (2009) at severity 1, and of Brettel,
+# Viénot and Mollon (1997) the two half planes and what divides them, as libDaltonLens has them.
+SEEN = {
+    "protan": "0.152286 1.052583 -0.204868 0.114503 0.786281 0.099216 -0.003882 -0.048116 1.051998",
+    "deutan": "0.367322 0.860646 -0.227968 0.280085 0.672501 0.047413 -0.011820 0.042940 0.968881",
+    "tritan": "1.01277 0.13548 -0.14826 -0.01243 0.86812 0.14431 0.07589 0.80500 0.11911",
+    "tritan, else": "0.93678 0.18979 -0.12657 0.06154 0.81526 0.12320 -0.37562 1.12767 0.24796",
+    "usual": "1 0 0 0 1 0 0 0 1",
+}
+MATRICES = {eyes: np.array(text.split(), float).reshape(3, 3).T for eyes, text in SEEN.items()}
+DIVIDE = (0.03901, -0.02788, -0.01113)
+PAIRS = (  # of colours in CIELAB and their distance, from Sharma, Wu and Dalal (2005), table 1
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
+    ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ((2.0776, 0.0795, -1.135), (0.9033, -0.0636, -0.5514), 0.9082),
+)
 
 
-def test_every_pair_is_far_apart_and_void_too_and_for_colour_blind_readers():
-    for name in ("STREET", "ULTRASOUND", "SCAN"):
-        classes, palette = getattr(known, f"{name}_CLASSES"), getattr(known, f"{name}_PALETTE")
-        assert palette.shape == (len(classes), 3) and palette.dtype == np.uint8
-        assert smallest_distance([*palette, known.VOID_COLOUR]) >= 40
-    rgb = np.array([*known.STREET_PALETTE, known.VOID_COLOUR]) / 255
+def smallest_difference(colours, eyes):
+    """Smallest CIEDE2000, by scikit-image, between two of `colours` as these eyes see them."""
+    rgb = np.array(colours) / 255
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    for matrix in (DEUTERANOPIA, PROTANOPIA):
-        seen = np.clip(linear @ np.array(matrix.split(), float).reshape(3, 3).T, 0, 1)
-        srgb = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
-        assert smallest_distance(srgb * 255) >= 16
+    seen = linear @ MATRICES[eyes]
+    if eyes == "tritan":
+        other = (linear @ DIVIDE < 0)[:, None]
+        seen = np.where(other, linear @ MATRICES["tritan, else"], seen)
+    seen = seen.clip(0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055))
+    gaps = deltaE_ciede2000(lab[:, None], lab[None])
+    return gaps[np.triu_indices(len(lab), 1)].min()
+
+
+def test_the_measure_gives_what_its_authors_published():
+    for one, other, distance in PAIRS:
+        assert deltaE_ciede2000([one], [other])[0] == pytest.approx(distance, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["STREET", "ULTRASOUND", "SCAN"])
+def test_every_pair_is_far_apart_whatever_eyes_look(name):
+    """Void, the violet of errors and, on streets, the white of lanes are among them."""
+    classes, palette = getattr(known, f"{name}_CLASSES"), getattr(known, f"{name}_PALETTE")
+    assert palette.shape == (len(classes), 3) and palette.dtype == np.uint8
+    shown = [*palette, known.VOID_COLOUR, paint_errors(np.array([1]))[0]]
+    assert smallest_difference(shown, "usual") >= 19
+    for eyes in ("protan", "deutan", "tritan"):
+        assert smallest_difference(shown, eyes) >= (12.6 if name == "STREET" else 11)
+        assert name != "STREET" or smallest_difference([*shown, (255, 255, 255)], eyes) >= 11
 
 
 def test_default_colours_are_distinct_however_many_are_asked_for():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from seglib.data import Scans, Streets, read_mask
-from seglib.data.colours import STREET_CLASSES, STREET_PALETTE, VOID_COLOUR
+from seglib.data.colours import STREET_CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,7 +112,15 @@ def test_void_survives_the_palette_png_and_photos_keep_their_colours(render, tmp
     render.save_mask(mask, Streets, tmp_path / "mask.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", STREET_CLASSES), mask)
     seen = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
-    assert tuple(seen[0, 2]) == VOID_COLOUR and tuple(seen[0, 1]) == tuple(STREET_PALETTE[10])
+    assert tuple(seen[0, 2]) == (25, 23, 27) and tuple(seen[0, 1]) == (228, 71, 201)
+    for kind in (
+        Streets,
+        Scans,
+    ):  # records name the files by their digest
+        stored = kind("val")
+        render.save_mask(stored.read_mask(0), kind, tmp_path / "again.png")
+        with Image.open(tmp_path / "again.png") as again, Image.open(stored.files[0][1]) as before:
+            assert again.mode == before.mode == "P" and again.getpalette() == before.getpalette()
     # 4:4:4: a red pixel beside a blue one stays red, which halved chroma would not allow
     image = np.zeros((16, 16, 3), np.uint8)
     image[:, ::2, 0], image[:, 1::2, 2] = 200, 200
