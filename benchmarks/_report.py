@@ -1,9 +1,9 @@
-"""What every benchmark shares: its table, and the record that README.md's table is made from.
+"""What every benchmark shares: its table, and the record that README.md's tables are made from.
 
     make bench                                   # prints all tables, with machine and load
     make bench ARGS=--record                     # also results/experiments/benchmarks.json
-    python benchmarks/_report.py                 # the table that README.md must contain
-    python benchmarks/_report.py growth          # the one of this script in benchmarks/README.md
+    python benchmarks/_report.py                 # the table of all in benchmarks/README.md
+    python benchmarks/_report.py growth          # the one of this script there
 
 Of each case the first contender is ours, or the one that is tried; `times` says how many times
 better it is than another.
@@ -162,7 +162,7 @@ def rounded(value: float) -> str:
 
 
 def summary(content: dict[str, Any]) -> str:
-    """README.md's table: of each case ours, and the best of the others."""
+    """The table of all: of each case ours, and the best of the others."""
     lines = ["| what | ours | the best other | ratio | machine |", "|---|---|---|---|---|"]
     for entry in content.values():
         rows = [Row(**row) for row in entry["rows"]]

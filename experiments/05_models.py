@@ -3,7 +3,7 @@
     python experiments/05_models.py cost       # ten minutes, alone on the machine
     python experiments/05_models.py quality    # half an hour in two processes
     python experiments/05_models.py timm_cost timm_quality         # a quarter of an hour
-    python experiments/05_models.py --table    # what the record says, for README and lesson 5
+    python experiments/05_models.py --table    # what the record says, for seglib/models/README.md
 
 cost     parameters, multiply–adds of one image of 360×480, images a second at this size: in
          inference one by one, in training by twos; the best of several calls

@@ -1,7 +1,7 @@
-"""Records of full training runs, and the table of them that README.md shows.
+"""Records of full training runs, and the table of them in results/README.md.
 
 python results/runs.py record OUT NAME [--root FOLDER]   # OUT: the folder of a finished run
-python results/runs.py table                             # what README.md must contain
+python results/runs.py table                             # what results/README.md must contain
 """
 
 from __future__ import annotations

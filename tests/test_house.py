@@ -105,7 +105,11 @@ def all_tests():
     return (ROOT / "tests").rglob("*.py")
 
 
-LIMITS = {reading_path: 2500, core: 10_250, exercises: 4000, all_tests: 16_600}
+def first_page():
+    return [ROOT / "README.md"]
+
+
+LIMITS = {reading_path: 2500, core: 10_250, exercises: 4000, all_tests: 16_700, first_page: 130}
 
 
 @pytest.mark.parametrize("files", LIMITS, ids=lambda files: files.__name__)
@@ -118,3 +122,19 @@ def test_a_file_is_as_long_as_its_subject():
     longer = {"training.py": 330}  # the loop, in one sitting
     long = {str(p): n for p in core() if (n := lines(p)) > longer.get(p.name, 300)}
     assert not long
+
+
+FOLDERS = ["", *"benchmarks data data/weights notebooks results seglib seglib/models".split()]
+PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_links_to_what_exists(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        if "://" not in link:
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            titles = re.findall(r"^#+ (.+)", target.read_text("utf-8"), re.M) if anchor else []
+            found = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+            assert not anchor or anchor in found, link

@@ -1,4 +1,4 @@
-"""Recorded results: well-formed, and the README shows what they say."""
+"""Recorded results: well-formed, and the pages show what they say."""
 
 import csv
 import importlib
@@ -32,15 +32,16 @@ def test_a_run_is_recorded_whole(path):
     assert not groups or sum(group["images"] for group in groups) == run["images"]
 
 
-def shown(name, page="README.md"):
+def shown(name, page):
     """What a page has between two marks."""
-    readme = (ROOT / page).read_text(encoding="utf-8")
-    between = readme.split(f"<!-- {name}: begin")[1].split(f"<!-- {name}: end")[0]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    between = text.split(f"<!-- {name}: begin")[1].split(f"<!-- {name}: end")[0]
     return between.split("-->\n", 1)[1].strip()
 
 
-def test_the_readme_shows_the_recorded_runs():
-    assert RUNS and shown("runs") == load_script(ROOT / "results" / "runs.py").table()
+def test_the_page_shows_the_recorded_runs():
+    runs = load_script(ROOT / "results" / "runs.py")
+    assert RUNS and shown("runs", "results/README.md") == runs.table()
 
 
 @pytest.mark.slow
@@ -67,7 +68,7 @@ def test_a_finished_run_of_any_model_can_be_recorded(tmp_path):
 
 @pytest.mark.parametrize(
     ("script", "name", "page"),
-    [("05_models", "models", "README.md"), ("00_data", "measured", "data/README.md")],
+    [("05_models", "models", "seglib/models/README.md"), ("00_data", "measured", "data/README.md")],
 )
 def test_a_page_shows_what_an_experiment_recorded(monkeypatch, script, name, page):
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
@@ -87,13 +88,14 @@ def measured(monkeypatch):
     return importlib.import_module("_report"), json.loads(record.read_text(encoding="utf-8"))
 
 
-def test_the_readme_shows_the_recorded_benchmarks(measured):
+def test_the_page_shows_the_recorded_benchmarks(measured):
     report, record = measured
-    assert sorted(record) == BENCHMARKS and shown("benchmarks") == report.summary(record)
+    assert sorted(record) == BENCHMARKS
+    assert shown("benchmarks", "benchmarks/README.md") == report.summary(record)
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("training", "README.md"), ("speed", "benchmarks/README.md")]
+    ("name", "page"), [("training", "results/README.md"), ("speed", "benchmarks/README.md")]
 )
 def test_a_page_shows_what_the_gpu_has_done(name, page):
     script = load_script(ROOT / "benchmarks" / "gpu" / "record.py")
