@@ -124,8 +124,8 @@ def test_a_file_is_as_long_as_its_subject():
     assert not long
 
 
-FOLDERS = ["", *"benchmarks data data/weights notebooks results seglib seglib/models".split()]
-PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
+PLACES = "", "benchmarks", "data", "data/weights", "notebooks", "results", "seglib", "seglib/models"
+PAGES = [page for folder in PLACES for page in sorted((ROOT / folder).glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
