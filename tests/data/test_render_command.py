@@ -113,10 +113,7 @@ def test_void_survives_the_palette_png_and_photos_keep_their_colours(render, tmp
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png", STREET_CLASSES), mask)
     seen = np.asarray(Image.open(tmp_path / "mask.png").convert("RGB"))
     assert tuple(seen[0, 2]) == (25, 23, 27) and tuple(seen[0, 1]) == (228, 71, 201)
-    for kind in (
-        Streets,
-        Scans,
-    ):  # records name the files by their digest
+    for kind in (Streets, Scans):  # records name the files by their digest
         stored = kind("val")
         render.save_mask(stored.read_mask(0), kind, tmp_path / "again.png")
         with Image.open(tmp_path / "again.png") as again, Image.open(stored.files[0][1]) as before:
