@@ -505,7 +505,7 @@ def has_its_sections_in_order(page: Page) -> Iterator[str]:
             numbers.append(int(title.split()[0]))
             if CODE not in text:
                 yield f"`## {title}` has no code"
-            if not re.search(r"\*\*Predict|\*\*Exercise \d+ · predict", text):
+            if not re.search(r"\*\*Predict|### Exercise \d+ · predict", text):
                 yield f"`## {title}` asks for no guess (**Predict**)"
     if not re.fullmatch("q{1,6}p?cd*lmf", kinds):
         order = f"questions (1 to 6), a photo, Check yourself, Deep dives, {', '.join(END)}"
@@ -515,18 +515,18 @@ def has_its_sections_in_order(page: Page) -> Iterator[str]:
         yield f"the questions are numbered {numbers}"
 
 
-PROMPT = re.compile(r"^> \*\*Exercise (\d+) · (\w+) · outcome (\d+)\.\*\* \S", re.M)
+PROMPT = re.compile(r"### Exercise (\d+) · (\w+) · outcome (\d+)\n\n(?:>.*\n*)+")
 
 
 def prompts_each_exercise(page: Page) -> Iterator[str]:
-    """Prompts are numbered; one code cell follows each; kind and outcome are LESSON's."""
+    """A heading and a quote in a cell, numbered; then one of code. LESSON's kind and outcome."""
     seen, cells = [], {cell.place: cell for cell in exercise_cells(page)}
     known = page.lesson.exercises if page.lesson else {}
     for where, cell, i in page.prose:
-        prompts = PROMPT.findall(cell.source)
-        if len(re.findall(r"\*\*Exercise \d", cell.source)) != len(prompts) or len(prompts) > 1:
-            yield f"{where}: a prompt is `> **Exercise 3 · debug · outcome 2.** …`, one in a cell"
-        for number, *said in prompts[:1]:
+        prompts = [match.groups() for match in [PROMPT.fullmatch(cell.source.strip())] if match]
+        if not prompts and re.search(r"(\*\*|#+ *)Exercise \d", cell.source):
+            yield f"{where}: a prompt is `### Exercise 3 · debug · outcome 2` and a quote `> …`"
+        for number, *said in prompts:
             seen.append(int(number))
             asked = cells.pop(i + 1, None)
             if asked is None:

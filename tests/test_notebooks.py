@@ -98,8 +98,10 @@ run = setup(lite=dict(rows=2), full=dict(rows=200), seed=0)
 print(1 + 2)
 =
 It is 3.
+=
+### Exercise 1 · predict · outcome 1
 
-> **Exercise 1 · predict · outcome 1.** What is 1 + 2?
+> What is 1 + 2?
 = exercise
 total = ...
 
@@ -113,8 +115,10 @@ figure = np.ones(2)
 figure
 =
 *Two bars of one height.* More text.
+=
+### Exercise 2 · implement · outcome 2
 
-> **Exercise 2 · implement · outcome 2.** Write `double`.
+> Write `double`.
 = exercise
 def double(number):
     ...
@@ -128,7 +132,9 @@ print("took", took)
 assert took < 10
 print("quick enough")
 =
-> **Exercise 3 · interpret · outcome 3.** Which of them is odd: 3 and 4, or 3 alone?
+### Exercise 3 · interpret · outcome 3
+
+> Which of them is odd: 3 and 4, or 3 alone?
 = exercise
 odd, even = ..., ...
 
@@ -396,10 +402,13 @@ BREAKS = {
     ],
     "prompts_each_exercise": [
         ("Exercise 2 · ", "Exercise 4 · ", r"numbered \[1, 4, 3\]"),
-        ("> **Exercise 2 · implement · outcome 2.**", "Now:", r"\[5\] checks ex.double without"),
+        ("### Exercise 2 · implement · outcome 2", "Now:", r"\[5\] checks ex.double without"),
         ("2 · implement", "2 · debug", "debug, outcome 2; LESSON says implement, outcome 2"),
-        ("> **Exercise 1 · predict · outcome 1.**", "**Exercise 1**", "a prompt is"),
-        (cells(lambda all: all.insert(6, new_markdown_cell("More."))), "exercise 1: no cell"),
+        ("### Exercise 1 · predict", "First.\n\n### Exercise 1 · predict", "a prompt is"),
+        ("> What is 1 + 2?", "> What is 1 + 2?\n\nIt is a sum.", "a prompt is"),
+        ("> What is 1 + 2?", "What is 1 + 2?", "a prompt is"),
+        ("### Exercise 1 · predict · outcome 1\n\n> ", "> **Exercise 1.** ", "a prompt is"),
+        (cells(lambda all: all.insert(7, new_markdown_cell("More."))), "exercise 1: no cell"),
     ],
     "has_placeholders": [
         ("total = ...", "total = 3", "no placeholder"),
@@ -462,6 +471,8 @@ ALLOWED = [
     replace("It is 3.", "[title](#7-·-Sums), [again](#7--sums), [x](pictures/07.png)"),
     replace("*Two bars of one height.* More", "*Two bars\nof `x*y` height.*\n\nMore"),
     replace("- Sums are no products.", "- Sums are\n  no products."),
+    replace("> What is 1 + 2?", "> What is 1 + 2?\n>\n> - a sum\n\n> ```\n> 1 + 2\n> ```"),
+    replace("**Predict** the sum before you run", "Guess before you run"),  # (an exercise does)
     cells(lambda all: all.insert(2, new_code_cell(COLAB))),
 ]
 
