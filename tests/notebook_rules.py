@@ -374,6 +374,19 @@ def has_links_that_resolve(page: Page) -> Iterator[str]:
                 yield f"{where}: the link {target!r} {what}"
 
 
+LESSONS = re.compile(r"\b[Ll]essons? (\d(?:(?:, | and | to |–)\d)*)\b")
+
+
+def links_other_lessons(page: Page) -> Iterator[str]:
+    """In each section the first mention of another lesson is a link."""
+    opening = re.split(r"(?m)^## ", "\n\n".join(cell.source for _, cell, _ in page.prose))[0]
+    for title, text in [("the opening", unfenced(opening)), *page.sections]:
+        linked = {match[3].rpartition("/")[2][:2] for match in LINK.finditer(text) if match[3]}
+        digits = "".join(match[1] for match in LESSONS.finditer(plain(text)))
+        for number in sorted({f"0{n}" for n in re.findall(r"\d", digits)} - {*linked, page.number}):
+            yield f"“{title[:40]}” mentions lesson {int(number)} without a link to it"
+
+
 def broken(page: Page, target: str) -> str:
     """What is wrong with the target of a link, or an empty text."""
     if re.match(r"(https?://|mailto:)[\w.]", target):
@@ -667,7 +680,7 @@ def belongs_to_a_lesson(page: Page) -> Iterator[str]:
 TECHNICAL = [is_sound, ran_through, names_no_machine, is_small, has_known_tags]
 TECHNICAL += [asserts_what_it_ignores, is_plain_and_short, imports_what_is_declared]
 TECHNICAL += [shows_no_real_data, has_captions, has_links_that_resolve, is_sober]
-TECHNICAL += [has_one_title, has_full_references]
+TECHNICAL += [has_one_title, has_full_references, links_other_lessons]
 FRAME = [opens_with_title_and_picture, states_outcomes_time_and_needs, sets_up_in_its_third_cell]
 FRAME += [has_its_sections_in_order, prompts_each_exercise, has_placeholders]
 FRAME += [tests_every_outcome, has_a_quiz, ends_as_a_lesson]

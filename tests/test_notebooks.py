@@ -80,7 +80,7 @@ You add numbers. It takes a moment.
 
 **Time** · half a minute of computing, 40 minutes of study.
 
-**Needs** · lesson 6.
+**Needs** · the numbers.
 
 Exercises check your answer. `ex.NAME.hint()` helps.
 = setup
@@ -357,6 +357,15 @@ BREAKS = {
         ("It is 3.", "[x](#3-·-What)", "leads to no heading"),
         ("It is 3.", "[x]()", "is empty"),
     ],
+    "links_other_lessons": [
+        ("It is 3.", "It is 3, as in lesson 1.", "What is a sum.*mentions lesson 1 without"),
+        (
+            "**Needs** · the numbers",
+            "**Needs** · lessons 2 and 5",
+            "opening.*lesson 2(.|\n)*lesson 5",
+        ),
+        ("It is 3.", "Lesson 1, [2](02_two.ipynb) and lesson 2", "lesson 1 without"),
+    ],
     "is_sober": [
         ("It is 3.", "It is 3!", "'3!'"),
         ("It is 3.", "Just add.", "'Just'"),
@@ -380,7 +389,7 @@ BREAKS = {
         ("**You will be able to**", "You will", "begin"),
         ("**Time** ·", "Time:", "Time"),
         ("40 minutes", "long", r"in minutes"),
-        ("**Needs** · lesson 6.", "**Needs** ·", "Needs"),
+        ("**Needs** · the numbers.", "**Needs** ·", "Needs"),
         ("Exercises check your answer.", "", "how exercis"),
         (lambda page: vars(page).update(lesson=None), r"no seglib/exercises/lesson07\.py"),
     ],
@@ -472,6 +481,7 @@ ALLOWED = [
     replace("*Two bars of one height.* More", "*Two bars\nof `x*y` height.*\n\nMore"),
     replace("- Sums are no products.", "- Sums are\n  no products."),
     replace("> What is 1 + 2?", "> What is 1 + 2?\n>\n> - a sum\n\n> ```\n> 1 + 2\n> ```"),
+    replace("It is 3.", "It is 3, as in lesson 7 and `lesson 2`."),
     replace("**Predict** the sum before you run", "Guess before you run"),  # (an exercise does)
     cells(lambda all: all.insert(2, new_code_cell(COLAB))),
 ]
