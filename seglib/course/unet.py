@@ -179,7 +179,8 @@ class Live:
     def draw(self) -> Figure:
         """The figure as far as the training has got."""
         figure = plt.figure(figsize=(10, 4.8), dpi=80, layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+        above, below = parts
         epochs = range(1, len(self.rows) + 1)
         for axis, (key, name) in zip(
             above.subplots(1, 2),
