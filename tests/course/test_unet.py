@@ -24,7 +24,8 @@ def test_a_training_is_drawn_after_each_epoch(monkeypatch):
     val = Streets("val", transform=eval_transform(24, 32))
     live = unet.Live(val, (2,), epochs=2)
     live(
-        create_model("unet", 11, base_channels=4, depth=2).eval(), {"train_loss": 2, "val_miou": 0.1}
+        create_model("unet", 11, base_channels=4, depth=2).eval(),
+        {"train_loss": 2, "val_miou": 0.1},
     )
     assert len(shown) == 1 and live.labels[2, 1].shape == (24, 32)
     titles = [axis.get_title() for axis in shown[0].axes]
