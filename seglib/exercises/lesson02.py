@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from numpy.linalg import norm
 from torch import Tensor, nn
 
-import seglib.models
 from seglib import data, losses, training, transforms
 from seglib.exercises import kit
 from seglib.exercises.kit import Lesson, NotYet, call, show
 from seglib.exercises.material02 import error_panels as error_panels
-from seglib.models import unet
+from seglib.models import create_model, unet
 from seglib.models.unet import DoubleConv
 
 LESSON = Lesson(
@@ -28,21 +27,21 @@ LESSON = Lesson(
         "build a U-Net from its blocks, for images of any size, and prove it equal to the "
         "library's",
         "find out why a network does not learn, with a single batch",
-        "say from a picture of errors what the skips bring, and what they do not",
-        "judge from recorded runs what more images and augmentation are worth",
+        "say from measurements and from a map of errors what skip connections contribute",
+        "decide from recorded runs whether more images or more augmentation will help",
     ),
 )
 summary = LESSON.summary
 
 _COUNTS = [
     (840, "that counts a bias for each convolution (8 + 8); there is none here"),
-    (792, "BatchNorm has parameters as well: a scale and a shift for each channel"),
+    (792, "BatchNorm has parameters too: a scale and a shift for each channel"),
     (808, "that leaves out 16 of the norms' parameters: two norms, 8 scales and 8 shifts each"),
-    (856, "that counts running means and variances, too: buffers, which no gradient changes"),
+    (856, "that also counts running means and variances: buffers, which no gradient changes"),
     (872, "that counts biases (there are none) and running statistics (no gradient changes them)"),
     (232, "that is the first convolution and its norm; a second pair follows, 8 channels to 8"),
     (464, "that is twice the first pair; the second convolution sees 8 channels, not 3"),
-    (824 * 72 * 96, "nothing grows with the image: the same weights at every pixel"),
+    (824 * 72 * 96, "the number does not grow with the image: every pixel shares the same weights"),
 ]
 
 parameters = LESSON.add(
@@ -53,7 +52,7 @@ parameters = LESSON.add(
     judge=kit.numbers(
         824,
         {None: _COUNTS},
-        "3·8·9 + 2·8 + 8·8·9 + 2·8 = 824, at any size of the image",
+        "3·8·9 + 2·8 + 8·8·9 + 2·8 = 824, for images of any size",
         what=lambda _: "parameters",
         low=0,
         otherwise="Count in order: first convolution, its norm, second convolution, its norm",
@@ -105,9 +104,9 @@ _CROP = "x = F.pad", "skip = skip[:, :, : x.shape[2], : x.shape[3]]; F.pad"
 _JOINS = (
     "you join [x, skip]; the library's order is [skip, x]",
     ("[skip, x]", "[x, skip]"),
-    "the skip does not arrive: x is joined with itself",
+    "the skip is missing: x is joined with itself",
     ("[skip, x]", "[x, x]"),
-    "x lies one pixel too low or too far right (as nearest interpolation does): add at the end",
+    "x is shifted by one pixel, down or to the right: add the row or column at the end",
     ("(0, missing_w, 0, missing_h)", "(missing_w, 0, missing_h, 0)"),
 )
 _UP_MISTAKES = kit.edits(
@@ -118,13 +117,13 @@ _UP_MISTAKES = kit.edits(
     _ZEROS,
     "padding x before the up-convolution (or reflect) repeats the last row but one",
     ("replicate", "reflect"),
-    "in the row that output_size= adds, only the bias stands there: repeat the last row",
+    "the row that output_size= adds holds only the bias: repeat the last row",
     ("self.up(x)", "self.up(x, output_size=skip.shape[2:])"),
-    "x has been stretched: keep its pixels where they are and add a last row and column",
+    "x is stretched: keep its pixels where they are and add a last row and column",
     ("self.up(x)", 'F.interpolate(self.up(x), skip.shape[2:], mode="bilinear")'),
     "A cropped skip loses the last row of the image; enlarge x instead",
     _CROP,
-    "the skip's last row or column does not arrive: pad x before you join, not the result",
+    "the skip's last row or column is lost: pad x before you join, not the result",
     (*_CROP, "return s", "y = s", "1))", "1)); return F.pad(y, (0, missing_w, 0, missing_h))"),
 )
 _random = torch.Generator().manual_seed(0)
@@ -142,7 +141,7 @@ up = LESSON.add(
         right=unet.Up,
         mistakes=_UP_MISTAKES,
         given=lambda x, skip: "x of 4×6 and a skip of {}×{}".format(*skip.shape[2:]),
-        praise="even and odd sizes come out at the skip's size, and nothing has moved",
+        praise="it works for even and odd sizes, and nothing is shifted",
         read=lambda found, given: found,
         agree=kit.close(1e-4),  # sums of 72 products in float32: 1e-6
         shown=lambda y: f"{tuple(y.shape)}, mean of the last row {y[:, :, -1].mean():.3f}",
@@ -203,13 +202,13 @@ train_steps = LESSON.add(  # type: ignore[assignment]
             ("optimizer.zero_grad()", "pass"),
             "BatchNorm's running mean never moved: the model stayed in eval mode",
             ("model.train()", "pass"),
-            "a softmax stands before the loss, which takes logits and applies softmax itself",
+            "there is a softmax before the loss, which takes logits and applies softmax itself",
             ("model(images)", "model(images).softmax(1)"),
             "not one weight has changed: step() comes after backward() and before zero_grad()",
             ("optimizer.step()", "pass"),
         ),
         given=lambda: "four batches whose targets are uint8 (2, 6, 8), with a model in eval mode",
-        praise="the weights equal those of a loop that was written separately",
+        praise="the weights equal those of an independent loop",
         read=lambda found, given: found,
         agree=kit.close(1e-5),  # four steps in float32
         shown=lambda y: f"losses {y[:4].round(3).tolist()}, weights of norm {norm(y[4:]):.4f}",
@@ -218,28 +217,28 @@ train_steps = LESSON.add(  # type: ignore[assignment]
     ),
     answer=train_steps,
     hints=(
-        "Three things are wrong: one stops the loop with an error, two only spoil the result.",
+        "Three things are wrong: one raises an error, two only spoil the result.",
         "Which dtype does cross-entropy expect for class numbers? Which mode lets BatchNorm learn?",
-        "What does backward() do to a gradient that is there already?",
+        "What does backward() do with a gradient that is already there?",
     ),
 )
 
 _MAPS = {
-    "A": "ragged patches, also far from any border: it has skips, but has seen 15 images only",
-    "C": "few errors, and thin ones: this net finds most borders. It has skips",
+    "A": "ragged patches, also far from any border: it has skips, but was trained on 15 images",
+    "C": "few errors, and thin ones: this network finds most borders, so it has skips",
     "D": "errors on lower right edges, ghosts of thin things: a prediction shifted by three pixels",
 }
 
 error_maps = LESSON.add(
     name="error_maps",
-    title="Which net has no skips?",
+    title="Which network has no skips?",
     kind="interpret",
     outcome=3,
     judge=kit.letters(
         "B",
         {None: _MAPS},
-        "broad bands with smooth edges along the roofs and the pavement, thin things gone",
-        what=lambda _: "the net without skips",
+        "broad bands with smooth edges along the roofs and the pavement, and no thin things",
+        what=lambda _: "the network without skips",
     ),
     variable="letter",
     answer="B",
@@ -250,12 +249,12 @@ error_maps = LESSON.add(
 )
 
 ADVICE = {"15 images": "c", "240 images": "a"}
-_GAVE = {  # what the other offers gave
+_SCORED = {  # what the other choices scored
     "15 images": {"a": 0.258, "b": 0.298, "d": 0.384},
     "240 images": {"b": 0.480, "c": 0.410, "d": 0.477},
 }
-_GAPS = {"15 images": "a gap of 0.64 to close", "240 images": "hardly a gap left"}
-_LESS = "it gave {:.3f} on test, another offer more: there is {} between seen and test"
+_GAPS = {"15 images": "a gap of 0.64", "240 images": "hardly a gap"}
+_LESS = "it scored {:.3f} on test, another choice more: {} from training images to test"
 
 advice = LESSON.add(
     name="advice",
@@ -264,14 +263,14 @@ advice = LESSON.add(
     outcome=4,
     judge=kit.letters(
         ADVICE,
-        {k: {x: _LESS.format(y, _GAPS[k]) for x, y in gave.items()} for k, gave in _GAVE.items()},
-        "0.406 and 0.501: augmentation closes a gap, and costs where there is none",
+        {k: {x: _LESS.format(y, _GAPS[k]) for x, y in gave.items()} for k, gave in _SCORED.items()},
+        "0.406 and 0.501: augmentation closes a gap, and costs mIoU where there is none",
     ),
     variable="advice",
     answer=ADVICE,
     hints=(
-        "Compare test mIoU, not the gain over a baseline: the two tables have different ones.",
-        "Where is a gap between what was seen and test, and where is none?",
+        "The figure shows test mIoU, not the gain: which row lies farthest to the right?",
+        "Where is there a gap between training images and test, and where is there none?",
     ),
 )
 
@@ -280,7 +279,7 @@ LIMIT, BAR, EPOCHS = 200_000, 0.33, 8
 
 
 def build(num_classes):
-    return seglib.models.UNet(num_classes, base_channels=12, depth=2)
+    return create_model("unet", num_classes, base_channels=12, depth=2)
 
 
 def _small_net(answer: Any) -> str:
@@ -290,22 +289,26 @@ def _small_net(answer: Any) -> str:
         raise NotYet(f"expected build to return a network (nn.Module), found {show(model)}")
     count = sum(p.numel() for p in model.parameters())
     if count > LIMIT:
-        raise NotYet(f"found {count:,} parameters, allowed are {LIMIT:,}. Halve all channels?")
+        raise NotYet(
+            f"found {count:,} parameters, at most {LIMIT:,} are allowed. Halve all channels?"
+        )
     for height, width in ((72, 96), (75, 101)):
         logits = call(model, torch.randn(2, 3, height, width), given=f"images of {height}×{width}")
         size = tuple(logits.shape) if isinstance(logits, Tensor) else show(logits)
         if size != (2, 11, height, width):
             raise NotYet(f"expected (2, 11, {height}, {width}), at the input's size, found {size}")
         if logits.min() >= 0 and torch.allclose(logits.sum(1), torch.ones(()), atol=1e-3):
-            raise NotYet("your net ends in a softmax, which the loss applies itself: return logits")
+            raise NotYet(
+                "your network ends in a softmax, which the loss applies itself: return logits"
+            )
     miou = call(trained, answer, given=f"{EPOCHS} epochs of this lesson's recipe")
     said = f"{count:,} parameters, mIoU {miou:.3f} on 30 hidden scenes; the bar is {BAR}"
     if miou >= BAR:
         return said
     if (sight := rows_seen(model)) < 9:
-        raise NotYet(f"{said}. Rows of the image that an output pixel sees: {sight}. Show it more")
+        raise NotYet(f"{said}. Rows of the image that an output pixel sees: {sight}. It needs more")
     raise NotYet(
-        f"{said}. It uses {count / LIMIT:.0%} of what is allowed: widen it at the top first"
+        f"{said}. It uses {count / LIMIT:.0%} of the allowed parameters: widen the top first"
     )
 
 
@@ -333,13 +336,13 @@ def trained(build: Any, seed: int = 41) -> float:
 
 small_net = LESSON.add(
     name="small_net",
-    title="A net of your own",
+    title="A network of your own",
     kind="design",
     outcome=1,
     judge=_small_net,
     answer=build,
     hints=(
-        "Start from UNet(num_classes, base_channels=…, depth=…) and count its parameters.",
+        "Start from create_model('unet', num_classes, base_channels=…, depth=…) and count.",
         "Most parameters are at the bottom: a U-Net with one level less is four times smaller.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What lesson 2 shows to be judged: four recorded error maps."""
+"""The figure of lesson 2 that a reader judges: four recorded error maps."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PANELS = {
 
 
 def error_panels() -> Figure:
-    """Photo, truth, and four error maps by letter; the predictions of D are shifted."""
+    """Photo, labels, and four error maps by letter; the predictions of D are shifted."""
     import matplotlib.pyplot as plt
 
     from seglib.course.records import label_map, read_record, values
     from seglib.data import Streets
     from seglib.plotting import colorize, error_map, paint_errors
-    from seglib.transforms import resize_image, resize_mask
+    from seglib.transforms import resize_mask
 
     record, streets = read_record("02_unet"), Streets("test")
     image, mask = streets.read(3)
     truth = resize_mask(mask, 72, 96)
-    panels = {"photo": resize_image(image, 72, 96), "truth": colorize(truth, streets.palette)}
+    panels = {"photo": image, "labels": colorize(truth, streets.palette)}
     for letter, arm in PANELS.items():
         labels = label_map(values(record, "arms", arm, lambda run: run.get("maps"))[0]["3"])
         if letter == "D":

@@ -57,7 +57,7 @@ WRONG = {
             "x = self.up(x)[:, :, :h, :w]",
             _JOIN,
         ),
-        "only the bias stands there": _up("x = self.up(x, output_size=skip.shape[2:])", _JOIN),
+        "holds only the bias": _up("x = self.up(x, output_size=skip.shape[2:])", _JOIN),
         "brings 8 channels back to 4": _up(
             "return torch.cat([skip, F.interpolate(self.up(x), skip.shape[2:])], 1)"
         ),
@@ -66,14 +66,14 @@ WRONG = {
         "leave the parts as they are": _up(_JOIN).replace("self.up", "self.enlarge"),
     },
     "train_steps": {
-        "a softmax stands before": _loop("value = loss(model(images).softmax(1), target.long())"),
+        "there is a softmax before": _loop("value = loss(model(images).softmax(1), target.long())"),
         "class numbers are indices": _loop("value = loss(model(images), target)"),
         "value.item()": _loop(keep="losses.append(value)"),
         "found 1 × float": _loop(keep="return [value.item()]"),
         "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="return [0.0] * 4"),
     },
-    "error_maps": {"It has skips": "letter = 'c'"},
-    "advice": {"gave 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},
+    "error_maps": {"so it has skips": "letter = 'c'"},
+    "advice": {"scored 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},
     "small_net": {
         "486,643 parameters": code(_NET, "return seglib.models.UNet(num_classes, base_channels=8)"),
         "at the input's size": code(_NET, "return nn.Conv2d(3, num_classes, 3)"),

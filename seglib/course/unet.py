@@ -1,0 +1,209 @@
+"""What lesson 2 draws: a U-Net with its sizes, a training as it runs, and the recorded arms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.metrics.scores import Interval
+from seglib.plotting import colorize, legend
+
+ARMS = {
+    "U-Net": "U-Net, 240 images, flips",
+    "no skips": "U-Net without skips, 240 images, flips",
+    "encoder only": "encoder only, 240 images, flips",
+}
+COLOURS = {"U-Net": "#0072b2", "no skips": "#d55e00", "encoder only": "#555555"}
+
+
+def by_seed(arm: str, name: str = "miou", split: str = "test", part: str = "arms") -> Any:
+    """{seed: score} of a recorded arm: its mIoU, or the IoU of the class `name`."""
+
+    def score(run: Any) -> float:
+        return float(run[split]["miou"] if name == "miou" else run[split]["iou"][name])
+
+    return values(read_record("02_unet"), part, ARMS.get(arm, arm), score)
+
+
+def mean(arm: str, name: str = "miou", split: str = "test", part: str = "arms") -> Interval:
+    """The mean over the seeds of a recorded arm, with its 95 % interval."""
+    return interval(list(by_seed(arm, name, split, part).values()))
+
+
+def gap(first: str, second: str, name: str = "miou") -> Interval:
+    """The paired difference of two arms in test mIoU, or in the IoU of a class."""
+    return paired_difference(by_seed(first, name), by_seed(second, name))
+
+
+def draw_intervals(axis: Axes, rows: Mapping[str, Interval], colour: str = "#0072b2") -> None:
+    """Means with their intervals, one row for each name, the first at the top."""
+    places = [-place for place in range(len(rows))]
+    means = [row.value for row in rows.values()]
+    reach = [row.high - row.value for row in rows.values()]
+    axis.errorbar(means, places, xerr=reach, fmt="o", capsize=3, color=colour)
+    axis.set_yticks(places, list(rows))
+    axis.set_ylim(0.5 - len(rows), 0.5)
+    if min(row.low for row in rows.values()) < 0 or any("−" in name for name in rows):
+        axis.axvline(0, color="black", linewidth=0.8)
+
+
+def draw_curve(axis: Axes, x: Sequence[Any], rows: Sequence[Interval], **style: Any) -> None:
+    """A line through means, with a band for their intervals."""
+    (line,) = axis.plot(x, [row.value for row in rows], **style)
+    low, high = [row.low for row in rows], [row.high for row in rows]
+    axis.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def draw_rings(left: Axes, right: Axes) -> None:
+    """Wrong test pixels by their distance to a border, and how many fewer the U-Net has."""
+    names, record = ["1", "2", "3–4", "5–8", "≥ 9"], read_record("02_unet")
+    rings: dict[str, list[dict[int, float]]] = {}
+    for name, arm in ARMS.items():
+        runs = values(record, "arms", arm, lambda run: run["border_errors"])
+        rings[name] = [{seed: 100 * run[i] for seed, run in runs.items()} for i in range(5)]
+        rows = [interval(list(ring.values())) for ring in rings[name]]
+        draw_curve(left, names, rows, color=COLOURS[name], marker="o", label=name)
+    pairs = zip(names, rings["encoder only"], rings["U-Net"], strict=True)
+    draw_intervals(right, {name: paired_difference(first, second) for name, first, second in pairs})
+    left.set(xlabel="distance to the nearest border (pixels)", ylabel="wrong pixels (%)", ylim=0)
+    right.set(ylabel="distance (pixels)", xlabel="encoder only − U-Net (points, seed by seed)")
+    left.legend(frameon=False)
+
+
+def draw_sizes(left: Axes, right: Axes, counts: Sequence[int]) -> None:
+    """mIoU against the number of training images, and what more images add."""
+    arms = [f"U-Net, {n} images, flips" for n in counts]
+    for split, colour, name in (
+        ("seen", "#d55e00", "training images"),
+        ("test", "#0072b2", "test"),
+    ):
+        rows = [mean(arm, split=split) for arm in arms]
+        draw_curve(left, counts, rows, color=colour, marker="o", label=name)
+    left.set(xscale="log", xlabel="training images", ylabel="mIoU", ylim=(0, 1))
+    left.set_xticks(counts, [str(n) for n in counts])
+    left.minorticks_off()
+    left.legend(frameon=False)
+    steps = zip(counts, counts[1:], arms, arms[1:], strict=False)
+    draw_intervals(right, {f"{b} − {a} images": gap(more, few) for a, b, few, more in steps})
+    right.set(xlabel="difference in test mIoU, seed by seed")
+
+
+def show_row(pictures: Mapping[str, Any], data: Any) -> Figure:
+    """Pictures side by side under their names, above a key of the classes of `data`."""
+    wide = 3.2 * len(pictures)
+    figure, axes = plt.subplots(1, len(pictures), figsize=(wide, 3.1), dpi=80, layout="constrained")
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(name, fontsize=11)
+        axis.axis("off")
+    legend(figure, data.classes, data.palette, void=True)
+    return figure
+
+
+def draw_unet(model: nn.Module, height: int, width: int) -> Figure:
+    """A U-Net with encoder, ups and head, and the sizes of its feature maps on one image."""
+    net: Any = model
+    sizes: list[str] = []
+
+    def note(_: Any, __: Any, out: Tensor) -> None:
+        sizes.append(f"{out.shape[1]} channels\n{out.shape[2]}×{out.shape[3]}")
+
+    hooks = [part.register_forward_hook(note) for part in (*net.encoder, *net.ups, net.head)]
+    with torch.inference_mode():
+        net.eval()(torch.zeros(1, 3, height, width))
+    for hook in hooks:
+        hook.remove()
+    depth = len(net.ups)
+    figure, axis = plt.subplots(figsize=(9.6, 0.9 * depth + 1.5), dpi=80, layout="constrained")
+
+    def box(x: float, level: float, text: str, colour: str) -> None:
+        style = {"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "#333333"}
+        axis.text(x, -level, text, ha="center", va="center", fontsize=10, bbox=style)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+        style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6}
+        axis.annotate("", end, start, arrowprops=style)
+
+    for level in range(depth):
+        right = 2 * depth - level
+        arrow((level + 0.55, -level), (right - 0.55, -level), "#0072b2")
+        arrow((level + 0.3, -level - 0.28), (level + 0.7, -level - 0.72), "#d55e00")
+        arrow((right - 0.7, -level - 0.72), (right - 0.3, -level - 0.28), "#009e73")
+        box(right, level, sizes[2 * depth - level], "#e5f3ec")
+    for level in range(depth + 1):
+        box(level, level, sizes[level], "#e8f1f8")
+    box(-1.4, 0, f"image\n{height}×{width}", "white")
+    box(2 * depth + 1.4, 0, "logits\n" + sizes[-1], "white")
+    arrow((-0.95, 0), (-0.55, 0), "#333333")
+    arrow((2 * depth + 0.55, 0), (2 * depth + 0.88, 0), "#333333")
+    names = {"skip connection": "#0072b2", "max pooling, halves the size": "#d55e00"}
+    for name, colour in (names | {"up-convolution, doubles the size": "#009e73"}).items():
+        axis.plot([], [], color=colour, linewidth=2, label=name)
+    axis.legend(loc="lower left", frameon=False, fontsize=10)
+    axis.set(xlim=(-2.1, 2 * depth + 2.1), ylim=(-depth - 0.5, 0.5))
+    axis.axis("off")
+    plt.close(figure)
+    return figure
+
+
+class Live:
+    """A learning curve and predictions, redrawn after each epoch: `fit(on_epoch=Live(…))`."""
+
+    def __init__(self, data: Any, shown: Sequence[int], epochs: int) -> None:
+        self.data, self.shown, self.epochs = data, shown, epochs
+        self.kept = np.unique(np.linspace(1, epochs, min(epochs, 6)).round().astype(int)).tolist()
+        self.rows: list[Any] = []
+        self.labels: dict[tuple[int, int], Any] = {}
+        self.handle: Any = None
+
+    def __call__(self, model: nn.Module, row: Mapping[str, float]) -> None:
+        self.rows.append(row)
+        if (epoch := len(self.rows)) in self.kept:
+            device = next(model.parameters()).device
+            for i in self.shown:
+                with torch.inference_mode():
+                    logits = model(self.data[i][0][None].to(device))
+                self.labels[i, epoch] = logits.argmax(1)[0].cpu().numpy()
+        if self.handle is None:
+            self.handle = display(self.draw(), display_id=True)
+        else:
+            self.handle.update(self.draw())
+
+    def draw(self) -> Figure:
+        """The figure as far as the training has got."""
+        figure = plt.figure(figsize=(10, 4.8), dpi=80, layout="constrained")
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+        above, below = parts
+        epochs = range(1, len(self.rows) + 1)
+        for axis, (key, name) in zip(
+            above.subplots(1, 2),
+            (("train_loss", "training loss"), ("val_miou", "mIoU on val")),
+            strict=True,
+        ):
+            reached = [row[key] for row in self.rows]
+            axis.plot(epochs, reached, "o-", color="#0072b2")
+            limits = {"xlim": (0.5, self.epochs + 0.5), "ylim": (0, 1.1 * max(reached))}
+            axis.set(xlabel="epoch", ylabel=name, **limits)
+        axes = below.subplots(len(self.shown), len(self.kept) + 2, squeeze=False)
+        for row, i in zip(axes, self.shown, strict=True):
+            image, mask = self.data.read(i)
+            paint = {"photo": image, "labels": colorize(mask, self.data.palette)}
+            for epoch in self.kept:
+                if (labels := self.labels.get((i, epoch))) is not None:
+                    paint[f"epoch {epoch}"] = colorize(labels, self.data.palette)
+            for axis in row:
+                axis.axis("off")
+            for axis, (title, picture) in zip(row, paint.items(), strict=False):
+                axis.imshow(picture, interpolation="nearest")
+                if i == self.shown[0]:
+                    axis.set_title(title, fontsize=10)
+        legend(below, self.data.classes, self.data.palette, void=True)
+        plt.close(figure)
+        return figure

@@ -1,0 +1,48 @@
+"""What lesson 2 draws: a network's sizes, a training as it runs, recorded arms."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from seglib.course import unet
+from seglib.course.records import interval
+from seglib.data import Streets
+from seglib.models import create_model
+from seglib.transforms import eval_transform
+
+
+def test_a_drawn_unet_shows_the_sizes_of_its_feature_maps():
+    figure = unet.draw_unet(create_model("unet", 11, base_channels=4, depth=2), 9, 13)
+    texts = [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+    sizes = ["4 channels\n9×13", "8 channels\n4×6", "16 channels\n2×3"]
+    expected = sizes + sizes[:2] + ["image\n9×13", "logits\n11 channels\n9×13"]
+    assert sorted(texts) == sorted(expected)
+
+
+def test_a_training_is_drawn_after_each_epoch(monkeypatch):
+    shown = []
+    monkeypatch.setattr(unet, "display", lambda figure, display_id: shown.append(figure) or shown)
+    val = Streets("val", transform=eval_transform(24, 32))
+    live = unet.Live(val, (2,), epochs=2)
+    live(
+        create_model("unet", 11, base_channels=4, depth=2).eval(),
+        {"train_loss": 2, "val_miou": 0.1},
+    )
+    assert len(shown) == 1 and live.labels[2, 1].shape == (24, 32)
+    titles = [axis.get_title() for axis in shown[0].axes]
+    assert titles == ["", "", "photo", "labels", "epoch 1", ""]
+
+
+def test_gaps_are_paired_and_drawn_with_their_intervals():
+    first, second = unet.by_seed("U-Net", "Pole"), unet.by_seed("no skips", "Pole")
+    assert unet.gap("U-Net", "no skips", "Pole") == interval([first[s] - second[s] for s in first])
+    assert unet.mean("U-Net", split="val").value == pytest.approx(0.490, abs=5e-4)
+    figure, axes = plt.subplots(1, 2)
+    unet.draw_rings(*axes)
+    assert [text.get_text() for text in axes[1].get_yticklabels()] == [
+        "1",
+        "2",
+        "3–4",
+        "5–8",
+        "≥ 9",
+    ]
+    plt.close(figure)
