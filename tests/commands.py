@@ -54,8 +54,11 @@ def git(*args: str) -> str:
     return done.stdout
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
 def normalise(notebook: Any) -> None:
-    """Take out what differs between runs and machines: timings, versions, foreign metadata."""
+    """Take out what differs between runs and machines, and what shows nothing without a kernel."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     number = 0
@@ -65,6 +68,8 @@ def normalise(notebook: Any) -> None:
             continue
         number += 1
         cell.execution_count = number
+        # Without a kernel a slider is a line of code to its readers
+        cell.outputs = [each for each in cell.outputs if WIDGET not in each.get("data", {})]
         for output in cell.outputs:
             if "metadata" in output:
                 output.metadata = {}

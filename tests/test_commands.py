@@ -66,6 +66,10 @@ def test_paths_of_this_machine_do_not_stay_and_what_is_large_is_named(course):
     cell = new_code_cell(outputs=[new_output("stream", name="stdout", text=text)])
     commands.normalise(new_notebook(cells=[cell]))
     assert cell.outputs[0].text == "every-pixel/data and ~/.cache"
+    view = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "interactive(IntSlider())"}
+    slider = new_code_cell(outputs=[new_output("display_data", data=view), *cell.outputs])
+    commands.normalise(new_notebook(cells=[slider]))
+    assert slider.outputs == cell.outputs
     for size, faults in ((4_000_000, r".*figure of 3000 kB \(at most 250\) 4000 kB.*"), (1000, "")):
         output = new_output("display_data", data={"image/png": "A" * size})
         found = commands.too_big(new_notebook(cells=[new_code_cell(outputs=[output])]))
