@@ -66,7 +66,10 @@ def test_paths_of_this_machine_do_not_stay_and_what_is_large_is_named(course):
     cell = new_code_cell(outputs=[new_output("stream", name="stdout", text=text)])
     commands.normalise(new_notebook(cells=[cell]))
     assert cell.outputs[0].text == "every-pixel/data and ~/.cache"
-    view = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "interactive(IntSlider())"}
+    view = {
+        "application/vnd.jupyter.widget-view+json": {},
+        "text/plain": "interactive(IntSlider())",
+    }
     slider = new_code_cell(outputs=[new_output("display_data", data=view), *cell.outputs])
     commands.normalise(new_notebook(cells=[slider]))
     assert slider.outputs == cell.outputs
