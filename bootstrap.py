@@ -64,6 +64,9 @@ VERSIONS = {
     "oldest": ["--resolution", "lowest-direct"],
 }
 COMMANDS = [*EXTRAS, "clean", "help"]
+# Waiting threads spin for microseconds only (benchmarks/README.md), and albumentations must not
+# ask the network at import
+CALM = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000", "NO_ALBUMENTATIONS_UPDATE": "1"}
 SPACE = "free some space (the course needs about 6 GB, or 2 GB with SEGLIB_TORCH=cpu)"
 # What installers say when they fail; what happened; what to do; is the environment untouched?
 # (uv fetches everything before it changes anything)
@@ -375,6 +378,7 @@ def setup(torch, versions, extras):
             if trouble.untouched and not new:
                 os.remove(UNFINISHED)
             raise
+        calm_kernel()
         with open(STAMP + ".part", "w") as handle:
             json.dump(
                 {
@@ -387,6 +391,17 @@ def setup(torch, versions, extras):
             )
         os.replace(STAMP + ".part", STAMP)
         os.remove(UNFINISHED)
+
+
+def calm_kernel():
+    """Give .venv's kernel what main() gives JupyterLab, for editors that start it themselves."""
+    path = here(".venv", "share", "jupyter", "kernels", "python3", "kernel.json")
+    kernel = note(path)
+    if kernel:
+        kernel["env"] = dict(kernel.get("env", {}), **CALM)
+        with open(path + ".part", "w") as handle:
+            json.dump(kernel, handle, indent=1)
+        os.replace(path + ".part", path)
 
 
 # ---------------------------------------------------------------- commands (tests/commands.py)
@@ -440,15 +455,7 @@ def main(argv):
         setup(torch, versions, extras)
     if args[0] == "setup":
         return 0
-    # waiting threads spin for microseconds only (benchmarks/README.md), and albumentations must
-    # not ask the network at import
-    env = dict(
-        os.environ,
-        OMP_WAIT_POLICY="PASSIVE",
-        GOMP_SPINCOUNT="2000",
-        NO_ALBUMENTATIONS_UPDATE="1",
-        SEGLIB_VERSIONS=versions,
-    )
+    env = dict(os.environ, SEGLIB_VERSIONS=versions, **CALM)
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles 3,600 modules again
     return run([venv_python(), here("tests", "commands.py"), *args], env)
 

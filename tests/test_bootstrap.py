@@ -180,6 +180,17 @@ def test_first_call_installs_and_the_second_calls_nobody(tree):
     assert result.returncode == 7 and result.stdout == "PASSIVE 2000 1\n"
 
 
+def test_an_editor_that_starts_the_kernel_itself_gets_threads_that_sleep(tree):
+    path = tree.root / ".venv" / "share" / "jupyter" / "kernels" / "python3" / "kernel.json"
+    kernel = '{"argv": ["python"], "env": {"A": "b"}}'
+    tree.uv(f"mkdir -p {path.parent}; echo '{kernel}' > {path}")
+    tree.works("setup")
+    found = json.loads(path.read_text())
+    assert found["argv"] == ["python"] and found["env"]["A"] == "b"
+    assert found["env"]["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert [other.name for other in path.parent.iterdir()] == ["kernel.json"]
+
+
 LAB = ["lab", "lab --no-browser", "setup", "reset LESSON=03", "full", "pretrain", "setup full"]
 TEST = ["test", "test-fast", "soak", "notebooks LESSON=03", "experiments", "setup test"]
 NEEDS = {"lab": LAB, "lab,test": [*TEST, "setup lab soak"]}

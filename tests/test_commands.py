@@ -200,6 +200,8 @@ def test_conda_names_what_exists_and_ci_is_a_program():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert conda["channels"][0] == "conda-forge"
     assert conda["dependencies"][-1] == {"pip": ["-e .[lab]"]}
+    calm = {name: bootstrap.CALM[name] for name in conda["variables"]}
+    assert conda["variables"] == calm and "OMP_WAIT_POLICY" in calm
     wanted = {line.split(">")[0]: line for line in conda["dependencies"][:-1]}
     project = (ROOT / "pyproject.toml").read_text()
     assert f'"{wanted["torchvision"]}"' in project  # the same oldest versions

@@ -68,6 +68,9 @@ def _compute() -> Iterator[Finding]:
     machine = describe_machine(device)
     yield Finding("device", f"{device.type}: {machine['hardware']}")
     yield Finding("threads", f"torch uses {machine['threads']} of {os.cpu_count()} cores")
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        how = "set OMP_WAIT_POLICY=PASSIVE before Python starts"
+        yield Finding("waiting", f"threads spin, slow on a shared machine; {how}", "note")
     try:
         yield Finding("profile", profile())
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Set-up of a notebook, the doctor, paths, and that importing is cheap."""
 
 import importlib
+import os
 import random
 import subprocess
 import sys
@@ -40,14 +41,33 @@ def test_the_doctor_names_what_is_missing_or_faulty_and_goes_on(capsys, monkeypa
     assert lines["streets"].verdict == lines["scans"].verdict == "problem" and not report.ok
     assert "python data/render.py streets" in lines["streets"].found
     assert all(f.verdict in ("ok", "note", "problem") for f in report.findings)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     monkeypatch.setenv("SEGLIB_PROFILE", "fulll")
     monkeypatch.setenv("SEGLIB_DATA", str(tmp_path / "nowhere"))
     monkeypatch.setattr(module, "free_bytes", lambda folder: 5e8)
     report = doctor()
     shown = capsys.readouterr().out
-    for part in ("did you mean 'full'", "is no folder", "0.5 GB free", "3 to fix"):
+    for part in (
+        "did you mean 'full'",
+        "is no folder",
+        "set OMP_WAIT_POLICY=PASSIVE",
+        "0.5 GB free",
+        "3 to fix",
+    ):
         assert part in shown
     assert not report.ok
+
+
+@pytest.mark.parametrize(
+    ("first", "given", "policy"),
+    [("", {}, "PASSIVE"), ("", {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ("torch, ", {}, None)],
+)
+def test_threads_that_wait_sleep_unless_someone_has_chosen(first, given, policy):
+    """It counts only where torch has not loaded yet."""
+    code = f"import {first}seglib, os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = subprocess.run([sys.executable, "-c", code], env=environ | given, capture_output=True)
+    assert run.stdout.decode().split() == [str(policy)]
 
 
 def test_the_first_root_with_the_set_wins_and_an_explicit_one_stands_alone(tmp_path, monkeypatch):
