@@ -26,7 +26,7 @@ RARE = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
 
 @cache
 def _rendered(share: float, split: str) -> Any:
-    look = {"lesion": True, "lesion_size": share / 100, "contrast": 3.0}
+    look: dict[str, Any] = {"lesion": True, "lesion_size": share / 100, "contrast": 3.0}
     data: Any = RenderedScans(SPLITS[split], SIZE, SIZE, **look)
     data.read = cache(data.read)  # each slice is rendered once
     return data
@@ -66,9 +66,9 @@ def found(model: nn.Module, data: Any) -> dict[str, Any]:
 def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: int) -> Figure:
     """Recall after every `steps` steps, and each network's probability of lesion on slice 5."""
     figure = plt.figure(figsize=(10.4, 3.2), dpi=90, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.2))
-    axis, columns = left.subplots(), len(next(iter(curves.values())))
-    axes = right.subplots(len(curves), columns + 1)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.2))
+    axis, columns = halves[0].subplots(), len(next(iter(curves.values())))
+    axes = halves[1].subplots(len(curves), columns + 1)
     image, mask = data.read(SLICE)
     for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
         seen = steps * np.arange(1, columns + 1)
