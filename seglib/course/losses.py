@@ -65,23 +65,29 @@ def found(model: nn.Module, data: Any) -> dict[str, Any]:
 
 def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: int) -> Figure:
     """Recall after every `steps` steps, and each network's probability of lesion on slice 5."""
-    figure = plt.figure(figsize=(10.4, 3.2), dpi=90, layout="constrained")
+    figure = plt.figure(figsize=(10.4, 2.9), dpi=90, layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.2))
-    axis, columns = halves[0].subplots(), len(next(iter(curves.values())))
-    axes = halves[1].subplots(len(curves), columns + 1)
+    axis, epochs = halves[0].subplots(), len(next(iter(curves.values())))
+    every = -(-epochs // 6)  # at most six maps
+    axes = halves[1].subplots(len(curves), epochs // every + 1)
     image, mask = data.read(SLICE)
     for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
-        seen = steps * np.arange(1, columns + 1)
+        seen = steps * np.arange(1, epochs + 1)
         axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=name)
-        shown = [image, *(one["chance"][SLICE] for one in rows)]
+        shown = [image, *(one["chance"][SLICE] for one in rows[every - 1 :: every])]
         for place, (panel, picture) in enumerate(zip(axes[row], shown, strict=True)):
             panel.imshow(picture, cmap="magma", vmin=0, vmax=0.3)
             panel.contour(mask == 1, [0.5], colors="#56b4e9", linewidths=1.4)
             panel.set(xticks=[], yticks=[], xlim=(6, 38), ylim=(43, 11))
             if row == 0:
-                panel.set_title(f"step {seen[place - 1]}" if place else "scan", fontsize=10)
+                panel.set_title(f"step {steps * every * place}" if place else "scan", fontsize=10)
         axes[row, 0].set_ylabel(name, fontsize=10, color=colour)
-    axis.set(xlabel="training step", ylabel="recall (test)", ylim=(-0.03, 1.03), xticks=seen[1::2])
+    axis.set(
+        xlabel="training step",
+        ylabel="recall (test)",
+        ylim=(-0.03, 1.03),
+        xticks=seen[every :: 2 * every],
+    )
     axis.legend(frameon=False, fontsize=10)
     plt.close(figure)
     return figure
@@ -113,18 +119,18 @@ def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figu
     away = torch.hypot(grid[0] - middle[0], grid[1] - middle[1])
     lesion = (1.2 * ((truth.sum() / math.pi).sqrt() - away)).clamp(min=-5)
     figure, axes = plt.subplots(2, 4, figsize=(10, 4.4), dpi=90, layout="constrained")
-    axes[0, 0].imshow(truth, cmap="gray")
-    axes[0, 1].imshow(lesion.sigmoid(), cmap="gray", vmin=0, vmax=1)
+    axes[0, 0].imshow(truth.numpy(), cmap="gray")
+    axes[0, 1].imshow(lesion.sigmoid().numpy(), cmap="gray", vmin=0, vmax=1)
     titles = ["truth", "predicted probability"]
     for axis, (name, loss) in zip(axes.flat[2:], losses.items(), strict=True):
         x = torch.stack([torch.zeros_like(lesion), lesion])[None].requires_grad_()
         loss(x, truth.long()[None]).backward()
         change = -x.grad[0, 1]  # type: ignore[index]
-        axis.imshow(change / change.abs().max(), cmap="RdBu", vmin=-1, vmax=1)
+        axis.imshow((change / change.abs().max()).numpy(), cmap="RdBu", vmin=-1, vmax=1)
         titles.append(f"{name}\n{change.clamp(min=0).sum() / change.abs().sum():.0%} upward")
     for axis, title in zip(axes.flat, titles, strict=True):
         axis.set_title(title, fontsize=10)
-        axis.contour(truth, [0.5], colors="#009e73", linewidths=0.9)
+        axis.contour(truth.numpy(), [0.5], colors="#009e73", linewidths=0.9)
         axis.set(xlim=(15, 60), ylim=(32, 0), xticks=[], yticks=[])
     plt.close(figure)
     return figure
