@@ -10,7 +10,10 @@ lesions  slices of 64×64 with a lesion of 4, 1, 0.3 or 0.1 % of the pixels, 1,0
          Tversky losses, at the learning rate of Dice
 longer   cross-entropy on lesions of 0.1 % for 3,000 steps, at two rates: does it start at all?
 streets  nine losses on Streets at 72×96, 720 steps of four, one-cycle
-live     what the lesson trains itself: cross-entropy on lesions of 4 %, 200 steps, one-cycle
+live     cross-entropy on lesions of 4 %, 200 steps, one-cycle
+race     what the lesson trains itself: lesions of 0.3 %, 240 steps, one rate (that of both tuned
+         arms, 0.005): cross-entropy, Dice, their sum, and cross-entropy whose last layer starts
+         at the logarithms of the class frequencies
 
 A U-Net (base 8) each time, flips, the last epoch's weights; void dropped, one confusion matrix
 over the split. Lesions stand out (contrast 3), so that how rare they are decides and not how hard
@@ -33,7 +36,7 @@ from arms import LOOP, OVERLAP, RENDERED_SLICES, RENDERING, UNET, InMemory
 from records import Job, Part, main, summary_table
 from watched import borders_of, calibration_of, logits_on, scores_of, stacked, train_unet
 
-from seglib.data import RenderedScans, RenderedStreets, Streets, class_statistics
+from seglib.data import RenderedScans, RenderedStreets, Streets, class_statistics, make_loader
 from seglib.losses import (
     CombinedLoss,
     CrossEntropyLoss,
@@ -43,6 +46,8 @@ from seglib.losses import (
     TverskyLoss,
     class_weights,
 )
+from seglib.models.unet import UNet
+from seglib.training import fit
 from seglib.transforms import eval_transform
 
 FLIPS = {"flip": 0.5, "zoom": [1.0, 1.0], "stretch": 1.0, "colour": 0.0}
@@ -69,6 +74,12 @@ TRADE = {
     "Tversky 0.9/0.1": (0.9, 0.1),
 }
 TRADE_SHARE = 1.0
+RACE = {  # whether the last layer's bias starts at the logarithms of the class frequencies
+    "cross-entropy": False,
+    "Dice": False,
+    "cross-entropy + Dice": False,
+    "cross-entropy, prior bias": True,
+}
 
 
 def weighted(data: Any, method: str) -> CrossEntropyLoss:
@@ -226,6 +237,84 @@ def watch_lesions(arm: tuple[str, float], settings: dict[str, Any], seed: int) -
     return {**budget, "test": scores_of(logits_on(model, images), target, test.classes)}
 
 
+def race(job: Job) -> None:
+    for seed in job.seeds:
+        for arm in RACE:
+            job.once(label((arm, job.settings["share"])), seed, run_race, arm, job.settings, seed)
+
+
+def run_race(arm: str, settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What is found of the test lesions after every epoch, as in `watch_lesions`.
+
+    And in the end, if a pixel is called lesion from some probability on: the threshold with the
+    highest IoU on dev, and what it finds on test.
+    """
+    data, test = (
+        on_lesions((arm, settings["share"]), split, settings) for split in ("train", "test")
+    )
+    (images, target), watched = stacked(test), []
+    lesion = target == 1
+    loader = make_loader(data, settings["batch_size"], shuffle=True, seed=seed)
+    torch.manual_seed(seed)
+    model = UNet(data.num_classes, base_channels=settings["base_channels"])
+    if RACE[arm]:
+        pixels = torch.tensor(class_statistics(data).pixels, dtype=torch.float64)
+        model.head.bias.data = (pixels / pixels.sum()).log().float()
+
+    def watch(model: torch.nn.Module, row: dict[str, float]) -> None:
+        logits = logits_on(model, images)
+        found = scores_of(logits, target, test.classes)
+        chance = logits.softmax(1)[:, 1]
+        watched.append(
+            {
+                "step": int(row["epoch"]) * len(loader),
+                **{key: found[key]["lesion"] for key in ("recall", "precision", "iou")},
+                "probability": round(chance[lesion].mean().item(), 4),
+                "elsewhere": round(chance[~lesion].mean().item(), 5),
+            }
+        )
+
+    epochs = settings["images"] // (len(loader) * settings["batch_size"])
+    history = fit(
+        model,
+        loader,
+        epochs=epochs,
+        lr=settings["lr"],
+        loss=LOSSES[arm.removesuffix(", prior bias")](data),
+        weight_decay=settings["weight_decay"],
+        schedule=settings["schedule"],
+        seed=seed,
+        on_epoch=watch,
+    )
+    tried = [n / 100 for n in range(1, 100)]
+    dev_images, dev = stacked(on_lesions((arm, settings["share"]), "dev", settings))
+    on_dev = logits_on(model, dev_images).softmax(1)[:, 1]
+    best = max(tried, key=lambda t: from_threshold(on_dev, dev == 1, t)["iou"])
+    chance = logits_on(model, images).softmax(1)[:, 1]
+    return {
+        "epochs": epochs,
+        "images_seen": settings["images"],
+        "lr": settings["lr"],
+        "curve": [round(row["train_loss"], 4) for row in history.rows],
+        "watched": watched,
+        "thresholds": {
+            name: {"threshold": t, **from_threshold(chance, lesion, t)}
+            for name, t in (("half", 0.5), ("best on dev", best))
+        },
+    }
+
+
+def from_threshold(chance: torch.Tensor, lesion: torch.Tensor, threshold: float) -> dict[str, Any]:
+    """Recall, precision and IoU of the lesion if it is every pixel from this probability on."""
+    called = chance >= threshold
+    hits, found, there = (int(x.sum()) for x in (called & lesion, called, lesion))
+    return {
+        "recall": round(hits / there, 4),
+        "precision": round(hits / found, 4) if found else None,
+        "iou": round(hits / (found + there - hits), 4),
+    }
+
+
 def compare_streets(job: Job) -> None:
     for seed in job.seeds:
         for loss in LOSSES:
@@ -282,6 +371,12 @@ PARTS = {
         live,
         (*ON_SLICES, "live watch_lesions"),
         {**SLICES, "schedule": "onecycle", "lr": 5e-3, "images": 800},
+        seeds=20,
+    ),
+    "race": Part(
+        race,
+        (*ON_SLICES, "RACE race run_race from_threshold"),
+        {**SLICES, "lr": 5e-3, "share": 0.3, "images": 960},
         seeds=20,
     ),
     "tuning_streets": Part(

@@ -65,6 +65,19 @@ def of_smp() -> dict[str, Loss]:
 
 
 def of_monai() -> dict[str, Loss]:
+    """With the argument ignore_index, which these three losses have."""
+    monai = quietly("monai.losses")
+    options = {"softmax": True, "to_onehot_y": True, "batch": True, "ignore_index": 255}
+    focal = {"use_softmax": True, "to_onehot_y": True, "ignore_index": 255}
+    return {
+        "focal": with_channel(monai.FocalLoss(gamma=2.0, **focal)),
+        "Dice": with_channel(monai.DiceLoss(**options)),
+        "Tversky": with_channel(monai.TverskyLoss(alpha=0.3, beta=0.7, **options)),
+    }
+
+
+def of_masked_monai() -> dict[str, Loss]:
+    """Void left out by MONAI's masked losses, as was usual before ignore_index."""
     monai = quietly("monai.losses")
     return {"focal": masked_focal(monai), "Dice": masked_dice(monai)}
 
@@ -85,6 +98,7 @@ LOSSES = {
     "torch": of_torch,
     "smp": of_smp,
     "MONAI": of_monai,
+    "MONAI, masked": of_masked_monai,
     "kornia": of_kornia,
 }
 
@@ -94,20 +108,28 @@ WITHOUT_FOCUS: dict[str, Callable[[], Loss]] = {
     "smp": lambda: quietly("segmentation_models_pytorch.losses").FocalLoss(
         "multiclass", gamma=0.0, ignore_index=255
     ),
-    "MONAI": lambda: masked_focal(quietly("monai.losses"), gamma=0.0),
+    "MONAI": lambda: with_channel(
+        quietly("monai.losses").FocalLoss(use_softmax=True, to_onehot_y=True, gamma=0.0)
+    ),
+    "MONAI, masked": lambda: masked_focal(quietly("monai.losses"), gamma=0.0),
     "kornia": lambda: quietly("kornia.losses").FocalLoss(None, 0.0, "mean", ignore_index=255),
 }
 
 
 def masked_dice(monai: Any) -> Loss:
-    """MONAI leaves void out by a mask, which its MaskedDiceLoss takes."""
+    """MONAI's MaskedDiceLoss takes a mask, by which it leaves void out."""
     return masked(monai.MaskedDiceLoss(softmax=True, to_onehot_y=True, batch=True))
 
 
 def masked_focal(monai: Any, gamma: float = 2.0) -> Loss:
-    """MONAI's focal loss knows no void; MaskedLoss multiplies both inputs by a mask."""
+    """MONAI's MaskedLoss multiplies both inputs of its focal loss by a mask."""
     options = {"use_softmax": True, "to_onehot_y": True, "gamma": gamma}
     return masked(monai.MaskedLoss(monai.FocalLoss, **options))
+
+
+def with_channel(loss: Any) -> Loss:
+    """MONAI's losses take labels (N, 1, H, W)."""
+    return lambda logits, target: loss(logits, target[:, None])
 
 
 def masked(loss: Any) -> Loss:

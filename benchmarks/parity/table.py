@@ -27,9 +27,10 @@ from seglib.util.files import atomic_write  # noqa: E402
 OTHERWISE = {
     "smp focal": "a sigmoid for each class, as Lin et al. (2017); with γ = 0 not cross-entropy",
     "smp cross-entropy": "divides by all pixels, also those that are ignored",
-    "MONAI focal": "divides by pixels times classes; a mask multiplies the logits by 0, so void "
-    "counts as a pixel of which all classes are equally likely",
-    "MONAI Dice": "void as in its focal loss",
+    "MONAI focal": "divides by valid pixels times classes",
+    "MONAI, masked focal": "divides by all pixels times classes; the mask multiplies the logits by "
+    "0, so void counts as a pixel of which all classes are equally likely",
+    "MONAI, masked Dice": "void as in its masked focal loss",
     "kornia focal": "divides by all pixels, and by the number of classes",
 }
 

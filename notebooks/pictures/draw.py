@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from matplotlib.patheffects import withStroke
 
-from seglib.data import RenderedScans, RenderedStreets, Streets
-from seglib.losses import CrossEntropyLoss, DiceLoss, FocalLoss, LovaszSoftmaxLoss
+from seglib.course.losses import SLICE, slices
+from seglib.data import RenderedStreets, Streets, make_loader
+from seglib.losses import CrossEntropyLoss
 from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
 from seglib.plotting import colorize, legend, place_labels, show_predictions
 from seglib.course.records import label_map, read_record, values
 from seglib.inference import predict
+from seglib.training import fit
 from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent
@@ -86,33 +88,24 @@ def lesson_02():
 
 
 def lesson_03():
-    """A scan with its lesion, a prediction beside it, and where four losses push that."""
-    truth = RenderedScans([2000], 64, 64, lesion=True, lesion_size=0.04, contrast=3.0).read(0)
-    image, lesion = truth[0], torch.from_numpy(truth[1] == 1).long()
-    row, column = (part.float().mean() for part in lesion.nonzero(as_tuple=True))
-    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-    away = ((rows - row) ** 2 + (columns - column - 6) ** 2).sqrt()
-    logit = (1.2 * ((lesion.sum() / torch.pi).sqrt() - away)).clamp(min=-5)
-    logits = torch.stack([torch.zeros_like(logit), logit])[None]
-    figure, axes = plt.subplots(1, 6, figsize=(12, 2.3), layout="constrained")
-    axes[0].imshow(image, interpolation="nearest")
-    axes[1].imshow(logits.softmax(1)[0, 1], cmap="gray", interpolation="nearest")
-    for axis, (name, loss) in zip(axes[2:], {
-        "cross-entropy": CrossEntropyLoss(), "focal": FocalLoss(), "Dice": DiceLoss(),
-        "Lovász": LovaszSoftmaxLoss(),
-    }.items(), strict=True):
-        x = logits.clone().requires_grad_()
-        loss(x, lesion[None]).backward()
-        push = -x.grad[0, 1]
-        axis.imshow(push / push.abs().max(), cmap="RdBu", vmin=-1, vmax=1,
-                    interpolation="nearest")
-        axis.set_title(name, fontsize=11)
-    for axis, title in zip(axes, ("scan and lesion", "a prediction"), strict=False):
+    """A scan, its labels, and the network that the lesson trains with cross-entropy."""
+    train, test = slices(0.3, "train", augment=True), slices(0.3, "test")
+    settings = read_record("03_losses")["parts"]["race"]["settings"]
+    torch.manual_seed(0)
+    net = create_model("unet", 3, base_channels=8)
+    fit(net, make_loader(train, 4, shuffle=True), epochs=6, lr=settings["lr"],
+        schedule="constant", loss=CrossEntropyLoss())
+    image, mask = test.read(SLICE)
+    with torch.inference_mode():
+        found = net.eval()(test[SLICE][0][None]).argmax(1)[0].numpy()
+    panels = {"a scan": image, "its labels": colorize(mask, test.palette),
+              f"the network ({(found == mask).mean():.1%} right)": colorize(found, test.palette)}
+    figure, axes = plt.subplots(1, 3, figsize=(8.2, 3), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=11)
-    for axis in axes:
-        axis.contour(lesion, [0.5], colors="#f0e442" if axis is axes[0] else "#009e73",
-                     linewidths=1.2)
-        axis.set(xlim=(12, 63), ylim=(36, 0), xticks=[], yticks=[])
+        axis.axis("off")
+    legend(figure, test.classes, test.palette, {0, 1, 2})
     return figure
 
 

@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from seglib.data import RenderedScans, make_loader
 from seglib.exercises import kit
 from seglib.exercises.kit import Lesson, NotYet, call, number, show
+from seglib.exercises.material03 import ask as ask
 from seglib.exercises.material03 import curves_figure as curves_figure
 from seglib.losses import CombinedLoss
 
 LESSON = Lesson(
     "03",
     outcomes=(
-        "compute cross-entropy by hand, and say where and how hard it pushes",
-        "write a soft Dice loss that leaves void out, and say where its gradient differs from "
+        "compute cross-entropy by hand, and give the direction and size of its gradient",
+        "write a soft Dice loss that ignores void, and say where its gradient differs from "
         "cross-entropy's",
-        "tell from a record whether a network ignores a rare class or starts later, and what "
-        "weights and overlap losses change",
+        "tell whether a network is blind to a rare class or only has no label for it, and what "
+        "thresholds, weights and overlap losses change",
         "find the fault in a loss function with a test that fails",
         "choose a loss by paired differences over seeds, after tuning its learning rate",
     ),
@@ -41,18 +42,21 @@ D = math.log1p(math.exp(18))  # what the void pixel would add if its 255 meant c
 
 MISSING = "is missing from the sum: it has a truth, so its −ln p counts"
 BY_HAND = [
-    (SUM / 4, "that is the sum divided by four; void is not in the divisor either"),
+    (SUM / 4, "that is the sum divided by four, but the divisor leaves void out, too"),
     (SUM, "that is the sum of the three logarithms; divide by the number of valid pixels"),
-    (SUM / 3 / math.log(2), "that is in bits, from base 2; PyTorch takes the natural logarithm"),
-    (SUM / 3 / math.log(10), "that is the logarithm to base 10; PyTorch takes the natural one"),
-    ((A + C) / 3, f"pixel b {MISSING}. (All three with logarithms to base 10 would make 0.174)"),
+    (
+        SUM / 3 / math.log(2),
+        "that is in bits (logarithm to base 2); PyTorch uses the natural logarithm",
+    ),
+    (SUM / 3 / math.log(10), "that is the logarithm to base 10; PyTorch uses the natural one"),
+    ((A + C) / 3, f"pixel b {MISSING}. (All three with logarithms to base 10 would give 0.174)"),
     ((A + C) / 2, f"pixel b {MISSING}"),
     *(((B + C) / n, f"pixel a {MISSING}") for n in (2, 3)),
     *(((A + B) / n, f"pixel c {MISSING}") for n in (2, 3)),
     (-math.log(MEAN_P), "that is −ln of the mean of p. The logarithm comes first, then the mean"),
     (MEAN_P, "that is the mean probability of the truth. The loss is the mean of its −ln"),
     (1 - MEAN_P, "that is one minus the mean probability. The loss is the mean of −ln p"),
-    (-SUM / 3, "the size is right and the sign is not: the loss is −ln p, and ln p is negative"),
+    (-SUM / 3, "the size is right, the sign is wrong: the loss is −ln p, and ln p is negative"),
     *(((SUM + D) / n, "void counts as class 1. Leave d out of sum and divisor") for n in (3, 4)),
     *((x, "that is the mean of the truth's logits, without the softmax") for x in (LOGIT, -LOGIT)),
     (math.log(40) / 3, "those are the probabilities of the other class; a's truth is class 1"),
@@ -69,31 +73,31 @@ by_hand = LESSON.add(
         {None: BY_HAND},
         praise=f"(−ln 0.75 − ln 0.5 − ln 0.8) / 3 = {SUM / 3:.4f}, and d does not matter",
         what=lambda _: "the loss",
-        tolerance=0.006,  # two digits were asked for, rounded or cut off
-        otherwise="Pixel by pixel: softmax, −ln of the truth's share; then the mean without void",
+        tolerance=0.006,  # two decimal places, rounded or cut off
+        otherwise="Pixel by pixel: softmax, −ln of the true class's p; then the mean without void",
     ),
     variable="guess",
     answer=0.4013,
     hints=(
-        "e to the power of ln 3 is 3 and e⁰ is 1: what share does the truth get at pixel a?",
-        "−ln of the three shares, added up: by how many pixels do you divide?",
+        "e to the power of ln 3 is 3 and e⁰ is 1: which probability has the true class at pixel a?",
+        "Add up −ln p of the three true classes: by how many pixels do you divide?",
     ),
 )
 
 # ---------------------------------------------------------------- 2: which run is which?
 
-# What the figure shows, and what is to be asked of each run: adjusted to the record by hand
+# What the figure shows, and a question about each run: adjusted to the record by hand
 SEEN = {
-    "A": "nothing is found for 300 steps, then half of the lesion's pixels, in the end precisely",
+    "A": "nothing is found for 300 steps, then half of the lesion, mostly at a precision above 0.5",
     "B": "most lesion pixels are found from the first steps on, with a precision of a few per cent",
     "C": "recall and precision are both high in the end",
-    "D": "nothing is found for 700 steps, and then a fifth, with high precision",
+    "D": "nothing is found for 700 steps, then a fifth, with high precision",
 }
 ASK = {
     "cross-entropy, 4 %": "Lesions here are forty times as large: which panel solves the task?",
-    "cross-entropy, 0.1 %": "What does a network lose that predicts no lesion at all?",
+    "cross-entropy, 0.1 %": "How little does it cost to predict no lesion at all?",
     "median weights, 0.1 %": "A miss costs most here: which of recall and precision is cheap?",
-    "Dice, 0.1 %": "Classes count the same: how long does it wait, and is precision the price?",
+    "Dice, 0.1 %": "All classes count the same: when does recall rise, and is precision the price?",
 }
 RUNS = dict(zip(ASK, "CDBA", strict=True))
 
@@ -105,7 +109,8 @@ curves = LESSON.add(
     judge=kit.letters(
         RUNS,
         {run: {x: f"there, {SEEN[x]}. {ASK[run]}" for x in SEEN if x != RUNS[run]} for run in RUNS},
-        praise="of rare lesions cross-entropy finds few; weights most, at low precision; Dice half",
+        praise="at 0.1 % cross-entropy finds few lesion pixels, weights most of them at low "
+        "precision, Dice half",
         what=lambda run: f"“{run}”",
         once=True,
     ),
@@ -113,7 +118,7 @@ curves = LESSON.add(
     answer=RUNS,
     hints=(
         "Start with the run whose lesions are large: which panel looks like an easy task?",
-        "Weights make a miss dear and a false alarm cheap: which curve is high, and which pays?",
+        "Weights make misses expensive and false alarms cheap: which curve is high, which is low?",
     ),
 )
 
@@ -134,39 +139,39 @@ def soft_dice(logits, target):
 INDEX, MEAN = "hits[present] / whole[present]", "losses.sum() / present.sum().clamp(min=1)"
 ANYWHERE = kit.edits(
     soft_dice,
-    "that is Dice itself, which training would make smaller: return one minus it",
+    "that is Dice itself, which training would minimize: return one minus it",
     ("1 - 2", "2"),
     "that is minus Dice. It trains as well; return one minus Dice, so that 0 means perfect",
     ("1 - 2", "-2"),
-    "the classes are added up; take their mean, so that their number does not change the step",
+    "the classes are summed; take their mean, so that their number does not change the step",
     (MEAN, "losses.sum()"),
-    "the logits went in as they are. They are no probabilities: logits.softmax(1) first",
+    "logits are not probabilities: apply logits.softmax(1) first",
     (".softmax(1)", ""),
     "a sigmoid for each channel. Here the classes exclude each other: softmax over dimension 1",
     (".softmax(1)", ".sigmoid()"),
-    "softmax is taken twice, which leaves all probabilities close to each other",
+    "softmax is applied twice, which leaves all probabilities close to each other",
     (".softmax(1)", ".softmax(1).softmax(1)"),
-    "the factor 2 is missing: even a perfect prediction would lose a half",
+    "the factor 2 is missing: even a perfect prediction would have a loss of 1/2",
     ("2 * ", ""),
     "the denominator has squares, as in Milletari et al. (2016). Here it is Σ p + Σ g",
     ("p.sum(0) +", "(p**2).sum(0) +"),
     "that is the soft Jaccard index. Dice divides 2·Σ p·g by Σ p + Σ g",
     ("2 * ", "", "+ g.sum(0)", "+ g.sum(0) - (p * g).sum(0)"),
-    "1 is added above and below the line, which changes the loss of small classes much",
+    "1 is added to numerator and denominator, which changes the loss of small classes a lot",
     (f"2 * {INDEX}", "(2 * hits + 1) / (whole + 1)"),
-    "the classes are added up before the division, so large classes decide. Divide class by class",
+    "the classes are summed before the division, so large classes dominate. Divide per class",
     (INDEX, "hits.sum() / whole.sum()", MEAN, "losses"),
-    "class 0, the background, is left out of the mean. It is a class of the truth like the others",
+    "class 0, the background, is left out of the mean. Include it like the other classes",
     (MEAN, "losses[1:].mean()"),
     "the classes are weighted by their number of pixels. Here each counts the same",
     (MEAN, "(losses * g.sum(0)).sum() / g.sum()"),
     "the classes are weighted inversely by their number of pixels. Here each counts the same",
     (MEAN, "(losses / g.sum(0)).sum() / (1 / g.sum(0)).sum()"),
-    "that is generalised Dice (Sudre et al., 2017): its sums have weights 1 / n². Here, none do",
+    "that is generalized Dice (Sudre et al., 2017), with weights 1 / n². Here nothing is weighted",
     (INDEX, "(hits / g.sum(0) ** 2).sum() / (whole / g.sum(0) ** 2).sum()", MEAN, "losses"),
-    "that is one loss per image, then their mean: add up over the batch before you divide",
+    "that is one loss per image, then their mean: sum over the batch before you divide",
     (".sum(0)", ".view(2, 30, 4).sum(1)", "[present]", "", MEAN, "losses.mean()"),
-    "the value is right and its gradient is not: the denominator is detached",
+    "the value is right, its gradient is wrong: the denominator is detached",
     ("whole[present]", "whole[present].detach()"),
 )
 ABSENT = kit.edits(
@@ -178,7 +183,7 @@ ABSENT = kit.edits(
 )
 WITH_VOID = kit.edits(
     soft_dice,
-    "what is predicted on void pixels still counts in Σ p: leave those pixels out of all sums",
+    "predictions on void pixels still count in Σ p: leave those pixels out of all sums",
     ("p.sum(0) +", "logits.softmax(1).sum((0, 2, 3)) +"),
     "void pixels count as class 0: leave those pixels out of all three sums",
     ("valid =", "target = target % 255; valid ="),
@@ -191,21 +196,23 @@ ONLY_VOID = kit.edits(
     soft_dice,
     "without a class, the mean divides 0 by 0: divide by at least 1, as in number.clamp(min=1)",
     (".clamp(min=1)", ""),
-    "there is nothing to be wrong about",
+    "without a valid pixel there is no error: return 0",
     ("return ", "return ~valid.any() + "),
-    "its gradient has NaN, which would destroy the network: a 0 / 0 is left behind a selection",
+    "its gradient has NaN, which would destroy the network: torch.where hides a 0 / 0 in the value",
     ("return ", "z = valid.sum() * logits.sum(); return torch.where(valid.any(), 0 * z / z, 0) + "),
 )
 BATCHES = (
     "two images of four classes without void",
     "two images of which the truth has three of four classes",
     "two images with void pixels",
-    "a batch of nothing but void",
+    "a batch of void pixels only",
 )
-NO_CLASS = "255 is no class: pick the valid pixels before, or put a class there for a while"
-CLUES = {  # what an error is due to, by words of it
+NO_CLASS = "255 is not a class: select the valid pixels first, or replace 255 for the moment"
+CLUES = {  # the cause of an error, by words in its message
     BATCHES[0]: {"size of tensor": "F.one_hot puts classes last; .movedim(3, 1) brings them there"},
-    BATCHES[1]: {"size of tensor": "F.one_hot makes as many channels as it sees; tell it how many"},
+    BATCHES[1]: {
+        "size of tensor": "F.one_hot makes only as many channels as it sees: pass classes"
+    },
     BATCHES[2]: dict.fromkeys(("Class values", "out of "), NO_CLASS),
 }
 NO_PATH = (
@@ -221,7 +228,7 @@ def value_and_gradient(answer: Any, given: str, logits: Tensor, target: Tensor) 
     if (spoilt := target != before).any():
         raise NotYet(
             f"on {given}, the caller's target has changed: {int(spoilt.sum())} void pixels are now "
-            f"{target[spoilt][0].item()}. torch.where and masked_fill make a new one"
+            f"{target[spoilt][0].item()}. torch.where and masked_fill return a new tensor"
         )
     if not isinstance(found, Tensor) or found.ndim:
         hint = "is the mean missing?" if isinstance(found, Tensor) else "no .item(), no NumPy"
@@ -263,15 +270,15 @@ def dice_judges() -> list[kit.function]:
 
 soft_dice = LESSON.add(  # type: ignore[assignment]
     name="soft_dice",
-    title="Soft Dice that leaves void out",
+    title="Soft Dice that ignores void",
     kind="implement",
     outcome=1,
     judge=kit.in_turn(dice_judges()),
     answer=soft_dice,
     hints=(
-        "With valid = target != 255, logits.softmax(1).movedim(1, 3)[valid] has a row per pixel.",
-        "F.one_hot(target[valid], classes) has such rows, too: all three sums are sums over rows.",
-        "Classes with Σ g > 0 are present. If none is, what is the sum of no losses divided by?",
+        "With valid = target != 255, logits.softmax(1).movedim(1, 3)[valid] has one row per pixel.",
+        "F.one_hot(target[valid], classes) has the same rows: all three sums run over rows.",
+        "Classes with Σ g > 0 are present. If there are none, what do you divide by?",
     ),
 )
 
@@ -281,10 +288,10 @@ SUPPORTED = {"a": True, "b": False, "c": False, "d": True, "e": False}
 REASONS = {  # a test compares their figures with the record
     "a": "Dice minus cross-entropy is 0.087 [0.065, 0.109] on test: the interval lies above zero",
     "b": "focal minus cross-entropy is -0.019 [-0.041, 0.002] on test: the interval contains zero",
-    "c": "with the best rate of each, cross-entropy + Lovász has 0.388 on dev and focal 0.370; "
-    "with 0.002, 0.353 and 0.364",
-    "d": "the table says recall 0.00 → 0.46, accuracy 0.83 → 0.73",
-    "e": "the record is of Streets, one net, one budget: what other data would say, it cannot know",
+    "c": "the runs end after 720 steps, where cross-entropy has a rare recall of 0.00. What comes "
+    "later was not measured",
+    "d": "the figure shows recall 0.00 → 0.46, accuracy 0.83 → 0.73",
+    "e": "the record has one data set, one network and one budget; it says nothing about others",
 }
 
 advice = LESSON.add(
@@ -301,8 +308,8 @@ advice = LESSON.add(
     answer=SUPPORTED,
     hints=(
         "A difference is shown if its interval does not contain zero.",
-        "c: read the column 0.002 of the second table from top to bottom. Who is first?",
-        "e: which data do the tables speak of?",
+        "c: how much of the rare classes has cross-entropy found when these runs end?",
+        "e: which data does the figure show?",
     ),
 )
 
@@ -311,7 +318,7 @@ advice = LESSON.add(
 # The bar comes from measurements with just these data, seeds and steps.
 BAR, SEEDS, TRAIN, HIDDEN = 0.70, (51, 52), range(160), range(5000, 5030)
 EPOCHS, SIZE, LESION = 6, 64, 1
-EMA = 0.96  # of about 25 steps: at a constant rate single ones jump
+EMA = 0.96  # of about 25 steps: at a constant rate single steps jump
 
 
 class Slices(RenderedScans):
@@ -339,10 +346,10 @@ def loss_and_rate(build: Any) -> tuple[nn.Module, float]:
     """What build_loss returns, or what is wrong with it."""
     found = call(build, slices()[0], given="the training slices")
     if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise NotYet(f"expected to get a pair, loss and learning rate, found {show(found)}")
+        raise NotYet(f"expected a pair, loss and learning rate, found {show(found)}")
     loss, rate = found
     if callable(rate) and not callable(loss):
-        raise NotYet("expected loss first, learning rate second; found them the other way round")
+        raise NotYet("expected loss first, learning rate second; found them in reverse order")
     if isinstance(loss, type) or not callable(loss):
         made = f"; write {loss.__name__}(…) to make one" if isinstance(loss, type) else ""
         raise NotYet(f"expected a loss to call as loss(logits, target), found {show(loss)}{made}")
@@ -371,7 +378,7 @@ def scores_after_training(build: Any, seed: int) -> Any:
         fit(model, loader, epochs=EPOCHS, lr=lr, loss=loss, seed=seed, schedule="constant", ema=EMA)
     except Exception as error:
         text = f"{type(error).__name__}: {str(error)[:200]}"
-        raise NotYet(f"training broke off at the rate {lr:g} with {text}") from None
+        raise NotYet(f"training with learning rate {lr:g} stopped with {text}") from None
     return evaluate(model, make_loader(hidden, 10))
 
 
@@ -389,15 +396,17 @@ def own_loss_judge(build: Any) -> str:
     if iou.mean() >= BAR:
         return found
     if recall.max() < 0.05:
-        hint = "No lesion is found: the network has not started on them. Weights, overlap, a rate?"
+        hint = (
+            "No lesion is found yet. Would weights, an overlap loss or another rate start earlier?"
+        )
     elif recall.min() < 0.05:
-        hint = "One seed has started on the lesions, the other has not. What makes it earlier?"
+        hint = "One seed finds lesions, the other does not yet. What would make it start earlier?"
     elif recall.mean() > 1.5 * precision.mean():
-        hint = "A missed lesion costs so much that false alarms pay. Weaken weights, or mix losses"
+        hint = "Misses cost so much that there are many false alarms. Weaken weights, or mix losses"
     elif precision.mean() > 1.5 * recall.mean():
         hint = "Precision is high and recall low. Let missed pixels cost more than false alarms"
     else:
-        hint = "Recall and precision are in balance, so weights will not help. Try other rates"
+        hint = "Recall and precision are balanced, so weights will not help. Try other rates"
     raise NotYet(f"{found}. {hint}")
 
 
@@ -413,9 +422,9 @@ own_loss = LESSON.add(
     judge=own_loss_judge,
     answer=build_loss,
     hints=(
-        "Only one pixel in a hundred is lesion: which losses found such a class from the start?",
-        "Cross-entropy pulls everywhere, and Dice counts both errors: CombinedLoss() adds them up.",
-        "Try three learning rates on slices of your own before you ask the check.",
+        "Only one pixel in a hundred is lesion: which losses found such a class early?",
+        "Cross-entropy sees every pixel, Dice weighs both errors: CombinedLoss() is their sum.",
+        "Try three learning rates on slices of your own before you run the check.",
     ),
 )
 
@@ -426,23 +435,23 @@ FAULTS = {
     2: "void counts as class 0",
     3: "an absent class costs a full point",
     4: "the caller's target is changed",
-    5: "softmax is taken twice",
+    5: "softmax is applied twice",
     6: "an all-void batch gives NaN",
     7: "the mean is taken over images, whatever their number of valid pixels",
     8: "sums overflow in half precision",
 }
 FAULTY = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}
-LOOK = {  # what tells of each fault: lines of ask, with the figures below
+LOOK = {  # what reveals each fault: lines of ask, with the figures below
     1: "unsure logits cost {}, and {} with image 2 void (void in the divisor would halve it)",
     2: "with image 2 void, right logits cost {}, and {} with class 0 predicted on the void pixels",
-    3: "right logits cost {}, and {} if class 2 is neither there nor predicted",
+    3: "right logits cost {}, and {} if class 2 is neither in the truth nor predicted",
     4: "the caller's target is {} afterwards",
-    5: "logits that are right by a mile, without void and with all classes, cost {}",
-    6: "a batch of void only costs {}",
+    5: "logits that are right by a wide margin, without void and with all classes, cost {}",
+    6: "a batch of void pixels only costs {}",
     7: "one wrong pixel costs {} in an image of three valid pixels and {} in an image of one",
     8: "on 360×480 pixels unsure logits cost {} in float32 and {} in float16",
 }
-FOUND = {  # from loss_a to loss_e (a test asks them)
+FOUND = {  # from loss_a to loss_e (a test calls them)
     1: ("1.10 1.10", "1.10 1.10", "1.10 2.20", "1.10 0.55", "0.67 0.67"),
     2: ("0.00 0.00", "0.55 0.55", "6.00 0.00", "0.00 0.00", "0.00 0.00"),
     3: ("0.00 0.00", "0.55 0.55", "0.00 0.00", "0.00 0.00", "0.00 0.33"),
@@ -458,7 +467,7 @@ def why_not(letter: str, fault: int) -> str:
     missing, there = (
         LOOK[n].format(*FOUND[n]["abcde".index(letter)].split()) for n in (fault, FAULTY[letter])
     )
-    return f"“{FAULTS[fault]}” would show here, and does not: {missing}. What does show: {there}"
+    return f"“{FAULTS[fault]}” would show here, but does not: {missing}. What shows: {there}"
 
 
 faults = LESSON.add(
@@ -478,8 +487,8 @@ faults = LESSON.add(
     variable="faults",
     answer=FAULTY,
     hints=(
-        "Each line of ask tests one thing: which line of which loss cannot be right?",
+        "Each line of ask tests one thing: which line of which loss must be wrong?",
         "Right logits must cost 0, and void must change nothing: compare the lines in pairs.",
-        "The lines with void only, with one wrong pixel and in float16 rule three faults out.",
+        "The lines “all void”, “1 of …” and “float16” rule out three faults.",
     ),
 )

@@ -1,8 +1,12 @@
-"""What lesson 3 shows to be judged: a figure of curves."""
+"""What lesson 3 shows to be judged: a figure of curves, and what a loss says of small batches."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 ARMS = {
@@ -12,8 +16,8 @@ ARMS = {
     "D": "lesions of 0.1 %, cross-entropy",
 }
 LINES = {
-    "recall: of the lesion's pixels, how many are found": ("#0072b2", "-"),
-    "precision: of those called lesion, how many are": ("#d55e00", "--"),
+    "recall: fraction of the lesion's pixels that are found": ("#0072b2", "-"),
+    "precision: fraction of the pixels called lesion that are lesion": ("#d55e00", "--"),
 }
 
 
@@ -36,8 +40,37 @@ def curves_figure() -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[1]:
         axis.set_xlabel("training step", fontsize=10)
-    figure.supylabel("recall, precision (share of pixels)", fontsize=10)
+    figure.supylabel("recall, precision", fontsize=10)
     lines = axes[0, 0].get_lines()
     figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle("Four runs: which loss, and how large are the lesions?", fontsize=11)
     return figure
+
+
+def ask(loss: Callable[..., torch.Tensor]) -> None:
+    """Print a loss's value on small batches: three classes, two images of 1×3 pixels."""
+    T = torch.tensor
+    full, half = T([[[0, 1, 2]], [[0, 1, 2]]]), T([[[0, 1, 2]], [[255] * 3]])
+    two, most = T([[[0, 1, 0]], [[0, 1, 0]]]), T([[[0, 1, 2]], [[0, 255, 255]]])
+    right, zero, none = (9.0 * F.one_hot(t, 3).movedim(3, 1) for t in (full, two, 0 * full))
+    other, wide = torch.stack([right[0], none[0]]), torch.zeros(1, 3, 360, 480)
+    miss_1, miss_2 = other.clone(), other.clone()
+    miss_1[0, :, 0, 0] = miss_2[1, :, 0, 0] = T([0.0, 9.0, 0.0])  # 1 instead of 0
+    batches = {
+        "right": (right, full),
+        "right, class 2 absent": (zero, two),
+        "right, image 2 void": (right, half),
+        "the same, other logits at void": (other, half),
+        "unsure": (0 * right, full),
+        "unsure, image 2 void": (0 * right, half),
+        "1 of 3 pixels of image 1 wrong": (miss_1, most),
+        "1 of 1 pixel of image 2 wrong": (miss_2, most),
+        "all void": (right, torch.full_like(full, 255)),
+        "unsure, 360×480, float32": (wide, wide[:, 0].long()),
+        "unsure, 360×480, float16": (wide.half(), wide[:, 0].long()),
+    }
+    for name, (logits, target) in batches.items():
+        given = target.clone()
+        value = loss(logits, given)
+        changed = "" if torch.equal(given, target) else ", and the target has changed"
+        print(f"{name:<32}{value:6.2f}{changed}")

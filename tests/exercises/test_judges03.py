@@ -69,30 +69,23 @@ def test_what_the_record_supports():
         gap = paired_difference(*two)
         assert f"{arm} minus {base} is {gap} on" in lesson03.REASONS[key]
         assert lesson03.SUPPORTED[key] == (gap.low > 0) and gap.high > 0
-    dev = {run["arm"]: run["dev"]["miou"] for run in record["parts"]["tuning_streets"]["runs"]}
-    arms = f"{base} + Lovász", "focal"
-    rows = [[dev[f"{arm}, lr {lr}"] for lr in (0.002, 0.005, 0.0125)] for arm in arms]
-    (best, low), (best_focal, low_focal) = ((max(row), row[0]) for row in rows)
-    assert best > best_focal and low < low_focal
-    figures = [f"{x:.3f}" for x in (best, best_focal, 0.002, low, low_focal)]
-    assert re.findall(r"0\.\d{3}", lesson03.REASONS["c"]) == figures
     rare = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
     recall, accuracy = (
         [np.mean(list(on_test(loss, read).values())) for loss in (base, f"{base}, median weights")]
         for read in (lambda x: np.mean([x["recall"][c] for c in rare]), lambda x: x["accuracy"])
     )
     said = "recall {:.2f} → {:.2f}, accuracy {:.2f} → {:.2f}".format(*recall, *accuracy)
-    assert said in lesson03.REASONS["d"]
+    assert said in lesson03.REASONS["d"] and f"recall of {recall[0]:.2f}" in lesson03.REASONS["c"]
 
 
 @pytest.mark.parametrize(
     ("runs", "fragment"),
     [
-        (((0, 0, np.nan), (0, 0, np.nan)), "has not started on them"),
-        (((0.4, 0.5, 0.6), (0, 0, np.nan)), "One seed has started"),
-        (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "false alarms pay"),
+        (((0, 0, np.nan), (0, 0, np.nan)), "No lesion is found yet"),
+        (((0.4, 0.5, 0.6), (0, 0, np.nan)), "One seed finds lesions"),
+        (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "many false alarms"),
         (((0.2, 0.3, 0.9), (0.2, 0.3, 0.8)), "Let missed pixels cost more"),
-        (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are in balance"),
+        (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are balanced"),
         (((0.9, 0.95, 0.9), (0.8, 0.9, 0.8)), "lesion IoU 0.850 on 30 hidden slices (0.90 and"),
     ],
 )
@@ -129,13 +122,11 @@ SHOWN_BY = {  # lines of `ask`, and whether their figures show the fault
 
 @pytest.fixture
 def asked(capsys):
-    """What the notebook's `ask` says of a loss: {line: figure}, and whether the target changes."""
-    space = {"torch": torch, "F": F, "CrossEntropyLoss": CrossEntropyLoss}
-    exec(notebook_cell("def ask("), space)
+    """What `ask` says of a loss: {line: figure}, and whether the target changes."""
 
     def figures(loss):
         capsys.readouterr()
-        space["ask"](loss)
+        lesson03.ask(loss)
         told = capsys.readouterr().out
         lines = re.findall(r"^(.+?) +(-?\d+\.\d\d|nan|inf)", told, re.MULTILINE)
         assert len(lines) == 11

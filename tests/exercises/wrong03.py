@@ -43,8 +43,10 @@ WRONG = {
     },
     "soft_dice": {
         "movedim(3, 1) brings them there": _maps(one_hot=", logits.shape[1])"),
-        "as many channels": _maps("target[valid].reshape(2, -1, 6)", one_hot=").movedim(3, 1)"),
-        "255 is no class": _maps("target"),
+        "only as many channels": _maps(
+            "target[valid].reshape(2, -1, 6)", one_hot=").movedim(3, 1)"
+        ),
+        "255 is not a class": _maps("target"),
         "target has changed: 20 void pixels": _maps("target.masked_fill_(~valid, 0)"),
         "no .item()": _maps(end="(1 - dice)[there].mean().item()"),
         "is the mean missing": _maps(end="(1 - dice)[there]"),
@@ -54,7 +56,7 @@ WRONG = {
         "class 0, the background, is left out": _maps(end="(1 - dice)[1:][there[1:]].mean()"),
         "are weighted by their number": _maps(end="((1 - dice) * sizes).sum() / valid.sum()"),
         "are weighted inversely": _maps(end="((1 - dice) / sizes).sum() / (1 / sizes).sum()"),
-        "that is generalised Dice": _maps(
+        "that is generalized Dice": _maps(
             end="((1 - dice) * (w := (p.sum(over) + sizes) / sizes**2)).sum() / w.sum()"
         ),
     },
@@ -69,7 +71,7 @@ WRONG = {
     },
     "own_loss": {
         "a pair, loss and learning rate": "def build_loss(train_set):\n    return CombinedLoss()",
-        "the other way round": _build("5e-3", "CombinedLoss()"),
+        "in reverse order": _build("5e-3", "CombinedLoss()"),
         "write DiceLoss(…) to make one": _build("DiceLoss"),
         "expected a loss to call": _build("'dice'"),
         "found 5 for the learning rate": _build(lr="5"),
@@ -78,6 +80,6 @@ WRONG = {
         "a scalar tensor": _build("nn.CrossEntropyLoss(reduction='none')"),
         "a finite number": _build("lambda x, y: x.mean() * float('nan')"),
         "found 2 class weights": _build("CrossEntropyLoss(torch.ones(2))"),
-        "training broke off": _build("lambda x, y: x.mean() / (x.shape[2] < 9)"),
+        "stopped with": _build("lambda x, y: x.mean() / (x.shape[2] < 9)"),
     },
 }

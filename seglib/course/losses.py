@@ -1,0 +1,165 @@
+"""What lesson 3 trains on and draws: slices with small lesions, their scores, recorded runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import cache
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.data import RenderedScans
+from seglib.transforms import eval_transform, train_transform
+
+SIZE = 64
+SPLITS = {"train": range(160), "dev": range(3000, 3040), "test": range(2000, 2040)}
+SLICE = 5  # of those to test on: a lesion in the middle, shown from 32×32 pixels
+COLOURS = ("#d55e00", "#0072b2", "#009e73")
+RARE = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
+
+
+@cache
+def _rendered(share: float, split: str) -> Any:
+    look: dict[str, Any] = {"lesion": True, "lesion_size": share / 100, "contrast": 3.0}
+    data: Any = RenderedScans(SPLITS[split], SIZE, SIZE, **look)
+    data.read = cache(data.read)  # each slice is rendered once
+    return data
+
+
+def slices(share: float, split: str, augment: bool = False) -> Any:
+    """Scans of 64×64 that all have a lesion of `share` per cent of the pixels (class 1)."""
+    data = copy(_rendered(share, split))
+    data.transform = eval_transform(SIZE, SIZE)
+    if augment:
+        data.transform = train_transform(SIZE, SIZE, zoom=(1, 1), stretch=1, colour=0)
+    return data
+
+
+@torch.no_grad()
+def lesion_chances(model: nn.Module, data: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """A model's probability of lesion, whether it has the largest one, and the truth: (N, H, W)."""
+    images, masks = zip(*(data[i] for i in range(len(data))), strict=True)
+    model.eval()
+    logits = model(torch.stack(images).to(next(model.parameters()).device)).cpu()
+    return logits.softmax(1)[:, 1], logits.argmax(1) == 1, torch.stack(masks) == 1
+
+
+def found(model: nn.Module, data: Any) -> dict[str, Any]:
+    """Recall and precision of the lesion, its mean probability on lesions and elsewhere."""
+    chance, called, lesion = lesion_chances(model, data)
+    hits = (called & lesion).sum().item()
+    return {
+        "recall": hits / lesion.sum().item(),
+        "precision": hits / called.sum().item() if called.any() else math.nan,
+        "on lesions": chance[lesion].mean().item(),
+        "elsewhere": chance[~lesion].mean().item(),
+        "chance": chance.numpy(),
+    }
+
+
+def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: int) -> Figure:
+    """Recall after every `steps` steps, and each network's probability of lesion on slice 5."""
+    figure = plt.figure(figsize=(10.4, 2.9), dpi=90, layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.2))
+    axis, epochs = halves[0].subplots(), len(next(iter(curves.values())))
+    every = -(-epochs // 6)  # at most six maps
+    axes = halves[1].subplots(len(curves), epochs // every + 1)
+    image, mask = data.read(SLICE)
+    for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
+        seen = steps * np.arange(1, epochs + 1)
+        axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=name)
+        shown = [image, *(one["chance"][SLICE] for one in rows[every - 1 :: every])]
+        for place, (panel, picture) in enumerate(zip(axes[row], shown, strict=True)):
+            panel.imshow(picture, cmap="magma", vmin=0, vmax=0.3)
+            panel.contour(mask == 1, [0.5], colors="#56b4e9", linewidths=1.4)
+            panel.set(xticks=[], yticks=[], xlim=(6, 38), ylim=(43, 11))
+            if row == 0:
+                panel.set_title(f"step {steps * every * place}" if place else "scan", fontsize=10)
+        axes[row, 0].set_ylabel(name, fontsize=10, color=colour)
+    axis.set(
+        xlabel="training step",
+        ylabel="recall (test)",
+        ylim=(-0.03, 1.03),
+        xticks=seen[every :: 2 * every],
+    )
+    axis.legend(frameon=False, fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def recorded(part: str, arm: str, key: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps, and a row for each seed of what was watched in a recorded arm; NaN where nothing is.
+
+    Keys: recall, precision, iou (of the lesion), probability (on lesions), elsewhere.
+    """
+    runs = values(read_record("03_losses"), part, arm, lambda run: run["watched"])
+    rows = [[step[key] for step in watched] for watched in runs.values()]
+    return [step["step"] for step in next(iter(runs.values()))], np.array(rows, float)
+
+
+def half_found(part: str, arm: str) -> list[str]:
+    """For each seed the first step with a recall of at least 0.5, "–" if there is none."""
+    steps, rows = recorded(part, arm, "recall")
+    return [
+        str(next((s for s, r in zip(steps, row, strict=True) if r >= 0.5), "–")) for row in rows
+    ]
+
+
+def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figure:
+    """How each loss changes the lesion's logits of a blurred disc that lies `shift` px too far."""
+    truth = torch.from_numpy(_rendered(4.0, "test").read(0)[1] == 1)
+    grid = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    middle = truth.nonzero().float().mean(0) + torch.tensor([0, shift])
+    away = torch.hypot(grid[0] - middle[0], grid[1] - middle[1])
+    lesion = (1.2 * ((truth.sum() / math.pi).sqrt() - away)).clamp(min=-5)
+    figure, axes = plt.subplots(2, 4, figsize=(10, 4.4), dpi=90, layout="constrained")
+    axes[0, 0].imshow(truth.numpy(), cmap="gray")
+    axes[0, 1].imshow(lesion.sigmoid().numpy(), cmap="gray", vmin=0, vmax=1)
+    titles = ["truth", "predicted probability"]
+    for axis, (name, loss) in zip(axes.flat[2:], losses.items(), strict=True):
+        x = torch.stack([torch.zeros_like(lesion), lesion])[None].requires_grad_()
+        loss(x, truth.long()[None]).backward()
+        change = -x.grad[0, 1]  # type: ignore[index]
+        axis.imshow((change / change.abs().max()).numpy(), cmap="RdBu", vmin=-1, vmax=1)
+        titles.append(f"{name}\n{change.clamp(min=0).sum() / change.abs().sum():.0%} upward")
+    for axis, title in zip(axes.flat, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.contour(truth.numpy(), [0.5], colors="#009e73", linewidths=0.9)
+        axis.set(xlim=(15, 60), ylim=(32, 0), xticks=[], yticks=[])
+    plt.close(figure)
+    return figure
+
+
+def streets_figure() -> Figure:
+    """Nine losses on Streets after 720 steps: gain in mIoU, recall of rare classes, accuracy."""
+    record, base = read_record("03_losses"), "cross-entropy"
+    arms = list(dict.fromkeys(run["arm"] for run in record["parts"]["streets"]["runs"]))[::-1]
+    reads = {
+        "mIoU minus cross-entropy's": lambda test: test["miou"],
+        "recall, mean of five rare classes": lambda test: float(
+            np.mean([test["recall"][name] for name in RARE])
+        ),
+        "pixel accuracy": lambda test: test["accuracy"],
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), dpi=90, sharey=True, layout="constrained")
+    for axis, (title, read) in zip(axes, reads.items(), strict=True):
+        found = [values(record, "streets", arm, lambda run, f=read: f(run["test"])) for arm in arms]
+        for row, one in enumerate(found):
+            shown = interval(list(one.values()))
+            if axis is axes[0] and arms[row] != base:
+                shown = paired_difference(one, found[arms.index(base)])
+            if axis is not axes[0] or arms[row] != base:
+                reach = shown.high - shown.value
+                axis.errorbar(shown.value, row, xerr=reach, fmt="o", capsize=3, color="#0072b2")
+        axis.set_xlabel(title, fontsize=10)
+        axis.grid(axis="x", color="0.9")
+    axes[0].axvline(0, color="black", linewidth=0.8)
+    axes[0].set_yticks(range(len(arms)), arms, fontsize=10)
+    plt.close(figure)
+    return figure
