@@ -1,9 +1,8 @@
-"""What the exercises of lesson 1 show, and the small pictures that their judges try answers on."""
+"""What the exercises of lesson 1 show, and the small pictures that their judges use."""
 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 VOID = 255
 Pair = tuple[np.ndarray, np.ndarray]  # an image and its mask
@@ -24,26 +23,6 @@ def six_pairs() -> list[Pair]:
     warm = np.clip(resize_image(b[0], 144, 192) * [1.25, 1.0, 0.7] + [20, 5, 0], 0, 255)
     first = cut(a, 12, 16, mirror=True), cut((warm.astype(np.uint8), b[1]), 12, 16), cut(c, -12, 20)
     return [*first, cut(d, 10, 20, apart=5), cut(e, 4, 4), cut(f, 20, 30, mirror=True)]
-
-
-def masks_on_disk() -> dict[str, tuple[Image.Image, str, str]]:
-    """{what it is: (picture, file name, format)}; the first three hold labels, the others not."""
-    rng = np.random.default_rng(7)
-    truth = rng.choice([0, 1, 2, VOID], (20, 30), p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
-    many = Image.fromarray(np.resize([*range(150), VOID], (20, 30)).astype(np.uint8))
-    colours = np.zeros((256, 3), np.uint8)
-    colours[[1, 2, VOID]] = (128, 0, 0), (0, 128, 0), (224, 224, 192)
-    grey, palette, rgb = (Image.fromarray(each) for each in (truth, truth, colours[truth]))
-    palette.putpalette(colours.ravel().tolist())
-    return {
-        "a palette PNG that holds the labels 0, 1, 2 and 255": (palette, "palette.png", "PNG"),
-        "a grey PNG that holds the labels 0, 1, 2 and 255": (grey, "grey.png", "PNG"),
-        "a grey PNG that holds the labels 0 to 149 and 255": (many, "many.png", "PNG"),
-        "an RGB PNG of colours": (rgb, "colours.png", "PNG"),
-        "a JPEG": (grey, "grey.jpg", "JPEG"),
-        "an RGBA PNG of colours": (rgb.convert("RGBA"), "alpha.png", "PNG"),
-        "a JPEG whose name ends in .png": (grey, "named.png", "JPEG"),
-    }
 
 
 def discs() -> Pair:

@@ -1,0 +1,154 @@
+"""What lesson 1 draws and measures: rows of pictures, moved outlines, five answers to one scene."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
+from seglib.plotting import colorize, legend
+from seglib.transforms import resize_image, resize_mask
+
+COLOURS = {"cat": "#0072b2", "eyes": "#009e73", "nose": "#d55e00"}
+WRONG = (120, 0, 255)  # violet, as in all error maps of the course
+VOID = 255
+
+
+def show_row(
+    panels: Mapping[str, Any],
+    title: str = "",
+    width: float = 10.0,
+    columns: int = 0,
+    key: bool = False,
+) -> None:
+    """Show {title: picture} side by side, in rows of `columns`; masks are never blurred.
+
+    `key` adds the colours of the street classes below.
+    """
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    shape = np.shape(next(iter(panels.values())))
+    height = (
+        rows * (width / columns * shape[0] / shape[1] + 0.3)
+        + (0.4 if title else 0)
+        + (0.6 if key else 0)
+    )
+    size: dict[str, Any] = {"figsize": (width, height), "dpi": 80}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained", **size)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, picture) in zip(axes.flat, panels.items(), strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    if key:
+        legend(figure, STREET_CLASSES, STREET_PALETTE, void=True)
+    plt.show()
+
+
+def show_outline(photo: Any, outline: Any, mine: Any, ours: Any) -> None:
+    """Show an outline of (x, y) corners on its photo, and where its mask differs from ours."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), dpi=80, layout="constrained")
+    left.imshow(photo)
+    left.plot(*zip(*outline, outline[0], strict=True), "o-", color="yellow", ms=4, lw=1.5)
+    left.set(xlabel="x in pixels", ylabel="y in pixels", xticks=range(0, 451, 50), ylim=(300, 0))
+    left.grid(alpha=0.35)
+    left.set_title("your outline", fontsize=10)
+    picture = np.array([(238, 238, 240), (150, 150, 155)], np.uint8)[np.minimum(ours, 1)]
+    picture[(mine != ours)], picture[ours == VOID] = WRONG, (25, 23, 27)
+    right.imshow(picture, interpolation="nearest")
+    right.set_title("our cat (grey), void (black), where you differ (violet)", fontsize=10)
+    right.axis("off")
+    plt.show()
+
+
+def plot_moved(photo: Any, regions: Mapping[str, Any], curves: Any, pixels: int) -> None:
+    """Draw moved outlines {name: mask} on the photo, and IoU curves {name: {pixels: IoU}}."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=80, layout="constrained")
+    left.imshow(photo)
+    left.axis("off")
+    for name, region in regions.items():
+        left.contour(region, levels=[0.5], colors=[COLOURS[name]], linewidths=2)
+        moves, values = zip(*sorted(curves[name].items()), strict=True)
+        right.plot(moves, values, color=COLOURS[name], linewidth=1.5)
+        right.plot(pixels, curves[name][pixels], "o", color=COLOURS[name])
+        end = {"textcoords": "offset points", "va": "center", "color": COLOURS[name]}
+        right.annotate(name, (moves[-1], values[-1]), (6, 0), fontsize=10, **end)
+    right.axvline(pixels, color="0.6", linewidth=1, zorder=0)
+    right.set(xlabel="pixels that the outline moves outwards", ylabel="IoU", ylim=(0, 1.03))
+    right.set_xlim(min(moves) - 0.3, max(moves) + 1.5)
+    right.grid(alpha=0.3)
+    plt.show()
+
+
+def boxes(semantic: Any, instance: Any, smallest: int = 1) -> list[tuple[int, ...]]:
+    """Of each thing: number, class, left, top, right, bottom, its own pixels."""
+    found = []
+    for number in range(1, int(instance.max()) + 1):
+        rows, columns = np.nonzero(instance == number)
+        if len(rows) >= smallest:
+            ends = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+            found.append((number, int(semantic[rows[0], columns[0]]), *map(int, ends), len(rows)))
+    return found
+
+
+def five_answers(scene: Any, close_up: int) -> None:
+    """Draw class `close_up` of a scene enlarged, then its names, boxes and three kinds of masks."""
+    semantic, instance = scene.semantic, scene.instance
+    shade = np.random.default_rng(2).uniform(0.45, 1.45, instance.max() + 1)
+    flat, thing = colorize(semantic, STREET_PALETTE), instance[..., None] > 0
+    numbered = np.clip(flat * shade[instance][..., None], 0, 255).astype(np.uint8)
+    instances, panoptic = np.where(thing, numbered, 225), np.where(thing, numbered, flat)
+    rows, columns = np.nonzero(semantic == close_up)
+    part = np.s_[rows.min() - 2 : rows.max() + 3, columns.min() - 2 : columns.max() + 3]
+    panels = {
+        f"{STREET_CLASSES[close_up]}, enlarged": instances[part],
+        "classification: names, no place": np.full_like(flat, 240),
+        "detection: a box for each thing": scene.image,
+        "semantic: a class for each pixel": flat,
+        "instance: a mask for each thing": instances,
+        "panoptic: both": panoptic,
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(9.6, 6.1), dpi=80, layout="constrained")
+    for axis, (title, picture) in zip(axes.flat, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.axis("off")
+    names = [name for label, name in enumerate(STREET_CLASSES) if (semantic == label).any()]
+    axes[0, 1].text(160, 120, "\n".join(names), ha="center", va="center", fontsize=10)
+    for _, label, left, top, right, bottom, _ in boxes(semantic, instance):
+        colour = {"edgecolor": STREET_PALETTE[label] / 255, "fill": False, "linewidth": 1.6}
+        axes[0, 2].add_patch(Rectangle((left, top), right - left, bottom - top, **colour))
+    legend(figure, STREET_CLASSES, STREET_PALETTE, void=True)
+    plt.show()
+
+
+def disc_offset(shrink: Callable[[Any], Any], height: int = 96, width: int = 128) -> NDArray[Any]:
+    """How far (down, right) `shrink` moves masks of discs, in output pixels: the mean of twenty.
+
+    A disc on 360×480 pixels is averaged over each output pixel, as a photo is, and its mask is
+    shrunk; the offset is the difference of the two centres.
+    """
+    rng, offsets = np.random.default_rng(0), []
+    y, x = np.mgrid[:360, :480]
+    for _ in range(20):
+        inside = np.hypot(y - rng.uniform(80, 280), x - rng.uniform(80, 400)) < rng.uniform(30, 50)
+        photo = cv2.resize(inside * np.float32(1), (width, height), interpolation=cv2.INTER_AREA)
+        offsets.append(_centre(shrink(inside.astype(np.uint8))) - _centre(photo))
+    return np.mean(offsets, axis=0) + 0.0
+
+
+def _centre(weights: Any) -> NDArray[Any]:
+    y, x = np.mgrid[: weights.shape[0], : weights.shape[1]]
+    return np.array([(y * weights).sum(), (x * weights).sum()]) / weights.sum()
+
+
+def small_arrays(dataset: Any, height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """All images (N, height, width, 3) and masks (N, height, width) of a data set, made smaller."""
+    pairs = [dataset.read(i) for i in range(len(dataset))]
+    images = np.stack([resize_image(image, height, width) for image, _ in pairs])
+    return images, np.stack([resize_mask(mask, height, width) for _, mask in pairs])
