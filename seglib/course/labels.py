@@ -99,9 +99,10 @@ def boxes(semantic: Any, instance: Any, smallest: int = 1) -> list[tuple[int, ..
 def five_answers(scene: Any, close_up: int) -> None:
     """Draw class `close_up` of a scene enlarged, then its names, boxes and three kinds of masks."""
     semantic, instance = scene.semantic, scene.instance
-    shade = np.random.default_rng(2).uniform(0.45, 1.45, instance.max() + 1)
+    shade = np.random.default_rng(2).uniform(0.6, 1.75, instance.max() + 1)[instance][..., None]
     flat, thing = colorize(semantic, STREET_PALETTE), instance[..., None] > 0
-    numbered = np.clip(flat * shade[instance][..., None], 0, 255).astype(np.uint8)
+    white = np.clip(shade - 1, 0, 1)  # a shade above 1 is mixed with white
+    numbered = (flat * np.minimum(shade, 1) * (1 - white) + 255 * white).astype(np.uint8)
     instances, panoptic = np.where(thing, numbered, 225), np.where(thing, numbered, flat)
     rows, columns = np.nonzero(semantic == close_up)
     part = np.s_[rows.min() - 2 : rows.max() + 3, columns.min() - 2 : columns.max() + 3]
