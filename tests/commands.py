@@ -3,8 +3,10 @@
 The imports at the top need the standard library only: `make lab` installs no test tools.
 """
 
+import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import time
@@ -97,9 +99,26 @@ def client(notebook: Any, folder: Path | None = None, **options: Any) -> Any:
     """What runs a notebook in a fresh kernel, as if it lay in `folder` (default: notebooks/)."""
     from nbclient import NotebookClient
 
+    class Client(NotebookClient):
+        """Asks for a reply every second: one long wait may miss it while widgets send pictures."""
+
+        async def async_start_new_kernel_client(self) -> Any:
+            kernel = await super().async_start_new_kernel_client()
+            wait = kernel.shell_channel.get_msg
+
+            async def get_msg(timeout: float | None = None) -> Any:
+                end = time.monotonic() + (float("inf") if timeout is None else timeout)
+                while (left := end - time.monotonic()) > 1:
+                    with contextlib.suppress(queue.Empty):
+                        return await wait(timeout=1)
+                return await wait(timeout=max(0, left))
+
+            kernel.shell_channel.get_msg = get_msg
+            return kernel
+
     where = {"metadata": {"path": str(folder or NOTEBOOKS)}}
     usual = {"timeout": TIMEOUT, "kernel_name": "python3", "coalesce_streams": True}
-    return NotebookClient(notebook, resources=where, **{**usual, **options})
+    return Client(notebook, resources=where, **{**usual, **options})
 
 
 def execute(source: Path, target: Path, timeout: int | None = TIMEOUT) -> None:
