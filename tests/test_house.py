@@ -117,9 +117,9 @@ def first_page():
 LIMITS = {
     reading_path: 2500,
     core: 9_800,
-    course: 1400,
-    exercises: 4000,
-    all_tests: 17_000,
+    course: 1450,
+    exercises: 4050,
+    all_tests: 17_150,
     first_page: 130,
 }
 

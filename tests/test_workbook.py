@@ -130,12 +130,13 @@ def test_copies_pictures_and_settings_are_made(copies, said):
     assert said() == ["new in workbook/: 00_welcome, 03_losses, 03_borders"]
     made = "00_welcome.ipynb 03_losses.ipynb extra/03_borders.ipynb pictures/01.png"
     settings = ".jupyter/labconfig/default_setting_overrides.json"
-    assert set(files(copies)) == {*made.split(), settings}
+    assert set(files(copies)) == {*made.split(), settings, ".progress.json"}
 
 
 def test_a_second_time_changes_nothing_and_says_nothing(copies, said):
     edit(copies / "03_losses.ipynb", source="my answer")
     (copies / "notes.txt").write_text("mine")
+    (copies / workbook.PROGRESS).write_text('{"01": {}}')
 
     def state():
         return files(copies), [path.stat().st_mtime_ns for path in sorted(copies.rglob("*"))]

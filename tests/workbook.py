@@ -18,6 +18,7 @@ from bootstrap import Trouble
 
 MAKE = "python bootstrap.py" if os.name == "nt" else "make"
 CONFIG = ".jupyter"  # in workbook/: JupyterLab reads it beside the reader's settings
+PROGRESS = ".progress.json"  # seglib.exercises.progress writes where it finds it, nowhere else
 NO_NEWS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
 }
@@ -58,6 +59,8 @@ def fill(notebooks: Path, folder: Path) -> None:
     for picture in notebooks.glob("pictures/*"):
         if picture.is_file() and picture.suffix != ".py":
             update(folder / picture.relative_to(notebooks), picture.read_bytes())
+    if not os.path.lexists(folder / PROGRESS):
+        write(folder / PROGRESS, as_bytes({}))
     update(folder / CONFIG / "labconfig" / "default_setting_overrides.json", as_bytes(NO_NEWS))
 
 

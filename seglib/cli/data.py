@@ -54,9 +54,11 @@ def check(options: argparse.Namespace) -> int:
 
 
 def exercises(options: argparse.Namespace) -> int:
-    from seglib.exercises import table
+    from seglib.exercises import progress, table
+    from seglib.util.paths import checkout
 
-    print(table())
+    course = checkout()
+    print(table(progress.load(course / "workbook" / progress.FILE if course else None)))
     return 0
 
 

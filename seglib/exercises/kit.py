@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from seglib.exercises import progress
+
 KINDS = ("predict", "implement", "debug", "interpret", "design")
 NOT_ATTEMPTED, CORRECT, NOT_YET = "not attempted yet", "correct", "not yet"
 
@@ -63,6 +65,7 @@ class Exercise:
     hints: tuple[str, ...]
     variable: str = ""
     state: str = NOT_ATTEMPTED
+    lesson: str = ""  # its number
     _told: int = 0
     _checked: Any = ...
 
@@ -83,10 +86,12 @@ class Exercise:
         return outcome
 
     def check(self, answer: Any) -> None:
-        """Print how the answer did."""
+        """Print how the answer did, and note it in the reader's workbook."""
         outcome = self.judged(answer)
         self.state, self._checked = outcome.state, answer
         print(outcome)
+        if outcome.state != NOT_ATTEMPTED:
+            progress.store(self.lesson, self.name, outcome.state)
 
     def use(self, answer: Any) -> Any:
         """The reader's answer if it is correct, else the solution: later cells always run."""
@@ -126,7 +131,7 @@ class Lesson:
 
         `about` may hold the first ones in order: name, title, kind and outcome.
         """
-        exercise = Exercise(*about, **settings)
+        exercise = Exercise(*about, **settings, lesson=self.number)
         if exercise.name in self.exercises or exercise.kind not in KINDS:
             raise ValueError(
                 f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "
@@ -145,11 +150,17 @@ class Lesson:
         return self.add(about, judge=judge, answer=answer, hints=hints, **more)
 
     def summary(self) -> None:
-        """Print where the reader stands, exercise by exercise."""
+        """Print where the reader stands, exercise by exercise; with what earlier kernels saw."""
         width = max(len(exercise.title) for exercise in self.exercises.values())
-        for exercise in self.exercises.values():
-            print(f"{exercise.title:<{width}}  {exercise.state}")
-        done = sum(exercise.state == CORRECT for exercise in self.exercises.values())
+        stored, done = progress.load(progress.find()).get(self.number, {}), 0
+        for name, exercise in self.exercises.items():
+            entry, state = stored.get(name, {}), exercise.state
+            if state == NOT_ATTEMPTED and "state" in entry:
+                state = f"{entry['state']} (earlier)"
+            if "correct" in entry and not state.startswith(CORRECT):
+                state = f"{NOT_YET} (correct on {entry['correct']})"
+            done += CORRECT in state
+            print(f"{exercise.title:<{width}}  {state}")
         print(f"{done} of {len(self.exercises)} correct")
 
 

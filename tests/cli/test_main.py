@@ -338,7 +338,8 @@ def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
     assert "--label_map 255:1" in capsys.readouterr().out
 
 
-def test_exercises_doctor_and_version(capsys):
+def test_exercises_doctor_and_version(capsys, monkeypatch):
+    monkeypatch.setattr("seglib.util.paths.checkout", lambda: None)  # (no reader's progress)
     assert main(["exercises"]) == 0 and capsys.readouterr().out == exercises.table() + "\n"
     assert main(["doctor"]) == 0 and "torch" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
