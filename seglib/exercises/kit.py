@@ -131,7 +131,8 @@ class Lesson:
 
         `about` may hold the first ones in order: name, title, kind and outcome.
         """
-        exercise = Exercise(*about, **settings, lesson=self.number)
+        exercise = Exercise(*about, **settings)
+        exercise.lesson = self.number
         if exercise.name in self.exercises or exercise.kind not in KINDS:
             raise ValueError(
                 f"exercise {exercise.name!r} of kind {exercise.kind!r}: the name is "

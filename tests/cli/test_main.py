@@ -339,8 +339,9 @@ def test_coloured_and_0_255_masks_through_the_command_line(tmp_path, capsys):
 
 
 def test_exercises_doctor_and_version(capsys, monkeypatch):
-    monkeypatch.setattr("seglib.util.paths.checkout", lambda: None)  # (no reader's progress)
-    assert main(["exercises"]) == 0 and capsys.readouterr().out == exercises.table() + "\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("seglib.util.paths.checkout", lambda: None)  # (no reader's progress)
+        assert main(["exercises"]) == 0 and capsys.readouterr().out == exercises.table() + "\n"
     assert main(["doctor"]) == 0 and "torch" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         main(["--version"])
