@@ -51,9 +51,9 @@ _fractions = partial(kit.numbers, low=0, high=1)
 
 # ---------------------------------------------------------------- 1 and 2: to look at
 MISREAD = {  # values: the right letter, and what there is to see
-    "[0, 38, 75, 113]": ("b", "few whole numbers, far apart: brightnesses of four colours"),
-    "[0.0, 0.0039, 0.0078, 1.0]": ("d", "fractions: 1 / 255 is 0.0039"),
-    "[0, 1, 2, 3, 254, 255]": ("c", "254 is neither void nor a class: it is almost 255"),
+    "[0, 29, 76, 150]": ("b", "few whole numbers, far apart: brightnesses of four colours"),
+    "[0.0, 0.0118, 0.0196, 1.0]": ("d", "fractions: 3 / 255 is 0.0118"),
+    "[0, 1, 2, 3, 254, 255]": ("c", "no class is 254; JPEG turned a 255 into 254"),
     "[0, 3, 4, 5, 255]": ("a", "small whole numbers and 255: labels may skip numbers"),
 }
 _add(
@@ -64,7 +64,7 @@ _add(
         "the values show a misreading: print np.unique of every mask that is new to you",
     ),
     {values: right for values, (right, _) in MISREAD.items()},
-    "Fractions, or whole numbers? As many values as there may be classes?",
+    "Fractions, or whole numbers? Are there more values than classes?",
     "Labels may skip numbers: a picture need not show every class.",
 )
 
@@ -75,7 +75,7 @@ PAIRS = {
     **dict.fromkeys("EF", "photo and mask are cropped at the same place; compare the edges"),
 }
 CAUSES = {
-    "flip": "objects would then be on opposite sides, not slightly beside each other",
+    "flip": "objects would then be on opposite sides, not slightly offset",
     "colour": "that moves nothing; in D the edges are off",
     "padding": "no border was added to D; the photo fills the frame",
 }
@@ -171,7 +171,7 @@ _add(
     kit.in_turn((FIXED, FLIPPED)),
     resize_pair,
     "Measure the offset without the flip, which only changes the side.",
-    "INTER_NEAREST reads each cell's top-left pixel; INTER_NEAREST_EXACT and resize_mask do not.",
+    "INTER_NEAREST reads each cell's first pixel. Which one should it read? Look for a cv2.INTER_ flag that does.",
 )
 
 # ---------------------------------------------------------------- 4: IoU by hand
@@ -201,7 +201,7 @@ _add(
     ),
     {"road": 0.667, "car": 0.5, "sky": 0.833},
     "The void pixel is not counted, whatever was predicted there.",
-    "Intersection: the number on the diagonal. Union: its row plus its column, minus it.",
+    "Intersection: the number on the diagonal. Union: its row sum plus its column sum, minus it.",
 )
 
 
@@ -259,7 +259,7 @@ WRONG_IOU = kit.edits(
 GUESSES, TRUTHS = label_maps()
 MORE = [[np.where(x == VOID, x, x + 20) for x in maps] for maps in (GUESSES, TRUTHS)]
 PER_CLASS = "return one number for each class, whether the truth has it or not"
-UINT8 = "correct with 5 classes; a uint8 product such as truth * num_classes exceeds 255"
+UINT8 = "correct with 5 classes; a uint8 product such as truth * num_classes wraps around at 256"
 _add(
     ("iou", "IoU in code", "implement", 2),
     _counting(

@@ -69,7 +69,7 @@ WRONG = {
         "become class 0": _iou("t = np.where(t == 255, 0, t)"),
         "return one number for each class": _iou(end="np.nanmean(found)"),
         "work on a copy": _iou("truths[0][truths[0] == 255] = 0"),
-        "exceeds 255": _iou(
+        "wraps around at 256": _iou(
             "codes = t * np.uint8(num_classes) + p",
             "t, p = np.where(t == 255, 255, codes // num_classes), codes % num_classes",
         ),
