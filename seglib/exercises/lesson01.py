@@ -22,7 +22,7 @@ LESSON = kit.Lesson(
     outcomes=(
         "read masks from disk as labels, and recognise the usual misreadings by their values",
         "keep an image and its mask aligned through augmentation and resizing",
-        "compute IoU by hand and in code, with void left out",
+        "compute IoU (intersection over union) by hand and in code, with void left out",
         "say what a guess without a network scores, and why accuracy hides what mIoU shows",
     ),
 )
@@ -171,7 +171,7 @@ _add(
     kit.in_turn((FIXED, FLIPPED)),
     resize_pair,
     "Measure the offset without the flip, which only changes the side.",
-    "INTER_NEAREST reads each cell's first pixel. Which one should it read? Look for a cv2.INTER_ flag that does.",
+    "INTER_NEAREST reads each cell's first pixel. Which one should it? Look for such a flag.",
 )
 
 # ---------------------------------------------------------------- 4: IoU by hand

@@ -41,7 +41,7 @@ def _iou(*lines, value="both / either if either else np.nan", end="np.array(foun
 
 WRONG = {
     "misread": {
-        "almost 255": "misread = {**ex.misread.answer, '[0, 1, 2, 3, 254, 255]': 'a'}",
+        "turned a 255 into 254": "misread = {**ex.misread.answer, '[0, 1, 2, 3, 254, 255]': 'a'}",
         "one of a, b, c, d": "misread = {**ex.misread.answer, '[0, 3, 4, 5, 255]': 'jpeg'}",
     },
     "misaligned": {
