@@ -99,7 +99,7 @@ def draw_threshold(chance: Tensor, lesion: Tensor, data: Any, threshold: float) 
     axes[0].semilogx(steps, hits / lesion.sum().item(), color="#009e73", label="recall")
     axes[0].semilogx(steps, hits / areas, color="#cc79a7", label="precision")
     axes[0].axvline(threshold, color="0.4", linestyle="--")
-    axes[0].set(xlabel="threshold", ylabel=f"{len(lesion)} dev scans", ylim=(-0.03, 1.03))
+    axes[0].set(xlabel="threshold", ylabel="recall, precision", ylim=(-0.03, 1.03))
     axes[0].legend(frameon=False, fontsize=10)
     axes[1].imshow(data.read(8)[0])
     axes[1].contour(lesion[8].numpy(), [0.5], colors="#56b4e9", linewidths=1.5)
@@ -128,11 +128,12 @@ def _race(name: str, read: Callable[[Any], float]) -> dict[int, float]:
 
 
 def over_seeds(numbers: Mapping[int, float]) -> str:
-    """Mean and 95 % interval; where most seeds have 0, which no interval describes, how many."""
+    """Mean and 95 % interval, and how many seeds have 0; if most, no interval describes them."""
     found = list(numbers.values())
-    if 2 * (zeros := found.count(0)) <= len(found):
-        return str(interval(found))
-    return f"{np.mean(found):.3f} (0 in {zeros} of {len(found)} seeds, at most {max(found):.2f})"
+    zeros = f"0 in {found.count(0)} of {len(found)} seeds"
+    if found.count(0) > len(found) / 2:
+        return f"{np.mean(found):.3f} ({zeros}, at most {max(found):.2f})"
+    return f"{interval(found)}, {zeros}" if 0 in found else str(interval(found))
 
 
 def recorded(part: str, arm: str, key: str) -> tuple[list[int], NDArray[np.float64]]:
