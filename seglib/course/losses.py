@@ -190,7 +190,7 @@ def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figu
     for axis, (name, loss) in zip(axes.flat[2:], losses.items(), strict=True):
         x = torch.stack([torch.zeros_like(lesion), lesion])[None].requires_grad_()
         loss(x, truth.long()[None]).backward()
-        change = -x.grad[0, 1]  # type: ignore[8]
+        change = -x.grad[0, 1]  # type: ignore[index]
         axis.imshow((change / change.abs().max()).numpy(), cmap="RdBu", vmin=-1, vmax=1)
         titles.append(f"{name}\n{change.clamp(min=0).sum() / change.abs().sum():.0%} upward")
     for axis, title in zip(axes.flat, titles, strict=True):
