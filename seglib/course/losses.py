@@ -1,7 +1,7 @@
 """What lesson 3 trains on and draws: slices with small lesions, their scores, recorded runs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cache
 from typing import Any
@@ -73,7 +73,8 @@ def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: 
     image, mask = data.read(SLICE)
     for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
         seen = steps * np.arange(1, epochs + 1)
-        axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=name)
+        label = f"{name}, {rows[-1]['recall']:.2f} at the end"
+        axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=label)
         shown = [image, *(one["chance"][SLICE] for one in rows[every - 1 :: every])]
         for place, (panel, picture) in enumerate(zip(axes[row], shown, strict=True)):
             panel.imshow(picture, cmap="magma", vmin=0, vmax=0.3)
@@ -82,15 +83,57 @@ def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: 
             if row == 0:
                 panel.set_title(f"step {steps * every * place}" if place else "scan", fontsize=10)
         axes[row, 0].set_ylabel(name, fontsize=10, color=colour)
-    axis.set(
-        xlabel="training step",
-        ylabel="recall (test)",
-        ylim=(-0.03, 1.03),
-        xticks=seen[every :: 2 * every],
-    )
-    axis.legend(frameon=False, fontsize=10)
+    axis.set(xlabel="training step", ylabel="recall (test)", ylim=(-0.03, 1.03))
+    axis.set_xticks(seen[every :: 2 * every])
+    axis.legend(frameon=False, fontsize=9, loc="upper left")
     plt.close(figure)
     return figure
+
+
+def draw_threshold(chance: Tensor, lesion: Tensor, data: Any, threshold: float) -> Figure:
+    """Recall and precision against the threshold, and what it calls lesion on scan 8 of `data`."""
+    steps = np.geomspace(0.005, 0.95, 60)
+    hits = np.array([(chance[lesion] >= step).sum().item() for step in steps])
+    areas = np.array([(chance >= step).sum().item() or np.nan for step in steps])
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=90, layout="constrained")
+    axes[0].semilogx(steps, hits / lesion.sum().item(), color="#009e73", label="recall")
+    axes[0].semilogx(steps, hits / areas, color="#cc79a7", label="precision")
+    axes[0].axvline(threshold, color="0.4", linestyle="--")
+    axes[0].set(xlabel="threshold", ylabel="recall, precision", ylim=(-0.03, 1.03))
+    axes[0].legend(frameon=False, fontsize=10)
+    axes[1].imshow(data.read(8)[0])
+    axes[1].contour(lesion[8].numpy(), [0.5], colors="#56b4e9", linewidths=1.5)
+    if (over := (chance[8] >= threshold).numpy()).any():
+        axes[1].contour(over, [0.5], colors="#d55e00", linewidths=1.5)
+    row, column = lesion[8].nonzero().float().mean(0).tolist()
+    axes[1].set(xlim=(column - 16, column + 16), ylim=(row + 16, row - 16), xticks=[], yticks=[])
+    axes[0].set_title("cross-entropy, any threshold", fontsize=10)
+    axes[1].set_title(f"one scan, threshold {threshold:.2f}", fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def race_ends(name: str, key: str) -> dict[int, float]:
+    """By seed, what a loss reached in the recorded race at step 240; keys as in `recorded`."""
+    return _race(name, lambda run: run["watched"][-1][key])
+
+
+def race_tuned(name: str, key: str = "iou") -> dict[int, float]:
+    """By seed, the same at the threshold that was best on dev; keys: iou, threshold."""
+    return _race(name, lambda run: run["thresholds"]["best on dev"][key])
+
+
+def _race(name: str, read: Callable[[Any], float]) -> dict[int, float]:
+    return values(read_record("03_losses"), "race", f"lesions of 0.3 %, {name}", read)
+
+
+def over_seeds(numbers: Mapping[int, float]) -> str:
+    """Mean and 95 % interval, and how many seeds have 0; if most, no interval describes them."""
+    found = list(numbers.values())
+    zeros = f"0 in {found.count(0)} of {len(found)} seeds"
+    if found.count(0) > len(found) / 2:
+        return f"{np.mean(found):.3f} ({zeros}, at most {max(found):.2f})"
+    return f"{interval(found)}, {zeros}" if 0 in found else str(interval(found))
 
 
 def recorded(part: str, arm: str, key: str) -> tuple[list[int], NDArray[np.float64]]:
@@ -109,6 +152,28 @@ def half_found(part: str, arm: str) -> list[str]:
     return [
         str(next((s for s, r in zip(steps, row, strict=True) if r >= 0.5), "–")) for row in rows
     ]
+
+
+def draw_starts(arms: Mapping[str, tuple[str, str]]) -> Figure:
+    """Recall of the lesion in recorded runs, a panel for each {title: (part, arm)}."""
+    look: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained", "dpi": 90}
+    figure, axes = plt.subplots(1, len(arms), figsize=(10, 2.8), **look)
+    for axis, (title, (part, arm)) in zip(axes, arms.items(), strict=True):
+        steps, rows = recorded(part, arm, "recall")
+        axis.plot(steps, rows.T, linewidth=1.2)
+        axis.set(title=title, xlabel="training step", ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("recall (test)")
+    plt.close(figure)
+    return figure
+
+
+def late_means(arm: str) -> dict[str, dict[int, float]]:
+    """An arm's recall, precision (NaN left out) and IoU, by seed: means over steps 840 to 1,000."""
+    found = {}
+    for key in ("recall", "precision", "iou"):
+        rows = recorded("lesions", arm, key)[1][:, -5:]
+        found[key] = {n: float(np.nanmean(r)) for n, r in enumerate(rows) if not np.isnan(r).all()}
+    return found
 
 
 def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figure:

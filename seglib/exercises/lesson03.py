@@ -23,13 +23,12 @@ from seglib.losses import CombinedLoss
 LESSON = Lesson(
     "03",
     outcomes=(
-        "compute cross-entropy by hand, and give the direction and size of its gradient",
-        "write a soft Dice loss that ignores void, and say where its gradient differs from "
-        "cross-entropy's",
-        "tell whether a network is blind to a rare class or only has no label for it, and what "
-        "thresholds, weights and overlap losses change",
-        "find the fault in a loss function with a test that fails",
-        "choose a loss by paired differences over seeds, after tuning its learning rate",
+        "compute cross-entropy by hand and say which pixels count",
+        "write a soft Dice loss that ignores void",
+        "tell from recall and precision what weights and losses do to a rare class",
+        "find the fault in a loss function by testing it on small batches",
+        "read paired differences between losses, and choose a loss and a learning rate for a rare "
+        "class",
     ),
 )
 summary = LESSON.summary
@@ -42,7 +41,7 @@ D = math.log1p(math.exp(18))  # what the void pixel would add if its 255 meant c
 
 MISSING = "is missing from the sum: it has a truth, so its −ln p counts"
 BY_HAND = [
-    (SUM / 4, "that is the sum divided by four, but the divisor leaves void out, too"),
+    (SUM / 4, "that is the sum divided by four, but void is left out of the divisor, too"),
     (SUM, "that is the sum of the three logarithms; divide by the number of valid pixels"),
     (
         SUM / 3 / math.log(2),
@@ -79,7 +78,7 @@ by_hand = LESSON.add(
     variable="guess",
     answer=0.4013,
     hints=(
-        "e to the power of ln 3 is 3 and e⁰ is 1: which probability has the true class at pixel a?",
+        "e^ln 3 is 3 and e⁰ is 1: what is the probability of the true class at pixel a?",
         "Add up −ln p of the three true classes: by how many pixels do you divide?",
     ),
 )
@@ -94,7 +93,7 @@ SEEN = {
     "D": "nothing is found for 700 steps, then a fifth, with high precision",
 }
 ASK = {
-    "cross-entropy, 4 %": "Lesions here are forty times as large: which panel solves the task?",
+    "cross-entropy, 4 %": "Lesions are forty times as large: in which panel is the task solved?",
     "cross-entropy, 0.1 %": "How little does it cost to predict no lesion at all?",
     "median weights, 0.1 %": "A miss costs most here: which of recall and precision is cheap?",
     "Dice, 0.1 %": "All classes count the same: when does recall rise, and is precision the price?",
@@ -424,7 +423,9 @@ own_loss = LESSON.add(
     hints=(
         "Only one pixel in a hundred is lesion: which losses found such a class early?",
         "Cross-entropy sees every pixel, Dice weighs both errors: CombinedLoss() is their sum.",
-        "Try three learning rates on slices of your own before you run the check.",
+        'Try rates first: fit(net, make_loader(slices(1, "train", augment=True), 4, shuffle=True), '
+        'epochs=6, lr=…, schedule="constant", loss=…, ema=0.96) trains a U-Net as the check does, '
+        'and evaluate(net, make_loader(slices(1, "dev"), 10)).iou[1] is its lesion IoU.',
     ),
 )
 
@@ -441,6 +442,13 @@ FAULTS = {
     8: "sums overflow in half precision",
 }
 FAULTY = {"a": 4, "b": 5, "c": 2, "d": 1, "e": 3}
+COST = {  # what each of these five does to a training
+    1: "the more void there is, the smaller is the gradient",
+    2: "the network is taught class 0 on void",
+    3: "each absent class adds a constant, and batches cannot be compared",
+    4: "whatever reads the target afterwards takes void for class 0",
+    5: "even certain, right pixels cost 0.55",
+}
 LOOK = {  # what reveals each fault: lines of ask, with the figures below
     1: "unsure logits cost {}, and {} with image 2 void (void in the divisor would halve it)",
     2: "with image 2 void, right logits cost {}, and {} with class 0 predicted on the void pixels",
@@ -478,7 +486,7 @@ faults = LESSON.add(
     judge=kit.numbers(
         FAULTY,
         {x: [(fault, why_not(x, fault)) for fault in FAULTS if fault != FAULTY[x]] for x in FAULTY},
-        praise="; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in FAULTY.items()),
+        praise="; ".join(f"{x}: {FAULTS[fault]}, so {COST[fault]}" for x, fault in FAULTY.items()),
         what=lambda letter: f"the fault of loss_{letter}",
         low=1,
         high=8,

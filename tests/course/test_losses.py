@@ -1,5 +1,6 @@
 """What lesson 3 trains on and draws belongs to its record."""
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,3 +20,20 @@ def test_slices_scores_and_figures():
     assert len(figure.axes) == 7 and len(losses.streets_figure().axes) == 3
     drawn = losses.gradient_figure({str(n): nn.CrossEntropyLoss() for n in range(6)}).axes[2]
     assert "upward" in drawn.get_title()
+
+
+def test_thresholds_and_what_the_seeds_say():
+    data = losses.slices(0.3, "dev")
+    lesion = torch.stack([torch.from_numpy(data.read(i)[1]) == 1 for i in range(len(data))])
+    left, right = losses.draw_threshold(lesion.float(), lesion, data, 0.2).axes
+    recall, precision = (line.get_ydata() for line in left.get_lines()[:2])
+    assert set(recall) == set(precision) == {1.0} and len(right.images) == 1
+    assert losses.draw_threshold(0 * lesion.float(), lesion, data, 0.2).axes
+    ends, tuned = (read("cross-entropy", "iou") for read in (losses.race_ends, losses.race_tuned))
+    assert len(ends) == len(tuned) == 20 and np.mean(list(ends.values())) < 0.1
+    assert losses.over_seeds(ends) == "0.070 (0 in 16 of 20 seeds, at most 0.60)"
+    assert losses.over_seeds({0: 0.0, 1: 1.0}).startswith("0.500 [")
+    late = losses.late_means("lesions of 0.1 %, cross-entropy")
+    assert len(late["recall"]) == 5 and sorted(late["precision"]) == [2, 3]
+    arms = {"one": ("lesions", "lesions of 1 %, Dice"), "two": ("lesions", "lesions of 4 %, Dice")}
+    assert [axis.get_title() for axis in losses.draw_starts(arms).axes] == ["one", "two"]

@@ -74,6 +74,12 @@ def test_what_the_record_supports():
         [np.mean(list(on_test(loss, read).values())) for loss in (base, f"{base}, median weights")]
         for read in (lambda x: np.mean([x["recall"][c] for c in rare]), lambda x: x["accuracy"])
     )
+    for loss in (f"{base} + Dice", f"{base} + Lovász"):  # the fold after the exercise
+        most = on_test(loss, lambda test: max(test["recall"][name] for name in rare))
+        assert np.mean(list(most.values())) < 0.02
+        for name in ("Pavement", "Tree"):
+            two = (on_test(one, lambda test, name=name: test["iou"][name]) for one in (loss, base))
+            assert paired_difference(*two).value > 0.05
     said = "recall {:.2f} → {:.2f}, accuracy {:.2f} → {:.2f}".format(*recall, *accuracy)
     assert said in lesson03.REASONS["d"] and f"recall of {recall[0]:.2f}" in lesson03.REASONS["c"]
 
