@@ -13,6 +13,9 @@ tuning  each start's learning rate and the backbone's share of it: 60 frames of 
         96×128, 800 images seen, scored on the drive dev
 edges   the next rate up for what was best at the highest
 small   20, 60 and 367 frames of train at 96×128, 800 images seen, scored on test
+longer  the same with three times the images
+large   as small at 180×240, 400 images seen, ASPP's dilations twice as large
+larger  the same with three times the images
 tuning_moves, moves
         the same with 60 frames, with the backbone or BatchNorm frozen
 tuning_night, night
@@ -362,6 +365,7 @@ AT_THE_EDGE = tuple((start, "") for start in STARTS)
 NET = {"batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100, "class_weights": "enet"}
 RATES = {"rates": [1e-3, 3e-3, 1e-2], "shares": [1, 0.2]}
 SMALL = {**NET, "height": 96, "width": 128, "atrous_rates": [1, 2, 3], "images": 800}
+LARGE = {**NET, "height": 180, "width": 240, "atrous_rates": [2, 4, 6], "images": 400}
 SQUARE = {**SMALL, "height": 128}
 SCENES = {**SMALL, "class_weights": None, "scenes": 24}
 CODE = (
@@ -392,6 +396,9 @@ PARTS = {
         STREETS,
     ),
     "small": Part(compare, MEASURED, SMALL, 5, STREETS),
+    "large": Part(compare, MEASURED, LARGE, 5, STREETS),
+    "longer": Part(compare, MEASURED, {**SMALL, "images": 2400}, 5, STREETS),
+    "larger": Part(compare, MEASURED, {**LARGE, "images": 1200}, 5, STREETS),
     "tuning_night": Part(
         tuning_night, (*BY_NIGHT, "STARTS tuned tune_night"), {**SCENES, **RATES}, 1, STREETS
     ),
