@@ -12,9 +12,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.metrics import ConfusionMatrix
 from seglib.metrics.scores import Interval
+from seglib.models import create_model
 from seglib.plotting import colorize, legend
 
+PAIRS = ("U-Net", "no skips"), ("U-Net", "encoder only"), ("encoder only", "no skips")
 ARMS = {
     "U-Net": "U-Net, 240 images, flips",
     "no skips": "U-Net without skips, 240 images, flips",
@@ -61,6 +64,14 @@ def draw_curve(axis: Axes, x: Sequence[Any], rows: Sequence[Interval], **style: 
     axis.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
+def draw_arms(left: Axes, right: Axes) -> None:
+    """Test mIoU of the three networks, and their paired differences."""
+    draw_intervals(left, {arm: mean(arm) for arm in ARMS})
+    draw_intervals(right, {f"{first} − {second}": gap(first, second) for first, second in PAIRS})
+    left.set(xlabel="test mIoU", xlim=(0, 0.55))
+    right.set(xlabel="difference in test mIoU, seed by seed")
+
+
 def draw_rings(left: Axes, right: Axes) -> None:
     """Wrong test pixels by their distance to a border, and how many fewer the U-Net has."""
     names, record = ["1", "2", "3–4", "5–8", "≥ 9"], read_record("02_unet")
@@ -80,10 +91,8 @@ def draw_rings(left: Axes, right: Axes) -> None:
 def draw_sizes(left: Axes, right: Axes, counts: Sequence[int]) -> None:
     """mIoU against the number of training images, and what more images add."""
     arms = [f"U-Net, {n} images, flips" for n in counts]
-    for split, colour, name in (
-        ("seen", "#d55e00", "training images"),
-        ("test", "#0072b2", "test"),
-    ):
+    lines = ("seen", "#d55e00", "training images"), ("test", "#0072b2", "test")
+    for split, colour, name in lines:
         rows = [mean(arm, split=split) for arm in arms]
         draw_curve(left, counts, rows, color=colour, marker="o", label=name)
     left.set(xscale="log", xlabel="training images", ylabel="mIoU", ylim=(0, 1))
@@ -93,6 +102,23 @@ def draw_sizes(left: Axes, right: Axes, counts: Sequence[int]) -> None:
     steps = zip(counts, counts[1:], arms, arms[1:], strict=False)
     draw_intervals(right, {f"{b} − {a} images": gap(more, few) for a, b, few, more in steps})
     right.set(xlabel="difference in test mIoU, seed by seed")
+
+
+def overfit(images: Tensor, target: Tensor, loss: nn.Module, steps: int = 60) -> tuple[Any, Any]:
+    """Train a U-Net on one batch: its fraction of correct pixels at each step, its last IoUs."""
+    torch.manual_seed(0)
+    net = create_model("unet", 11, base_channels=8).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-2)
+    correct = []
+    for _ in range(steps):
+        logits = net(images)
+        optimizer.zero_grad()
+        loss(logits, target).backward()
+        optimizer.step()
+        matrix = ConfusionMatrix(11)
+        matrix.update(logits.argmax(1), target)
+        correct.append(matrix.compute().pixel_accuracy)
+    return correct, matrix.compute().iou
 
 
 def show_row(pictures: Mapping[str, Any], data: Any) -> Figure:
@@ -128,8 +154,7 @@ def draw_unet(model: nn.Module, height: int, width: int) -> Figure:
         axis.text(x, -level, text, ha="center", va="center", fontsize=10, bbox=style)
 
     def arrow(start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
-        style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6}
-        axis.annotate("", end, start, arrowprops=style)
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.6})
 
     for level in range(depth):
         right = 2 * depth - level
@@ -181,14 +206,10 @@ class Live:
         figure = plt.figure(figsize=(10, 4.8), dpi=80, layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.6))
         above, below = parts
-        epochs = range(1, len(self.rows) + 1)
-        for axis, (key, name) in zip(
-            above.subplots(1, 2),
-            (("train_loss", "training loss"), ("val_miou", "mIoU on val")),
-            strict=True,
-        ):
+        curves = ("train_loss", "training loss"), ("val_miou", "mIoU on val")
+        for axis, (key, name) in zip(above.subplots(1, 2), curves, strict=True):
             reached = [row[key] for row in self.rows]
-            axis.plot(epochs, reached, "o-", color="#0072b2")
+            axis.plot(range(1, len(reached) + 1), reached, "o-", color="#0072b2")
             limits = {"xlim": (0.5, self.epochs + 0.5), "ylim": (0, 1.1 * max(reached))}
             axis.set(xlabel="epoch", ylabel=name, **limits)
         axes = below.subplots(len(self.shown), len(self.kept) + 2, squeeze=False)

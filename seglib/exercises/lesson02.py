@@ -113,7 +113,7 @@ _UP_MISTAKES = kit.edits(
     Up,
     *_JOINS,
     *(part if isinstance(part, str) else part + _ZEROS for part in _JOINS),
-    'repeat the last row and column, mode="replicate": zeros would be a dark edge',
+    'use mode="replicate": zeros would add an artificial edge to the feature map',
     _ZEROS,
     "padding x before the up-convolution (or reflect) repeats the last row but one",
     ("replicate", "reflect"),
@@ -151,7 +151,7 @@ up = LESSON.add(
     hints=(
         "Three steps: enlarge x, make it as large as the skip, join both and convolve.",
         "F.pad(x, (left, right, top, bottom)) adds columns and rows; how many are missing?",
-        'Pooling drops the last row and column: F.pad(…, mode="replicate") repeats the one before.',
+        'Pooling drops at the end; F.pad(…, mode="replicate") repeats the last row or column of x.',
     ),
 )
 
@@ -217,7 +217,7 @@ train_steps = LESSON.add(  # type: ignore[assignment]
     ),
     answer=train_steps,
     hints=(
-        "Three things are wrong: one raises an error, two only spoil the result.",
+        "Three things are wrong: one raises an error, two raise no error but train badly.",
         "Which dtype does cross-entropy expect for class numbers? Which mode lets BatchNorm learn?",
         "What does backward() do with a gradient that is already there?",
     ),

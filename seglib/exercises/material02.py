@@ -19,7 +19,7 @@ def error_panels() -> Figure:
 
     from seglib.course.records import label_map, read_record, values
     from seglib.data import Streets
-    from seglib.plotting import colorize, error_map, paint_errors
+    from seglib.plotting import colorize, error_map, legend, paint_errors
     from seglib.transforms import resize_mask
 
     record, streets = read_record("02_unet"), Streets("test")
@@ -32,11 +32,12 @@ def error_panels() -> Figure:
             labels = np.pad(labels, ((3, 0), (3, 0)), mode="edge")[:72, :96]
         errors, share = error_map(truth, labels)
         panels[f"{letter}: {share:.0%} wrong"] = paint_errors(errors)
-    figure, axes = plt.subplots(2, 3, figsize=(8.5, 4.8), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(8.5, 5.2), layout="constrained")
     plt.close(figure)
     for axis, (title, picture) in zip(axes.flat, panels.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.axis("off")
+    legend(figure, streets.classes, streets.palette, void=True)
     figure.suptitle("Four predictions of one scene: wrong pixels violet, void grey", fontsize=11)
     return figure

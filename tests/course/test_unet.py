@@ -2,10 +2,12 @@
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 
 from seglib.course import unet
 from seglib.course.records import interval
 from seglib.data import Streets
+from seglib.losses import CrossEntropyLoss
 from seglib.models import create_model
 from seglib.transforms import eval_transform
 
@@ -45,4 +47,16 @@ def test_gaps_are_paired_and_drawn_with_their_intervals():
         "5–8",
         "≥ 9",
     ]
+    plt.close(figure)
+
+
+def test_one_batch_is_memorized_and_the_arms_are_drawn():
+    torch.manual_seed(0)
+    images, target = torch.randn(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)
+    target[:, 8:], target[:, 0] = 3, 255
+    correct, iou = unet.overfit(images, target, CrossEntropyLoss(), steps=8)
+    assert len(correct) == 8 and correct[0] < 0.5 < correct[-1] and iou.shape == (11,)
+    figure, axes = plt.subplots(1, 2)
+    unet.draw_arms(*axes)
+    assert axes[1].get_yticklabels()[0].get_text() == "U-Net − no skips"
     plt.close(figure)
