@@ -171,7 +171,7 @@ _add(
     kit.in_turn((FIXED, FLIPPED)),
     resize_pair,
     "Measure the offset without the flip, which only changes the side.",
-    "INTER_NEAREST reads each cell's first pixel. Which one should it? Look for such a flag.",
+    "INTER_NEAREST reads each cell's first pixel. Which should it read? OpenCV has a flag.",
 )
 
 # ---------------------------------------------------------------- 4: IoU by hand

@@ -253,7 +253,7 @@ _SCORED = {  # what the other choices scored
     "15 images": {"a": 0.258, "b": 0.298, "d": 0.384},
     "240 images": {"b": 0.480, "c": 0.410, "d": 0.477},
 }
-_GAPS = {"15 images": "a gap of 0.64", "240 images": "hardly a gap"}
+_GAPS = {"15 images": "a large gap", "240 images": "hardly a gap"}
 _LESS = "it scored {:.3f} on test, another choice more: {} from training images to test"
 
 advice = LESSON.add(
