@@ -150,3 +150,9 @@ def test_a_page_links_to_what_exists(page):
             titles = re.findall(r"^#+ (.+)", target.read_text("utf-8"), re.M) if anchor else []
             found = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
             assert not anchor or anchor in found, link
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
