@@ -1,4 +1,4 @@
-"""What every benchmark shares: its table, and the record that README.md's tables are made from.
+"""What every benchmark shares: its table, and the record that the tables are made from.
 
     make bench                                   # prints all tables, with machine and load
     make bench ARGS=--record                     # also results/experiments/benchmarks.json

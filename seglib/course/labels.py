@@ -10,11 +10,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
-from seglib.plotting import colorize, legend
+from seglib.plotting import VOID_COLOUR, colorize, legend
+from seglib.plotting.arrays import ERROR_COLOURS, WRONG
 from seglib.transforms import resize_image, resize_mask
 
 COLOURS = {"cat": "#0072b2", "eyes": "#009e73", "nose": "#d55e00"}
-WRONG = (120, 0, 255)  # violet, as in all error maps of the course
 VOID = 255
 
 
@@ -59,7 +59,7 @@ def show_outline(photo: Any, outline: Any, mine: Any, ours: Any) -> None:
     left.grid(alpha=0.35)
     left.set_title("your outline", fontsize=10)
     picture = np.array([(238, 238, 240), (150, 150, 155)], np.uint8)[np.minimum(ours, 1)]
-    picture[(mine != ours)], picture[ours == VOID] = WRONG, (25, 23, 27)
+    picture[mine != ours], picture[ours == VOID] = ERROR_COLOURS[WRONG], VOID_COLOUR
     right.imshow(picture, interpolation="nearest")
     right.set_title("our cat (grey), void (black), where you differ (violet)", fontsize=10)
     right.axis("off")

@@ -1,4 +1,4 @@
-"""The promise of the palettes: colours that can be told apart, by everyone."""
+"""The promise of the palettes: colours that everyone can distinguish."""
 
 import os
 
