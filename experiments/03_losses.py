@@ -10,7 +10,6 @@ lesions  slices of 64×64 with a lesion of 4, 1, 0.3 or 0.1 % of the pixels, 1,0
          Tversky losses, at the learning rate of Dice
 longer   cross-entropy on lesions of 0.1 % for 3,000 steps, at two rates: does it start at all?
 streets  nine losses on Streets at 72×96, 720 steps of four, one-cycle
-live     cross-entropy on lesions of 4 %, 200 steps, one-cycle
 race     what the lesson trains itself: lesions of 0.3 %, 240 steps, one rate (that of both tuned
          arms, 0.005): cross-entropy, Dice, their sum, and cross-entropy whose last layer starts
          at the logarithms of the class frequencies
@@ -208,12 +207,6 @@ def longer(job: Job) -> None:
             )
 
 
-def live(job: Job) -> None:
-    arm = ("cross-entropy", SHARES[0])
-    for seed in job.seeds:
-        job.once(label(arm), seed, watch_lesions, arm, job.settings, seed)
-
-
 def watch_lesions(arm: tuple[str, float], settings: dict[str, Any], seed: int) -> dict[str, Any]:
     """What is found of the test lesions after every epoch, and how probable they are there."""
     data, test = on_lesions(arm, "train", settings), on_lesions(arm, "test", settings)
@@ -366,12 +359,6 @@ PARTS = {
         (*ON_SLICES, "longer watch_lesions"),
         {**SLICES, "rates": [2e-3, 5e-3], "images": 12_000},
         seeds=5,
-    ),
-    "live": Part(
-        live,
-        (*ON_SLICES, "live watch_lesions"),
-        {**SLICES, "schedule": "onecycle", "lr": 5e-3, "images": 800},
-        seeds=20,
     ),
     "race": Part(
         race,
