@@ -26,9 +26,8 @@ LESSON = Lesson(
         "compute cross-entropy by hand and say which pixels count",
         "write a soft Dice loss that ignores void",
         "tell from recall and precision what weights and losses do to a rare class",
+        "choose a loss and a learning rate for a rare class",
         "find the fault in a loss function by testing it on small batches",
-        "read paired differences between losses, and choose a loss and a learning rate for a rare "
-        "class",
     ),
 )
 summary = LESSON.summary
@@ -281,38 +280,7 @@ soft_dice = LESSON.add(  # type: ignore[assignment]
     ),
 )
 
-# ---------------------------------------------------------------- 4: what a record supports
-
-SUPPORTED = {"a": True, "b": False, "c": False, "d": True, "e": False}
-REASONS = {  # a test compares their figures with the record
-    "a": "Dice minus cross-entropy is 0.087 [0.065, 0.109] on test: the interval lies above zero",
-    "b": "focal minus cross-entropy is -0.019 [-0.041, 0.002] on test: the interval contains zero",
-    "c": "the runs end after 720 steps, where cross-entropy has a rare recall of 0.00. What comes "
-    "later was not measured",
-    "d": "the figure shows recall 0.00 → 0.46, accuracy 0.83 → 0.73",
-    "e": "the record has one data set, one network and one budget; it says nothing about others",
-}
-
-advice = LESSON.add(
-    name="advice",
-    title="What does the record support?",
-    kind="interpret",
-    outcome=4,
-    judge=kit.letters(
-        SUPPORTED,
-        {key: {not truth: REASONS[key]} for key, truth in SUPPORTED.items()},
-        praise="; ".join(f"{key}: {REASONS[key]}" for key in "abcd"),
-    ),
-    variable="supported",
-    answer=SUPPORTED,
-    hints=(
-        "A difference is shown if its interval does not contain zero.",
-        "c: how much of the rare classes has cross-entropy found when these runs end?",
-        "e: which data does the figure show?",
-    ),
-)
-
-# ---------------------------------------------------------------- 5: a loss of one's own
+# ---------------------------------------------------------------- 4: a loss of one's own
 
 # The bar comes from measurements with just these data, seeds and steps.
 BAR, SEEDS, TRAIN, HIDDEN = 0.70, (51, 52), range(160), range(5000, 5030)
@@ -417,7 +385,7 @@ own_loss = LESSON.add(
     name="own_loss",
     title="A loss of your own",
     kind="design",
-    outcome=4,
+    outcome=3,
     judge=own_loss_judge,
     answer=build_loss,
     hints=(
@@ -429,7 +397,7 @@ own_loss = LESSON.add(
     ),
 )
 
-# ---------------------------------------------------------------- 6: five losses, five faults
+# ---------------------------------------------------------------- 5: five losses, five faults
 
 FAULTS = {
     1: "void pixels are in the divisor",
@@ -482,7 +450,7 @@ faults = LESSON.add(
     name="faults",
     title="Five losses, five faults",
     kind="debug",
-    outcome=3,
+    outcome=4,
     judge=kit.numbers(
         FAULTY,
         {x: [(fault, why_not(x, fault)) for fault in FAULTS if fault != FAULTY[x]] for x in FAULTY},

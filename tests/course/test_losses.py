@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from seglib.course import losses
+from seglib.course.records import paired_difference, read_record, values
 
 
 def test_slices_scores_and_figures():
@@ -37,3 +38,25 @@ def test_thresholds_and_what_the_seeds_say():
     assert len(late["recall"]) == 5 and sorted(late["precision"]) == [2, 3]
     arms = {"one": ("lesions", "lesions of 1 %, Dice"), "two": ("lesions", "lesions of 4 %, Dice")}
     assert [axis.get_title() for axis in losses.draw_starts(arms).axes] == ["one", "two"]
+
+
+def test_what_the_deep_dive_says_of_nine_losses_on_streets():
+    record, base = read_record("03_losses"), "cross-entropy"
+
+    def on_test(arm, read):
+        return values(record, "streets", arm, lambda run: read(run["test"]))
+
+    def rare(test):
+        return [test["recall"][name] for name in losses.RARE]
+
+    for arm, shown in (("Dice", True), ("focal", False), (f"{base}, median weights", False)):
+        gap = paired_difference(*(on_test(loss, lambda test: test["miou"]) for loss in (arm, base)))
+        assert (gap.low > 0) == shown and gap.high > 0
+    assert max(on_test(base, lambda test: max(rare(test))).values()) < 0.002
+    assert 0.45 < np.mean(list(on_test(f"{base}, median weights", rare).values())) < 0.47
+    assert np.mean(list(on_test("focal", rare).values())) < 0.01
+    for loss in (f"{base} + Dice", f"{base} + Lovász"):
+        assert np.mean(list(on_test(loss, lambda test: max(rare(test))).values())) < 0.02
+        for name in ("Pavement", "Tree"):
+            two = (on_test(one, lambda test, name=name: test["iou"][name]) for one in (loss, base))
+            assert paired_difference(*two).value > 0.05

@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seglib.course.records import paired_difference, read_record, values
 from seglib.exercises import lesson03, material03
 from seglib.exercises.kit import CORRECT, NOT_YET
 from seglib.losses import CrossEntropyLoss, DiceLoss, LovaszSoftmaxLoss
@@ -56,32 +55,6 @@ def test_the_figure_has_recall_and_precision_in_the_panels_of_the_runs(monkeypat
         loss, share = run.rsplit(", ", 1)
         assert material03.ARMS[letter].startswith(f"lesions of {share}, ")
         assert loss.split()[0] in material03.ARMS[letter]
-
-
-def test_what_the_record_supports():
-    record, base = read_record("03_losses"), "cross-entropy"
-
-    def on_test(arm, read):
-        return values(record, "streets", arm, lambda run: read(run["test"]))
-
-    for key, arm in (("a", "Dice"), ("b", "focal")):
-        two = (on_test(loss, lambda test: test["miou"]) for loss in (arm, base))
-        gap = paired_difference(*two)
-        assert f"{arm} minus {base} is {gap} on" in lesson03.REASONS[key]
-        assert lesson03.SUPPORTED[key] == (gap.low > 0) and gap.high > 0
-    rare = ("Pole", "SignSymbol", "Pedestrian", "Bicyclist", "Fence")
-    recall, accuracy = (
-        [np.mean(list(on_test(loss, read).values())) for loss in (base, f"{base}, median weights")]
-        for read in (lambda x: np.mean([x["recall"][c] for c in rare]), lambda x: x["accuracy"])
-    )
-    for loss in (f"{base} + Dice", f"{base} + Lovász"):  # the fold after the exercise
-        most = on_test(loss, lambda test: max(test["recall"][name] for name in rare))
-        assert np.mean(list(most.values())) < 0.02
-        for name in ("Pavement", "Tree"):
-            two = (on_test(one, lambda test, name=name: test["iou"][name]) for one in (loss, base))
-            assert paired_difference(*two).value > 0.05
-    said = "recall {:.2f} → {:.2f}, accuracy {:.2f} → {:.2f}".format(*recall, *accuracy)
-    assert said in lesson03.REASONS["d"] and f"recall of {recall[0]:.2f}" in lesson03.REASONS["c"]
 
 
 @pytest.mark.parametrize(

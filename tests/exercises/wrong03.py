@@ -65,10 +65,6 @@ WRONG = {
         "in an image of three valid pixels and 0.80": "faults = {**ex.faults.answer, 'b': 7}",
         "one of the numbers 1 to 8": "faults = {**ex.faults.answer, 'b': 2.5}",
     },
-    "advice": {
-        "not True: focal minus cross-entropy": "supported = {**ex.advice.answer, 'b': True}",
-        "one of False, True for c, found None": "supported = {**ex.advice.answer, 'c': None}",
-    },
     "own_loss": {
         "a pair, loss and learning rate": "def build_loss(train_set):\n    return CombinedLoss()",
         "in reverse order": _build("5e-3", "CombinedLoss()"),
