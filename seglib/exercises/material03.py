@@ -47,8 +47,8 @@ def curves_figure() -> Figure:
     return figure
 
 
-def ask(loss: Callable[..., torch.Tensor]) -> None:
-    """Print a loss's value on small batches: three classes, two images of 1×3 pixels."""
+def ask(*losses: Callable[..., torch.Tensor]) -> None:
+    """Print what losses say of small batches: three classes, two images of 1×3 pixels."""
     T = torch.tensor
     full, half = T([[[0, 1, 2]], [[0, 1, 2]]]), T([[[0, 1, 2]], [[255] * 3]])
     two, most = T([[[0, 1, 0]], [[0, 1, 0]]]), T([[[0, 1, 2]], [[0, 255, 255]]])
@@ -69,8 +69,17 @@ def ask(loss: Callable[..., torch.Tensor]) -> None:
         "unsure, 360×480, float32": (wide, wide[:, 0].long()),
         "unsure, 360×480, float16": (wide.half(), wide[:, 0].long()),
     }
+    names = [getattr(loss, "__name__", "loss") for loss in losses]
+    if len(losses) > 1:
+        print(" " * 32 + "".join(f"{name:>8}" for name in names))
+    spoilt = set()
     for name, (logits, target) in batches.items():
-        given = target.clone()
-        value = loss(logits, given)
-        changed = "" if torch.equal(given, target) else ", and the target has changed"
-        print(f"{name:<32}{value:6.2f}{changed}")
+        values = []
+        for who, loss in zip(names, losses, strict=True):
+            given = target.clone()
+            values.append(f"{loss(logits, given):8.2f}")
+            if not torch.equal(given, target):
+                spoilt.add(who)
+        print(f"{name:<32}" + "".join(values))
+    for who in sorted(spoilt):
+        print(f"{who}: the target has changed")
