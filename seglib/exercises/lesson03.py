@@ -274,8 +274,8 @@ soft_dice = LESSON.add(  # type: ignore[assignment]
     judge=kit.in_turn(dice_judges()),
     answer=soft_dice,
     hints=(
-        "With valid = target != 255, logits.softmax(1).movedim(1, 3)[valid] has one row per pixel.",
-        "F.one_hot(target[valid], classes) has the same rows: all three sums run over rows.",
+        "With valid = target != 255 both tables have one row per valid pixel and one column per "
+        "class. Over which dimension do you sum?",
         "Classes with Σ g > 0 are present. If there are none, what do you divide by?",
     ),
 )
