@@ -111,7 +111,7 @@ def draw_augmentation(axis: Axes, counts: Sequence[int]) -> None:
         for kind in ("flips", "zoom and colour")
     }
     draw_intervals(axis, rows)
-    axis.set(xlabel="augmented − none: difference in test mIoU, seed by seed")
+    axis.set(xlabel="augmented − none: test mIoU, seed by seed")
     axis.axvline(0, color="black", linewidth=0.8)
 
 
