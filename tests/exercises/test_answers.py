@@ -25,8 +25,8 @@ CASES = {
     for lesson in LESSONS
     for name in lesson.exercises
 }
-SLOW = "02-small_net", "04-bootstrap"  # whose judges train a net, and draw again and again
-TRAINED = "02-small_net", "03-own_loss"  # half a minute; test_notebook_copies does it, too
+SLOW = ("04-bootstrap",)  # whose judge draws again and again
+TRAINED = ("03-own_loss",)  # half a minute; test_notebook_copies does it, too
 
 
 def each_exercise(slow=(), without=()):
