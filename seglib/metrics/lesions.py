@@ -139,9 +139,9 @@ def bland_altman(measured: Any, reference: Any) -> BlandAltman:
     mine, theirs = np.asarray(measured, np.float64), np.asarray(reference, np.float64)
     if mine.ndim != 1 or mine.shape != theirs.shape or len(mine) < 2:
         raise ValueError(f"found {mine.shape} and {theirs.shape}, expected numbers (N,), N ≥ 2")
-    difference = mine - theirs
-    if bad := int((~np.isfinite(difference)).sum()):
+    if bad := int((~np.isfinite([mine, theirs]).all(0)).sum()):
         raise ValueError(f"found {bad} pairs with NaN or ∞, expected numbers; leave them out")
+    difference = mine - theirs
     bias, reach = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
     return BlandAltman(bias, bias - reach, bias + reach, (mine + theirs) / 2, difference)
 
