@@ -106,9 +106,7 @@ def count_lesions(
     `ignore` (under which a lesion may vanish or fall apart) and errors as in `hausdorff`.
     """
     if not 0 <= min_overlap < 1 or connectivity not in (1, 2):
-        raise ValueError(
-            f"found {min_overlap=}, {connectivity=}; expected 0 ≤ share < 1, and 1 or 2"
-        )
+        raise ValueError(f"found {min_overlap=}, {connectivity=}; expected 0 ≤ share < 1; 1 or 2")
     predicted, true = masks_of(prediction, target, ignore)
     neighbours = ndimage.generate_binary_structure(2, connectivity)
     (blobs, n_blobs), (lesions, n) = (ndimage.label(m, neighbours) for m in (predicted, true))
