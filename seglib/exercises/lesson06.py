@@ -24,7 +24,7 @@ LESSON = kit.Lesson(
         "read a number format: what it rounds away, what overflows and what underflows",
         "keep in float32 what must stay there",
         "explain loss scaling, and follow the scaler through an overflow",
-        "turn a training loop into an AMP loop, and find the fault in one",
+        "turn a training loop into a mixed-precision (AMP) loop, and find the fault in one",
         "find where a step's time goes, and accumulate gradients equal to those of one large batch",
     ),
 )
