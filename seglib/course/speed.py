@@ -1,0 +1,133 @@
+"""What lesson 6 draws: the parts of a step as they are timed, a scale, and recorded speeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import nn
+
+from seglib.course.records import paired_difference, read_record, values
+from seglib.losses import CrossEntropyLoss
+
+PARTS = {"data": "#999999", "forward": "#0072b2", "backward": "#d55e00", "optimiser": "#009e73"}
+FORMATS = "float32", "TF32", "bfloat16", "float16"
+LAYOUTS = {"": ("#56b4e9", "channels first"), ", channels_last": ("#0072b2", "channels last")}
+
+
+def anatomy(
+    model: nn.Module, batches: Any, clock: Callable[[], float], dtype: torch.dtype | None = None
+) -> NDArray[np.float64]:
+    """Seconds of data, forward (autocast to `dtype`), backward and optimiser, (steps, 4)."""
+    device = next(model.parameters()).device
+    optimizer, rows, source = torch.optim.AdamW(model.parameters(), lr=1e-3), [], iter(batches)
+    for _ in range(len(batches)):
+        marks = [clock()]
+        images, target = (part.to(device) for part in next(source))
+        marks.append(clock())
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            logits = model(images)
+        loss = CrossEntropyLoss()(logits.float(), target)
+        marks.append(clock())
+        optimizer.zero_grad()
+        loss.backward()
+        marks.append(clock())
+        optimizer.step()
+        rows.append(np.diff([*marks, clock()]))
+    return np.array(rows)
+
+
+class LiveBars:
+    """A step of each kind as a stacked bar of its parts, redrawn whenever one is added."""
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self.kinds, self.parts = list(kinds), dict[str, NDArray[Any]]()
+        self.handle: Any = None
+
+    def add(self, kind: str, seconds: NDArray[Any]) -> None:
+        """`seconds`: of data, forward, backward and optimiser, (4,)."""
+        self.parts[kind] = seconds
+        if self.handle is None:
+            self.handle = display(self.draw(), display_id=True)
+        else:
+            self.handle.update(self.draw())
+
+    def draw(self) -> Figure:
+        """The bars timed so far, from the top."""
+        size = (8, 0.5 * len(self.kinds) + 1.3)
+        figure, axis = plt.subplots(figsize=size, dpi=90, layout="constrained")
+        for kind, seconds in self.parts.items():
+            left, row = 0.0, -self.kinds.index(kind)
+            for name, ms in zip(PARTS, 1000 * seconds, strict=True):
+                axis.barh(row, ms, 0.7, left, color=PARTS[name], label=name if row == 0 else None)
+                left += ms
+            axis.text(left, row, f" {left:.0f} ms", va="center", fontsize=10)
+        axis.set_yticks([-row for row in range(len(self.kinds))], self.kinds, fontsize=10)
+        limits = (0.5 - len(self.kinds), 0.5)
+        axis.set(xlabel="milliseconds of one training step", ylim=limits, xmargin=0.12)
+        axis.spines[["top", "right"]].set_visible(False)
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        plt.close(figure)
+        return figure
+
+
+def draw_scale(axis: Axes, scales: Sequence[float]) -> None:
+    """The scale after each step, with a cross where it was halved: a skipped step."""
+    steps, scale = np.arange(1, len(scales) + 1), np.asarray(scales, float)
+    axis.step(steps, scale, where="post", color="#0072b2")
+    fell = np.flatnonzero(np.diff(scale) < 0) + 1
+    axis.plot(steps[fell], scale[fell - 1], "x", color="#d55e00", label="gradients overflow")
+    axis.set_yscale("log", base=2)
+    axis.set(xlabel="step", ylabel="scale")
+    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+
+
+def draw_paired(axis: Axes, pairs: Mapping[str, tuple[dict[int, float], dict[int, float]]]) -> None:
+    """`second − first` for {name: (second, first)}: a dot per seed, the mean and its interval."""
+    for row, (second, first) in enumerate(pairs.values()):
+        gap = paired_difference(second, first)
+        dots = [second[seed] - first[seed] for seed in first]
+        axis.plot(dots, [-row + 0.18] * len(dots), "o", color="#999999", markersize=5)
+        axis.errorbar(
+            gap.value, -row, xerr=gap.high - gap.value, fmt="D", capsize=4, color="#0072b2"
+        )
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks([-row for row in range(len(pairs))], list(pairs), fontsize=10)
+    axis.set_ylim(0.5 - len(pairs), 0.6)
+
+
+def amp_runs(way: str, last_loss: bool = False) -> dict[int, float]:
+    """{seed: test mIoU, or the training loss of the last epoch} of an arm of 06_amp."""
+    scores = values(read_record("06_amp"), "arms", way, lambda run: run["test"]["miou"])
+    losses = values(read_record("06_amp"), "arms", way, lambda run: list(run["curve"].values())[-1])
+    return losses if last_loss else scores
+
+
+def draw_amp(axes: Sequence[Axes]) -> None:
+    """bfloat16 autocast, and all in bfloat16, beside float32: test mIoU and training loss."""
+    ways = {"bfloat16 autocast": "bfloat16, mixed", "all in bfloat16": "weights in bfloat16"}
+    for axis, last in zip(axes, (False, True), strict=True):
+        base = amp_runs("float32", last)
+        draw_paired(axis, {name: (amp_runs(way, last), base) for name, way in ways.items()})
+    axes[0].set_xlabel("difference in test mIoU from float32")
+    axes[1].set_xlabel("difference in the last training loss")
+
+
+def draw_gpu(axis: Axes, net: str) -> None:
+    """Recorded images a second by format and layout, for "U-Net" or "DeepLab"; gaps: no time."""
+    found = read_record("gpu_day")["stages"]["speed_precision"]["rows"]
+    rows = {row["contender"]: row for row in found if row["case"].startswith(net)}
+    for (layout, (colour, name)), side in zip(LAYOUTS.items(), (-0.2, 0.2), strict=True):
+        there = [(i + side, rows[f + layout]) for i, f in enumerate(FORMATS) if f + layout in rows]
+        places, heights = zip(*((x, row["images_per_second"]) for x, row in there), strict=True)
+        bars = axis.bar(places, heights, 0.38, color=colour, label=name)
+        axis.bar_label(bars, fmt="%.0f", fontsize=9)
+    axis.set_xticks(range(4), FORMATS, fontsize=10)
+    axis.set(ylabel="training images per second", xlim=(-0.6, 3.6), ymargin=0.12)
+    axis.legend(frameon=False, loc="upper left")
+    axis.spines[["top", "right"]].set_visible(False)
