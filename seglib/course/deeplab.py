@@ -86,7 +86,8 @@ def draw_taps(axis: Axes, pixels: int, rate: int, stride: int = 16) -> None:
     size = -(-pixels // stride)
     middle, steps = size // 2, (-rate, 0, rate)
     ones = torch.ones(1, 1, size, size), torch.ones(1, 1, 3, 3)
-    axis.imshow(F.conv2d(*ones, padding=rate, dilation=rate)[0, 0], cmap="Blues", vmin=0, vmax=14)
+    counts = F.conv2d(*ones, padding=rate, dilation=rate)[0, 0].numpy()
+    axis.imshow(counts, cmap="Blues", vmin=0, vmax=14)
     for row, column in ((middle + i, middle + j) for i in steps for j in steps):
         inside = 0 <= row < size and 0 <= column < size
         marker, colour = ("o", "black") if inside else ("x", "#d55e00")
