@@ -122,7 +122,7 @@ def draw_race(curves: Mapping[str, Sequence[float]], colours: Sequence[str]) -> 
     for (name, curve), colour in zip(curves.items(), colours, strict=True):
         seen = 24 * np.arange(1, len(curve) + 1)
         axis.plot(seen, curve, marker="o", color=colour)
-        place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+        place: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
         axis.annotate(name, (seen[-1], curve[-1]), color=colour, **place)
     axis.set(xlabel="images seen", ylabel="mIoU on 20 other night scenes")
     axis.set(xlim=(0, 1.5 * seen[-1]), ylim=(0, 1.15 * max(map(max, curves.values()))))
