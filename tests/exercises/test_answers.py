@@ -125,7 +125,7 @@ ODD |= {
 }
 
 
-@each_exercise(("05-replace_head", "06-accumulate"))
+@each_exercise(("05-replace_last_layer", "06-accumulate"))
 def test_odd_answers_are_told_so(case):
     """Whatever is handed to check: no exception, no praise, and the judge foresaw the kind."""
     for name, answer in ODD.items():
