@@ -102,20 +102,20 @@ def draw_drives() -> Figure:
 def draw_coverage() -> Figure:
     """How often recorded bootstrap intervals contain the true mIoU, by the unit that is drawn."""
     figure, axis = plt.subplots(figsize=(8, 3.2), dpi=90, layout="constrained")
-    for part, unit, label, look in (
-        ("scenes", "frame", "single scenes, drawn by scene", "o-#009e73"),
-        ("drives", "drive", "drives of 8 frames, drawn by drive", "D-#0072b2"),
-        ("drives", "frame", "drives of 8 frames, drawn by frame", "s-#d55e00"),
+    record, sizes = read_record("04_metrics"), (15, 30, 60, 120, 240, 480)
+    for part, frames, unit, look, label in (
+        ("scenes", 1, "frame", "o-#009e73", "single scenes, drawn by scene"),
+        ("drives", 8, "drive", "D-#0072b2", "drives of 8 frames, drawn by drive"),
+        ("drives", 8, "frame", "s-#d55e00", "drives of 8 frames, drawn by frame"),
     ):
-        rows = values(read_record("04_metrics"), "sampling", part, lambda run: run["samples"])[0]
-        size = [row["size"] * (8 if part == "drives" else 1) for row in rows]
-        holds = np.array([row[f"{unit}_holds"] for row in rows])
-        reach = 1.96 * np.sqrt(holds * (1 - holds) / 200)  # 200 samples each
-        style: dict[str, Any] = {"fmt": look[:2], "color": look[2:], "capsize": 3, "label": label}
-        axis.errorbar(size, 100 * holds, yerr=100 * reach, **style)
+        rows = values(record, "sampling", part, lambda run: run["samples"])[0]
+        holds = np.array([100 * row[f"{unit}_holds"] for row in rows])
+        reach = 1.96 * np.sqrt(holds * (100 - holds) / 200)  # 200 samples each
+        images = [frames * row["size"] for row in rows]
+        axis.errorbar(images, holds, reach, fmt=look[:2], color=look[2:], capsize=3, label=label)
     axis.axhline(95, color="#777777", linewidth=1)
     axis.set_xscale("log")
-    axis.set_xticks((15, 30, 60, 120, 240, 480), (15, 30, 60, 120, 240, 480))
+    axis.set_xticks(sizes, sizes)
     axis.minorticks_off()
     axis.set(xlabel="images in the sample", ylabel="contain the truth (%)", ylim=(0, 103))
     axis.legend(frameon=False, loc="lower right", fontsize=10, ncols=2)
@@ -127,13 +127,11 @@ def draw_limit(curve: Sequence[Any], smallest: float, scan: Any, truth: Any, kep
     """Lesions found and false positives by the smallest region kept (0, 1, … mm²), and a scan."""
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3), dpi=90, layout="constrained")
     found, false = ([getattr(c, key) for c in curve] for key in ("found", "false_positives"))
-    axes[0].step(range(len(curve)), found, color="#0072b2", where="post")
-    axes[0].set(ylabel=f"lesions found, of {curve[0].lesions}", ylim=(0, curve[0].lesions))
-    axes[1].step(range(len(curve)), false, color="#d55e00", where="post")
-    axes[1].set(ylabel=f"false positives in {curve[0].images} slices", ylim=(0, max(false) + 1))
-    for axis in axes[:2]:
+    names = f"lesions found, of {curve[0].lesions}", f"false positives in {curve[0].images} slices"
+    for axis, row, name in zip(axes, (found, false), names, strict=False):
+        axis.step(range(len(curve)), row, color="#0072b2", where="post")
         axis.axvline(smallest, color="0.4", linestyle="--")
-        axis.set_xlabel("smallest region kept (mm²)")
+        axis.set(xlabel="smallest region kept (mm²)", ylabel=name, ylim=(0, max(row) + 1))
     axes[2].imshow(scan)
     for mask, colour in ((truth, "#56b4e9"), (kept, "#d55e00")):
         if mask.any():

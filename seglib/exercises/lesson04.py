@@ -46,7 +46,7 @@ def _array(found: Any) -> np.ndarray:
     return array if array.dtype.kind in "uifb" else np.array(None)
 
 
-# ---------------------------------------------------------------- a matrix that streams
+# ---------------------------------------------------------------- a confusion matrix over batches
 
 
 class Matrix:
@@ -172,7 +172,7 @@ _STEPS = (
             ("iou() without update", _iou, []),
         ],
         ("absent is nan: 0 would pull every mean down", _IOU, "np.nan_to_num(hits / union)"),
-        ("absent is nan: 1 would be a gift", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
+        ("absent is nan: 1 would raise every mean", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
         ("with nan here, false alarms would cost nothing", _IOU, "hits / union + 0 / (hits > 0)"),
     ),
     _step(
@@ -201,14 +201,14 @@ _STEPS = (
     ),
     _step(
         [("40 batches, the size of your object's largest attribute", _most, _MAPS[:1] * 40)],
-        ("it streams nothing: keep no batch, all scores follow from counts", _ADD, _KEEP),
+        ("it grows with every batch: keep none, all scores follow from counts", _ADD, _KEEP),
         agree=lambda found, value: (found < 40) == (value < 40),
         praise="it reads arrays and tensors, leaves void out, and gives nan for an absent class",
     ),
 )
 
 matrix = LESSON.add(
-    ("matrix", "A confusion matrix that streams", "implement", 0),
+    ("matrix", "A confusion matrix over batches", "implement", 0),
     judge=kit.in_turn(_STEPS),
     answer=Matrix,
     hints=(
