@@ -273,9 +273,9 @@ def _val_drives(answer: Any) -> str:
     frames, riders = (sum(LOG[name][i] for name in names) for i in (0, 1))
     share = frames / sum(row[0] for row in LOG.values())
     mistakes = {
-        "expected 15 to 35 %: count frames, drives differ in length": not 0.15 <= share <= 0.35,
-        "val has no cyclist: the IoU of Bicyclist cannot be measured": not riders,
-        "train has no cyclist: the network cannot learn the class": riders == 14,
+        "Then val has no cyclist: the IoU of Bicyclist cannot be measured": not riders,
+        "Then train has no cyclist: the network cannot learn the class": riders == 14,
+        "Expected 15 to 35 %: count frames, drives differ in length": not 0.15 <= share <= 0.35,
     }
     _refuse(f"val has {frames} of 120 frames, {share:.0%}. ", mistakes)
     return f"val has {share:.0%} of the frames, both parts have cyclists, and no drive is in both"

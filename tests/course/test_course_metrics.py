@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from seglib.course import metrics
 from seglib.metrics import ConfusionMatrix
@@ -49,6 +50,5 @@ def test_figures():
     ]
     for figure, text in drawn:
         figure.draw_without_rendering()
-        found = figure.findobj(lambda artist: hasattr(artist, "get_text"))
-        assert text in [artist.get_text() for artist in found]
+        assert text in [artist.get_text() for artist in figure.findobj(Text)]
     assert not plt.get_fignums()

@@ -13,6 +13,7 @@ def miou(matrix):
     return (hits[union > 0] / union[union > 0]).mean()
 
 truth, spacing = ex.lesion()
+resized = ex.resized
 """
 
 
@@ -103,7 +104,7 @@ WRONG = {
     "drives": {
         "val has no cyclist": "val_drives = {'E'}",
         "train has no cyclist": "val_drives = 'B', 'D', 'A'",
-        "46 of 120 frames, 38%. expected 15 to 35 %": "val_drives = ['A', 'C']",
+        "44 of 120 frames, 37%. Expected 15 to 35 %": "val_drives = ['B', 'e']",
         "some of the drives A to E": "val_drives = {'B', 'F'}",
         "found 0.2": "val_drives = 0.2",
     },
