@@ -69,9 +69,10 @@ def draw_confusion(scores: Scores) -> Figure:
 def draw_definitions(causes: Mapping[str, Mapping[str, float]]) -> Figure:
     """Bars of {cause: {definition: value}}, grouped by cause."""
     figure, axis = plt.subplots(figsize=(8.4, 4.4), dpi=90, layout="constrained")
-    colours, names, rows = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#777777"), [], []
+    colours = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#777777")
+    names, rows = list[str](), list[float]()
     for colour, (cause, found) in zip(colours, causes.items(), strict=False):
-        own = [(rows[-1] + 1.7 if rows else 0) + i for i in range(len(found))]
+        own = [(rows[-1] + 1.7 if rows else 0.0) + i for i in range(len(found))]
         bars = axis.barh(own, list(found.values()), color=colour, height=0.75, label=cause)
         axis.bar_label(bars, fmt="%.3f", padding=3, fontsize=10)
         rows, names = rows + own, names + list(found)
@@ -115,7 +116,7 @@ def draw_coverage() -> Figure:
         axis.errorbar(images, holds, reach, fmt=look[:2], color=look[2:], capsize=3, label=label)
     axis.axhline(95, color="#777777", linewidth=1)
     axis.set_xscale("log")
-    axis.set_xticks(sizes, sizes)
+    axis.set_xticks(sizes, map(str, sizes))
     axis.minorticks_off()
     axis.set(xlabel="images in the sample", ylabel="contain the truth (%)", ylim=(0, 103))
     axis.legend(frameon=False, loc="lower right", fontsize=10, ncols=2)
