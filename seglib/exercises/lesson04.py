@@ -7,7 +7,6 @@ from __future__ import annotations
 import operator
 from copy import deepcopy
 from functools import cache, partial
-from itertools import combinations
 from typing import Any
 
 import cv2
@@ -16,16 +15,16 @@ import torch
 
 from seglib.exercises import kit
 from seglib.exercises.kit import NotYet, call, show
-from seglib.exercises.material04 import Frame, driving_log, hidden_lesions, hidden_log, lesion
+from seglib.exercises.material04 import hidden_lesions, lesion
 
 LESSON = kit.Lesson(
     "04",
     outcomes=(
-        "accumulate a confusion matrix over batches, and derive the scores from it",
+        "accumulate a confusion matrix over batches, and read it",
         "name the definition behind a mIoU, and say what another one would give",
         "split data by group, and say how far validation is from training",
-        "give a score with an interval whose unit is the group, and say how many images it takes",
-        "say what a mask is worth for the measurement or the decision that it serves",
+        "give a score with an interval whose unit is the group",
+        "score a mask by the measurement or the decision that it serves",
     ),
 )
 summary = LESSON.summary
@@ -47,7 +46,7 @@ def _array(found: Any) -> np.ndarray:
     return array if array.dtype.kind in "uifb" else np.array(None)
 
 
-# ---------------------------------------------------------------- a matrix that streams
+# ---------------------------------------------------------------- a confusion matrix over batches
 
 
 class Matrix:
@@ -62,10 +61,6 @@ class Matrix:
         target = np.asarray(target)[valid].astype(np.int64)
         prediction = np.asarray(prediction)[valid].astype(np.int64)
         n = self.num_classes
-        for labels in (prediction, target):
-            outside = labels[(labels < 0) | (labels >= n)]
-            if len(outside):
-                raise ValueError(f"found label {outside[0]}, expected 0 to {n - 1}")
         self.counts += np.bincount(target * n + prediction, minlength=n * n).reshape(n, n)
 
     def iou(self):
@@ -117,13 +112,6 @@ def _most(made: Any) -> int:
     """How many items the largest attribute has."""
     parts = [p for p in getattr(made, "__dict__", {}).values() if hasattr(p, "__len__")]
     return max((int(np.prod(p.shape)) if hasattr(p, "shape") else len(p) for p in parts), default=0)
-
-
-def _pixel(made: Any) -> str:
-    """Where a pixel was counted that comes with one each of 1, 2, 3 and 4."""
-    for truth, prediction in np.argwhere(_counts(made) - np.diag([0, 1, 1, 1, 1])):
-        return f"the pixel counted as truth {truth}, prediction {prediction}"
-    return "the pixel dropped without a word"
 
 
 def _step(cases: Any, *mistakes: Any, **settings: Any) -> kit.function:
@@ -184,7 +172,7 @@ _STEPS = (
             ("iou() without update", _iou, []),
         ],
         ("absent is nan: 0 would pull every mean down", _IOU, "np.nan_to_num(hits / union)"),
-        ("absent is nan: 1 would be a gift", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
+        ("absent is nan: 1 would raise every mean", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
         ("with nan here, false alarms would cost nothing", _IOU, "hits / union + 0 / (hits > 0)"),
     ),
     _step(
@@ -213,28 +201,19 @@ _STEPS = (
     ),
     _step(
         [("40 batches, the size of your object's largest attribute", _most, _MAPS[:1] * 40)],
-        ("it streams nothing: keep no batch, all scores follow from counts", _ADD, _KEEP),
+        ("it grows with every batch: keep none, all scores follow from counts", _ADD, _KEEP),
         agree=lambda found, value: (found < 40) == (value < 40),
-    ),
-    _step(
-        [
-            (f"truth {t}, prediction {p}", _pixel, [[np.array([x, 1, 2, 3, 4]) for x in (p, t)]])
-            for t, p in ((0, 5), (1, -1), (4, 255), (7, 2), (-1, 3))
-        ],
-        agree=lambda found, value: found.startswith("ValueError"),
-        shown=lambda text: text.split(":")[0],
-        otherwise="one of the two labels is no class (0 to 4): silence would hide a wrong mapping",
-        praise="arrays and tensors, void and absent classes; labels that are no class are refused",
+        praise="it reads arrays and tensors, leaves void out, and gives nan for an absent class",
     ),
 )
 
 matrix = LESSON.add(
-    ("matrix", "A confusion matrix that streams", "implement", 0),
+    ("matrix", "A confusion matrix over batches", "implement", 0),
     judge=kit.in_turn(_STEPS),
     answer=Matrix,
     hints=(
         "np.asarray(…) reads tensors; valid = target != self.ignore_index; compute in int64.",
-        "np.bincount(truth * C + prediction, minlength=C * C).reshape(C, C), after a range check.",
+        "np.bincount(truth * C + prediction, minlength=C * C).reshape(C, C) counts the pairs.",
         "IoU: hits on the diagonal, union = row sum + column sum − hits; 0 / 0 is nan by itself.",
     ),
 )
@@ -278,94 +257,38 @@ means = LESSON.add(
 )
 
 
-# ---------------------------------------------------------------- a split by drive
+# ---------------------------------------------------------------- drives for validation
 
 
-def split(frames):
-    """(train, val): indices of whole drives, the first choice that has all classes in both."""
-    drives = sorted({frame.drive for frame in frames})
-    classes = set().union(*(frame.classes for frame in frames))
-    for count in range(1, len(drives)):
-        for chosen in combinations(drives, count):
-            parts = [], []
-            for i, frame in enumerate(frames):
-                parts[frame.drive in chosen].append(i)
-            complete = all(
-                set().union(*(frames[i].classes for i in part)) == classes for part in parts
-            )
-            if complete and 0.15 <= len(parts[1]) / len(frames) <= 0.35:
-                return parts
-    raise ValueError("no choice of whole drives will do")
+LOG = {"A": (34, 0), "B": (22, 7), "C": (12, 0), "D": (30, 7), "E": (22, 0)}  # frames, cyclists
 
 
-def _one_split(answer: Any, which: str, frames: list[Frame]) -> str:
-    found = call(answer, list(frames), given=which)
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise NotYet(f"on {which}, expected two lists of indices; found {show(found)}")
-    count, drive = len(frames), [frame.drive for frame in frames]
-    train = _indices(f"on {which}, train", found[0], count)
-    val = _indices(f"on {which}, val", found[1], count)
-    share, both, gone = len(val) / count, {*train} & {*val}, 1 - len({*train, *val}) / count
-    pairs = [(frames[i], frames[j]) for i in val for j in train if drive[i] == drive[j]]
-    gap, cut = min(((abs(a.second - b.second), a.drive) for a, b in pairs), default=(np.inf, ""))
-    where = f"smallest gap {gap:.1f} s, in drive {cut}" if cut else "no drive is in both parts"
-    every = set().union(*(frame.classes for frame in frames))
-    seen = [set().union(*(frames[i].classes for i in part)) for part in (train, val)]
-    not_train, not_val = (", ".join(sorted(every - some)) for some in seen)
+def _val_drives(answer: Any) -> str:
+    """Whether validation on these drives of the log is fair."""
+    names = {str(name).strip().upper() for name in answer} if np.iterable(answer) else set()
+    if not names or names - set(LOG):
+        raise NotYet(
+            f"expected some of the drives A to E, such as {{'A', 'E'}}; found {show(answer)}"
+        )
+    frames, riders = (sum(LOG[name][i] for name in names) for i in (0, 1))
+    share = frames / sum(row[0] for row in LOG.values())
     mistakes = {
-        f"{len(both)} frames are in train and in val: the network has seen them": both,
-        "train and val are swapped": share > 0.5 and 0.15 <= len(train) / count <= 0.35,
-        f"{gone:.0%} of the frames are in neither part, allowed are 20%": gone > 0.2,
-        "Expected 15% to 35%: count frames, drives differ in length": not 0.15 <= share <= 0.35,
-        _why_so_near(drive, train, val, gap): gap < 60,
-        f"But train has no {not_train}: no network can learn it": not_train,
-        f"But val has no {not_val}: its IoU cannot be measured": not_val,
+        "Then val has no cyclist: the IoU of Bicyclist cannot be measured": not riders,
+        "Then train has no cyclist: the network cannot learn the class": riders == 14,
+        "Expected 15 to 35 %: count frames, drives differ in length": not 0.15 <= share <= 0.35,
     }
-    _refuse(f"on {which}, val has {share:.0%} of the frames; {where}. ", mistakes)
-    return f"val has {share:.0%} of the frames; {where}; all classes are in both"
+    _refuse(f"val has {frames} of 120 frames, {share:.0%}. ", mistakes)
+    return f"val has {share:.0%} of the frames, both parts have cyclists, and no drive is in both"
 
 
-def _indices(name: str, part: Any, count: int) -> list[int]:
-    """One part of a split as a list of indices, else `NotYet`."""
-    array = _array(list(part) if np.iterable(part) else part)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        raise NotYet(f"{name} is {show(part)}, expected a list of indices")
-    indices = sorted(array.tolist())
-    mistakes = {
-        f"indices outside frames 0 to {count - 1}": not 0 <= indices[0] <= indices[-1] < count,
-        "an index twice: a frame must not count twice": len({*indices}) < len(indices),
-    }
-    _refuse(f"{name} has ", mistakes)
-    return indices
-
-
-def _why_so_near(drive: list[str], train: list[int], val: list[int], gap: float) -> str:
-    """What kind of split has val frames so near to train frames."""
-    both = {drive[i] for i in val} & {drive[i] for i in train}
-    parts = [[i in val for i in sorted(train + val) if drive[i] == name] for name in both]
-    if any(np.diff(part).sum() > 2 for part in parts):  # how often the part changes
-        steps = {*np.diff(val)}
-        how = f"take every {min(steps)}th frame" if len(steps) == 1 else "choose frame by frame"
-        return f"You {how}: train frames beside it show the same street. Choose whole drives"
-    if gap > 4:  # seconds from frame to frame
-        return "There is a buffer at the cut, but a short one: expected 60 s or more"
-    cuts = "one drive" if len(both) == 1 else f"{len(both)} drives"
-    return f"You cut {cuts} in two. Keep drives whole, or leave out 60 s at a cut"
-
-
-_LOGS = [
-    ("the log of 120 frames", driving_log()),
-    ("another log (right on the notebook's: is a drive written into your function?)", hidden_log()),
-]
-
-split = LESSON.add(  # type: ignore[assignment]
-    ("split", "Split a log of drives", "design", 2),
-    judge=lambda answer: [_one_split(answer, *case) for case in _LOGS][0],  # noqa: RUF015
-    answer=split,
+drives = LESSON.add(
+    ("drives", "Choose the drives for validation", "interpret", 2),
+    judge=_val_drives,
+    variable="val_drives",
+    answer={"B"},
     hints=(
-        "A drive is the group: if it is whole in one part, there is no gap to measure.",
-        "In which drives do bicyclists ride? One of them must go to val, one must stay in train.",
-        "Try the choices of drives (itertools.combinations); take the first that will do.",
+        "Cyclists appear in two drives: one must go to val, the other must stay in train.",
+        "15 to 35 % of 120 frames are 18 to 42 frames.",
     ),
 )
 
@@ -552,7 +475,7 @@ class _Bootstrap:
 
 
 bootstrap = LESSON.add(
-    ("bootstrap", "Mend an interval", "debug", 3),
+    ("bootstrap", "Fix an interval", "debug", 3),
     judge=_Bootstrap(),
     answer=interval,
     hints=(
@@ -563,54 +486,25 @@ bootstrap = LESSON.add(
 )
 
 
-# ---------------------------------------------------------------- how many images
-
-_NEEDED = 90.7  # of both, by the record: the mean of width · √size, divided by 0.02 and squared
-_LINEAR = "that scales the number with the width; half the width takes four times as many, not two"
-_SPANS = [
-    (4 * _NEEDED, "that gives ± 0.5 points; 0.02 from end to end is ± 1 point"),
-    (_NEEDED / 4, "that gives ± 2 points: 0.02 is the whole width, not a half"),
-]
-_FRAMES = (8 * _NEEDED, "that counts frames, expected drives of eight frames each")
-
-size = LESSON.add(
-    ("size", "How many images?", "interpret", 3),
-    judge=kit.numbers(
-        {"scenes": _NEEDED, "drives": _NEEDED},
-        {
-            "scenes": [*_SPANS, *((n, _LINEAR) for n in (72.3, 105, 148, 211))],
-            "drives": [*_SPANS, _FRAMES, (46.8, _LINEAR), (65.8, _LINEAR)],
-        },
-        "about 90 scenes or 91 drives, that is 728 frames: neighbours in a drive count for little",
-        tolerance=0.125,  # the linear mistake gives 105: 0.16 too many
-        distance=lambda found, value: abs(found / value - 1),
-        otherwise="from a row of the table with n of them and a width w: n · (w / 0.02)²",
-    ),
-    variable="size_needed",
-    answer={"scenes": 90, "drives": 90},
-    hints=(
-        "Start from a line of the table: its number of scenes n and the mean width w.",
-        "The width goes with 1 / √n, so n · (w / 0.02)² of them give a width of 0.02.",
-    ),
-)
-
-
 # ---------------------------------------------------------------- two masks of a lesion
 
 
-def masks(truth, spacing):
-    """The lesion with a rim taken off, and with one added, of equal Dice."""
+def resized(truth, pixels):
+    """The mask with so many pixels: a rim is taken off the truth, or added to it."""
     outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)
     inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
     order = np.argsort(outside - inside, axis=None, kind="stable")  # from the core outwards
+    mask = np.zeros_like(truth)
+    mask.flat[order[:pixels]] = True
+    return mask
+
+
+def masks(truth, spacing):
     pixels = int(truth.sum())
     limit = 100 / (spacing[0] * spacing[1])  # pixels of 100 mm²
     fewer = int(abs(pixels - limit)) + 2
     more = round(pixels * fewer / (pixels - fewer))  # then the Dices are equal
-    first, second = np.zeros_like(truth), np.zeros_like(truth)
-    first.flat[order[: pixels - fewer]] = True
-    second.flat[order[: pixels + more]] = True
-    return first, second
+    return resized(truth, pixels - fewer), resized(truth, pixels + more)
 
 
 def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float, float]) -> str:
@@ -650,7 +544,7 @@ def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float,
 _LESIONS = [("the lesion", *lesion()), *hidden_lesions()]
 
 two_masks = LESSON.add(
-    ("two_masks", "Equal Dice, opposite decisions", "design", 4),
+    ("two_masks", "Equal Dice, opposite decisions", "implement", 4),
     judge=lambda answer: [_two_masks(answer, *case) for case in _LESIONS][0],  # noqa: RUF015
     answer=masks,
     hints=(
