@@ -69,12 +69,14 @@ def show_outline(photo: Any, outline: Any, mine: Any, ours: Any) -> None:
 
 
 def plot_moved(photo: Any, regions: Mapping[str, Any], curves: Any, pixels: int) -> None:
-    """Draw moved outlines {name: mask} on the photo, and IoU curves {name: {pixels: IoU}}."""
+    """Draw the outlines of {name: mask}, moved, on the photo, and curves {name: {pixels: IoU}}."""
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=80, layout="constrained")
     left.imshow(photo)
     left.axis("off")
     for name, region in regions.items():
-        left.contour(region, levels=[0.5], colors=[COLOURS[name]], linewidths=2)
+        left.contour(
+            move_outline(region, pixels), levels=[0.5], colors=[COLOURS[name]], linewidths=2
+        )
         moves, values = zip(*sorted(curves[name].items()), strict=True)
         right.plot(moves, values, color=COLOURS[name], linewidth=1.5)
         right.plot(pixels, curves[name][pixels], "o", color=COLOURS[name])
@@ -139,8 +141,8 @@ def five_answers(scene: Any, close_up: int) -> None:
 def area_majority(mask: Any, height: int, width: int) -> NDArray[np.uint8]:
     """Shrink a street mask: each output pixel gets the label that covers most of its area."""
     values = np.array([*range(len(STREET_CLASSES)), VOID], np.uint8)
-    size = width, height
-    cover = [cv2.resize(np.float32(mask == k), size, interpolation=cv2.INTER_AREA) for k in values]
+    maps = [(mask == value).astype(np.float32) for value in values]
+    cover = [cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA) for x in maps]
     return np.asarray(values[np.argmax(cover, axis=0)])
 
 
