@@ -1,6 +1,6 @@
 """What lesson 1 draws and measures: rows of pictures, moved outlines, five answers to one scene."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from seglib.data import Streets
 from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
+from seglib.metrics import ConfusionMatrix, Scores
 from seglib.plotting import VOID_COLOUR, colorize, legend
 from seglib.plotting.arrays import ERROR_COLOURS, WRONG
-from seglib.transforms import resize_image, resize_mask
+from seglib.transforms import cut_window, resize_image, resize_mask
 
 COLOURS = {"cat": "#0072b2", "eyes": "#009e73", "nose": "#d55e00"}
 VOID = 255
@@ -67,12 +69,14 @@ def show_outline(photo: Any, outline: Any, mine: Any, ours: Any) -> None:
 
 
 def plot_moved(photo: Any, regions: Mapping[str, Any], curves: Any, pixels: int) -> None:
-    """Draw moved outlines {name: mask} on the photo, and IoU curves {name: {pixels: IoU}}."""
+    """Draw the outlines of {name: mask}, moved, on the photo, and curves {name: {pixels: IoU}}."""
     _, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), dpi=80, layout="constrained")
     left.imshow(photo)
     left.axis("off")
     for name, region in regions.items():
-        left.contour(region, levels=[0.5], colors=[COLOURS[name]], linewidths=2)
+        left.contour(
+            move_outline(region, pixels), levels=[0.5], colors=[COLOURS[name]], linewidths=2
+        )
         moves, values = zip(*sorted(curves[name].items()), strict=True)
         right.plot(moves, values, color=COLOURS[name], linewidth=1.5)
         right.plot(pixels, curves[name][pixels], "o", color=COLOURS[name])
@@ -83,6 +87,12 @@ def plot_moved(photo: Any, regions: Mapping[str, Any], curves: Any, pixels: int)
     right.set_xlim(min(moves) - 0.3, max(moves) + 1.5)
     right.grid(alpha=0.3)
     plt.show()
+
+
+def move_outline(region: Any, pixels: int) -> NDArray[Any]:
+    """The region (0 and 1) with its outline `pixels` further out; negative: further in."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(pixels) + 1,) * 2)
+    return np.asarray((cv2.dilate if pixels > 0 else cv2.erode)(region, disc))
 
 
 def boxes(semantic: Any, instance: Any, smallest: int = 1) -> list[tuple[int, ...]]:
@@ -126,6 +136,43 @@ def five_answers(scene: Any, close_up: int) -> None:
         axes[0, 2].add_patch(Rectangle((left, top), right - left, bottom - top, **colour))
     legend(figure, STREET_CLASSES, STREET_PALETTE, void=True)
     plt.show()
+
+
+def area_majority(mask: Any, height: int, width: int) -> NDArray[np.uint8]:
+    """Shrink a street mask: each output pixel gets the label that covers most of its area."""
+    values = np.array([*range(len(STREET_CLASSES)), VOID], np.uint8)
+    maps = [(mask == value).astype(np.float32) for value in values]
+    cover = [cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA) for x in maps]
+    return np.asarray(values[np.argmax(cover, axis=0)])
+
+
+def score_masks(predictions: Iterable[Any], truths: Iterable[Any]) -> Scores:
+    """Scores of street masks, pooled over all pairs; void in either mask does not count."""
+    matrix = ConfusionMatrix(len(STREET_CLASSES))
+    for prediction, truth in zip(predictions, truths, strict=True):
+        void = prediction == VOID
+        matrix.update(np.where(void, 0, prediction), np.where(void, VOID, truth))
+    return matrix.compute(STREET_CLASSES)
+
+
+def six_pairs() -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Six augmented scenes (image, mask), 120×160; in the fourth, the mask is 5 px off."""
+    streets, pairs = Streets("val"), []
+    places = {1: (12, 16), 4: (12, 16), 10: (-12, 20), 3: (10, 20), 17: (4, 4), 8: (20, 30)}
+    for scene, (top, left) in places.items():
+        image, mask = streets.read(scene)
+        if scene in (1, 8):
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        if scene == 4:
+            image = np.clip(image * [1.25, 1.0, 0.7] + [20, 5, 0], 0, 255).astype(np.uint8)
+        off = 5 * (scene == 3)
+        pairs.append(
+            (
+                cut_window(image, (top, left, 120, 160), 0),
+                cut_window(mask, (top, left + off, 120, 160), VOID),
+            )
+        )
+    return pairs
 
 
 def disc_offset(shrink: Callable[[Any], Any], height: int = 96, width: int = 128) -> NDArray[Any]:

@@ -66,3 +66,26 @@ def test_offsets_of_discs():
     assert labels.disc_offset(nearest, 90, 120) == pytest.approx(0.375, abs=0.03)
     centred = labels.disc_offset(lambda mask: resize_mask(mask, 96, 128))
     assert centred == pytest.approx(0, abs=0.03)
+
+
+def test_masks_shrunk_by_area_and_their_scores():
+    mask = np.full((4, 6), 3, np.uint8)
+    mask[:, :2], mask[:1, 3:] = 255, 8  # each cell 4×3: void 8 of 12, Road 9 of 12
+    assert labels.area_majority(mask, 1, 2).tolist() == [[255, 3]]
+    # (the void pixel counts in neither; Road 1 of 2, Car 0 of 1)
+    scores = labels.score_masks([np.array([[3, 3, 255]])], [np.array([[3, 8, 8]])])
+    assert scores.iou[3] == 0.5 and scores.iou[8] == 0 and scores.pixel_accuracy == 0.5
+
+
+def test_outlines_move_both_ways():
+    region = np.zeros((9, 9), np.uint8)
+    region[3:6, 3:6] = 1
+    sizes = [int(labels.move_outline(region, n).sum()) for n in (-1, 0, 1)]
+    assert sizes == [1, 9, 21]  # a plus-shaped disc adds twelve pixels
+
+
+def test_one_of_six_pairs_is_misaligned():
+    pairs = labels.six_pairs()
+    assert [(image.shape, mask.shape) for image, mask in pairs] == [((120, 160, 3), (120, 160))] * 6
+    _, mask = labels.Streets("val").read(3)
+    assert np.array_equal(pairs[3][1], mask[10:130, 25:185])

@@ -44,10 +44,6 @@ WRONG = {
         "turned a 255 into 254": "misread = {**ex.misread.answer, '[0, 1, 2, 3, 254, 255]': 'a'}",
         "one of a, b, c, d": "misread = {**ex.misread.answer, '[0, 3, 4, 5, 255]': 'jpeg'}",
     },
-    "misaligned": {
-        "expected 2 values": 'misaligned = "D"',
-        "one of colour, crop, flip, padding": 'misaligned = ("D", "rotation")',
-    },
     "resize_pair": {
         "only the mask's line needs fixing": _resize(_cv2("image", "NEAREST_EXACT"), _EXACT),
         "shifted the mask the wrong way": _resize(_AREA, _rolled(2)),
