@@ -53,7 +53,7 @@ _fractions = partial(kit.numbers, low=0, high=1)
 MISREAD = {  # values: the right letter, and what there is to see
     "[0, 29, 76, 150]": ("b", "few whole numbers, far apart: brightnesses of four colours"),
     "[0.0, 0.0118, 0.0196, 1.0]": ("d", "fractions: 3 / 255 is 0.0118"),
-    "[0, 1, 2, 3, 254, 255]": ("c", "no class is 254; JPEG turned a 255 into 254"),
+    "[0, 1, 2, 3, 4, 5, 250, 252, 255]": ("c", "JPEG changed some 255s to 250 and 252: no classes"),
     "[0, 3, 4, 5, 255]": ("a", "small whole numbers and 255: labels may skip numbers"),
 }
 _add(

@@ -41,7 +41,9 @@ def _iou(*lines, value="both / either if either else np.nan", end="np.array(foun
 
 WRONG = {
     "misread": {
-        "turned a 255 into 254": "misread = {**ex.misread.answer, '[0, 1, 2, 3, 254, 255]': 'a'}",
+        "JPEG changed some 255s": (
+            "misread = {**ex.misread.answer, '[0, 1, 2, 3, 4, 5, 250, 252, 255]': 'a'}"
+        ),
         "one of a, b, c, d": "misread = {**ex.misread.answer, '[0, 3, 4, 5, 255]': 'jpeg'}",
     },
     "resize_pair": {
