@@ -68,7 +68,7 @@ def show_difference(masks: Mapping[str, Any], title: str) -> None:
 def show_outline(photo: Any, outline: Any, mine: Any = None, ours: Any = None) -> None:
     """Show an outline of (x, y) corners on its photo, and where its mask differs from ours."""
     both = mine is not None
-    size: dict[str, Any] = {"figsize": (9, 3.2) if both else (5.8, 3.9), "dpi": DPI}
+    size: dict[str, Any] = {"figsize": (9, 3.2) if both else (5.0, 3.4), "dpi": DPI}
     _, axes = plt.subplots(1, 1 + both, squeeze=False, layout="constrained", **size)
     left, right = axes[0, 0], axes[0, -1]
     left.imshow(photo)
