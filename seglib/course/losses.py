@@ -65,15 +65,15 @@ def found(model: nn.Module, data: Any) -> dict[str, Any]:
 
 def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: int) -> Figure:
     """Recall after every `steps` steps, and each network's probability of lesion on slice 5."""
-    figure = plt.figure(figsize=(10.4, 2.7), dpi=90, layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.4))
+    figure = plt.figure(figsize=(10.4, 2.6), dpi=90, layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.7))
     axis, epochs = halves[0].subplots(), len(next(iter(curves.values())))
     every = -(-epochs // 6)  # at most six maps
     axes = halves[1].subplots(len(curves), epochs // every + 1)
     image, mask = data.read(SLICE)
     for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
         seen = steps * np.arange(1, epochs + 1)
-        label = f"{name} (end: {rows[-1]['recall']:.2f})"
+        label = f"{name}: {rows[-1]['recall']:.2f}"
         axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=label)
         for place, one in enumerate(rows[every - 1 :: every], 1):
             panel = axes[row, place]
@@ -118,7 +118,7 @@ def draw_threshold(chance: Tensor, lesion: Tensor, data: Any, threshold: float) 
     row, column = lesion[8].nonzero().float().mean(0).tolist()
     axes[1].set(xlim=(column - 16, column + 16), ylim=(row + 16, row - 16), xticks=[], yticks=[])
     axes[0].set_title("cross-entropy, any threshold", fontsize=10)
-    axes[1].set_title(f"threshold {threshold:.2f}: IoU {iou:.2f} on all scans", fontsize=10)
+    axes[1].set_title(f"threshold {threshold:.2f}: IoU {iou:.2f}", fontsize=10)
     plt.close(figure)
     return figure
 
