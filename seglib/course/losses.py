@@ -182,6 +182,20 @@ def over_seeds(numbers: Mapping[int, float]) -> str:
     return f"{interval(found)}, {zeros}" if 0 in found else str(interval(found))
 
 
+def print_races(*names: str, minus: Sequence[tuple[str, str]], tuned: bool = False) -> None:
+    """Print IoU of the lesion in the recorded races, and differences paired by seed.
+
+    `tuned` adds the IoU at thresholds chosen on dev, and compares those.
+    """
+    print(f"IoU of the lesion on test, {len(race_ends(names[0], 'iou'))} recorded runs")
+    for name in names:
+        more = f"; threshold chosen on dev {over_seeds(race_tuned(name))}" if tuned else ""
+        print(f"{name}: argmax {over_seeds(race_ends(name, 'iou'))}{more}")
+    for two in minus:
+        gap = paired_difference(*(race_tuned(x) if tuned else race_ends(x, "iou") for x in two))
+        print(f"({two[0]}) − ({two[1]}){', both with thresholds' if tuned else ''}: {gap}")
+
+
 def recorded(part: str, arm: str, key: str) -> tuple[list[int], NDArray[np.float64]]:
     """Steps, and a row for each seed of what was watched in a recorded arm; NaN where nothing is.
 
@@ -220,6 +234,16 @@ def late_means(arm: str) -> dict[str, dict[int, float]]:
         rows = recorded("lesions", arm, key)[1][:, -5:]
         found[key] = {n: float(np.nanmean(r)) for n, r in enumerate(rows) if not np.isnan(r).all()}
     return found
+
+
+def print_late(arm: str) -> None:
+    """Print the recall and precision of `late_means`."""
+    late = late_means(arm)
+    called, seeds = list(late["precision"].values()), len(late["recall"])
+    print(
+        f"{arm.split(', ', 1)[1]}: recall {over_seeds(late['recall'])}, mean precision "
+        f"{np.mean(called):.2f} ({len(called)} of {seeds} seeds call any pixel lesion)"
+    )
 
 
 def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figure:

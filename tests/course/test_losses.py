@@ -56,6 +56,21 @@ def test_a_live_race_is_where_the_record_expects_it(capsys):
             losses.assert_as_recorded(key, {name: [blind | {"on lesions": 0.001}] * 6})
 
 
+def test_records_in_print(capsys):
+    minus = [("Dice", "cross-entropy")]
+    losses.print_races("Dice", minus=minus)
+    losses.print_races("cross-entropy", minus=minus, tuned=True)
+    losses.print_late("lesions of 0.1 %, cross-entropy")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == told[3] == "IoU of the lesion on test, 20 recorded runs"
+    assert told[1] == "Dice: argmax 0.609 [0.578, 0.640]"
+    assert told[2].startswith("(Dice) − (cross-entropy): 0.539 [")
+    assert told[4].endswith("at most 0.60); threshold chosen on dev 0.385 [0.288, 0.482]")
+    assert told[5] == "(Dice) − (cross-entropy), both with thresholds: 0.224 [0.131, 0.317]"
+    assert told[6].startswith("cross-entropy: recall 0.044 (0 in 3 of 5 seeds, at most 0.17), mean")
+    assert told[6].endswith(" precision 0.89 (2 of 5 seeds call any pixel lesion)")
+
+
 def test_a_loss_and_a_rate_are_tried_on_dev():
     told = losses.dev_iou(CrossEntropyLoss(), 0.005, seeds=(0,), epochs=1)
     assert told == "CrossEntropyLoss, learning rate 0.005: lesion IoU on dev 0.00"
