@@ -124,7 +124,7 @@ def lesson_04():
     found = {"one matrix": scores.miou, "image by image": np.nanmean(np.nanmean(each, axis=1)),
              "absent counts 1": np.nan_to_num(each, nan=1.0).mean(),
              "micro": hits / (2 * scores.matrix.sum() - hits)}
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained",
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained",
                                 gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})
     right = scores.per_image()[shown].pixel_accuracy
     panels = {"photo": test.read(shown)[0], "truth": colorize(truths[shown], test.palette),
@@ -138,6 +138,8 @@ def lesson_04():
     axes[3].set(xlim=(0, 1), xticks=[])
     axes[3].set_title("“mIoU” of all 60 scenes", fontsize=11)
     axes[3].spines[["top", "right", "bottom"]].set_visible(False)
+    present = set(np.unique([truths[shown], labels[shown]])) - {255}
+    legend(figure, test.classes, test.palette, present, void=True)
     return figure
 
 

@@ -43,6 +43,12 @@ def scan_predictions() -> tuple[Maps, Maps, NDArray[np.float64]]:
     return np.stack(truths), _kept("scans", "Scans U-Net"), scans.spacing
 
 
+def seed_scores() -> list[float]:
+    """The test mIoU of each recorded training on 240 scenes, in ascending order."""
+    runs = values(read_record("04_metrics"), "checkpoint", "240 images", lambda run: run["watched"])
+    return sorted(round(rows[-1]["test_miou"], 3) for rows in runs.values())
+
+
 def without_small(lesion: NDArray[np.bool_], pixel: float, smallest: float) -> NDArray[np.bool_]:
     """A mask (H, W) without the regions below `smallest` mm²; `pixel` is the area of a pixel."""
     _, regions, found, _ = cv2.connectedComponentsWithStats(lesion.astype(np.uint8))
@@ -114,7 +120,7 @@ def draw_coverage() -> Figure:
         reach = 1.96 * np.sqrt(holds * (100 - holds) / 200)  # 200 samples each
         images = [frames * row["size"] for row in rows]
         axis.errorbar(images, holds, reach, fmt=look[:2], color=look[2:], capsize=3, label=label)
-    axis.axhline(95, color="#777777", linewidth=1)
+    axis.axhline(95, color="#777777", linewidth=1, label="promised: 95 %")
     axis.set_xscale("log")
     axis.set_xticks(sizes, map(str, sizes))
     axis.minorticks_off()
@@ -134,10 +140,11 @@ def draw_limit(curve: Sequence[Any], smallest: float, scan: Any, truth: Any, kep
         axis.axvline(smallest, color="0.4", linestyle="--")
         axis.set(xlabel="smallest region kept (mm²)", ylabel=name, ylim=(0, max(row) + 1))
     axes[2].imshow(scan)
-    for mask, colour in ((truth, "#56b4e9"), (kept, "#d55e00")):
+    for mask, colour, width, name in ((truth, TRAIN, 4, "truth"), (kept, VAL, 1.5, "kept")):
         if mask.any():
-            axes[2].contour(mask, [0.5], colors=colour, linewidths=1.5)
-    axes[2].set(xticks=[], yticks=[])
-    axes[2].set_title(f"regions from {smallest:g} mm²", fontsize=10)
+            axes[2].contour(mask, [0.5], colors=colour, linewidths=width)
+        axes[2].plot([], color=colour, linewidth=width, label=name)
+    axes[2].set(xticks=[], yticks=[], title=f"regions from {smallest:g} mm²")
+    axes[2].legend(fontsize=10, loc="lower left")
     plt.close(figure)
     return figure

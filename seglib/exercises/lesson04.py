@@ -21,8 +21,8 @@ LESSON = kit.Lesson(
     "04",
     outcomes=(
         "accumulate a confusion matrix over batches, and read it",
-        "name the definition behind a mIoU, and say what another one would give",
-        "split data by group, and say how far validation is from training",
+        "name the definition behind an mIoU, and say what another one would give",
+        "split data by group, with every class in both parts",
         "give a score with an interval whose unit is the group",
         "score a mask by the measurement or the decision that it serves",
     ),
@@ -101,8 +101,8 @@ def _fed(answer: Any, given: str, _: str, look: Any, batches: Any, *settings: in
 
 
 def _told(made: Any, classes: int = 5, *, name: str) -> Any:
-    """`counts` or `iou()` (asked twice) of the reader's Matrix: its last 5 classes, or a text."""
-    found = (made.iou(), made.iou())[1] if name == "iou()" else made.counts
+    """`counts` or `iou()` of the reader's Matrix: its last 5 classes, or what else it is."""
+    found = made.iou() if name == "iou()" else made.counts
     shape = (classes,) if name == "iou()" else (classes, classes)
     fits = _array(found).shape == shape
     return _array(found)[(slice(-5, None),) * len(shape)] if fits else f"{show(found)} as {name}"
@@ -129,17 +129,12 @@ _PLAIN: dict[str, Any] = {
 _counts, _iou = partial(_told, name="counts"), partial(_told, name="iou()")
 _THREE, _MAPS = "3 int64 maps of 5 classes", _batches((2, 6, 8), (1, 6, 8), (3, 5, 9), seed=2)
 _CLEAN = [(p, np.where(t == 255, 1, t)) for p, t in _MAPS]
-_FEW = [(np.minimum(p, 2), t) for p, t in _MAPS]
 _TENSORS = [tuple(map(torch.from_numpy, b)) for b in _batches((2, 6, 8), (6, 8), (11,), seed=5)]
 _BYTES = [tuple(part.astype(np.uint8) for part in _batches((99,), seed=3, first=15)[0])]
 _ON_VOID = [(np.where(t == 255, t, p), t) for p, t in _BYTES]
-_VALID, _ADD, _IOU = "target) != self.ignore_index", "self.counts +=", "hits / union"
+_VALID, _ADD = "target) != self.ignore_index", "self.counts +="
 _LONG, _CHECK = "), np.int64", "assert prediction.max() < 20; valid ="
 _KEEP = "self.old = [*getattr(self, 'old', []), self.counts * 1]; self.counts +="
-_EACH = (  # the mean of the batches' own IoUs
-    "np.mean([np.diag(c) / (c.sum(0) + c.sum(1) - np.diag(c)) for c in "
-    "np.diff([*self.old, self.counts], axis=0)], axis=0)"
-)
 _STEPS = (
     _step(
         [("a new Matrix", lambda made: _counts(type(made)(5)), _MAPS)],
@@ -157,23 +152,8 @@ _STEPS = (
         ("those are shares, expected pixel counts", "+=", "= self.counts + 1 / len(target) *"),
     ),
     _step(
-        [("3 maps of 3 classes and void, counts is right, but iou(), called twice", _iou, _FEW, 3)],
-        ("that is the mean of each batch's IoU: divide once, at the end", _ADD, _KEEP, _IOU, _EACH),
-        ("iou() changes the counts", _IOU, "(hits / union, self.counts.fill(0))[0]"),
-        ("that is Dice; IoU divides by the union", _IOU, "2 * hits / (union + hits)"),
-        ("the union holds the hits twice: subtract it once", _IOU, "hits / (union + hits)"),
-        ("that is the recall; IoU divides by the union", _IOU, "hits / self.counts.sum(1)"),
-        ("that is the precision; IoU divides by the union", _IOU, "hits / self.counts.sum(0)"),
-        otherwise="intersection: the diagonal; union: row sum + column sum − diagonal",
-    ),
-    _step(
-        [
-            (f"{_THREE}, 3 absent, 4 only predicted", _iou, _MAPS),
-            ("iou() without update", _iou, []),
-        ],
-        ("absent is nan: 0 would pull every mean down", _IOU, "np.nan_to_num(hits / union)"),
-        ("absent is nan: 1 would raise every mean", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
-        ("with nan here, false alarms would cost nothing", _IOU, "hits / union + 0 / (hits > 0)"),
+        [(f"{_THREE}, counts is right, but iou()", _iou, _MAPS)],
+        otherwise="iou() was complete: leave it as it is",
     ),
     _step(
         [
@@ -190,10 +170,7 @@ _STEPS = (
         ("reductions such as max fail on nothing", "n = self.num", "target.max(); n = self.num"),
     ),
     _step(
-        [
-            ("one batch, dtype of counts", lambda made: str(_counts(made).dtype), _MAPS[:1]),
-            ("one batch, dtype of iou()", lambda made: str(_iou(made).dtype), _MAPS[:1]),
-        ],
+        [("one batch, dtype of counts", lambda made: str(_counts(made).dtype), _MAPS[:1])],
         ("it counts to 16,777,216 only: adding 1 changes nothing", _LONG, "), np.float32"),
         ("counts are whole numbers: use int64", _LONG, ")"),
         ("it ends at 2,147,483,647 pixels, a thousand photos", _LONG, "), np.int32"),
@@ -214,17 +191,17 @@ matrix = LESSON.add(
     hints=(
         "np.asarray(…) reads tensors; valid = target != self.ignore_index; compute in int64.",
         "np.bincount(truth * C + prediction, minlength=C * C).reshape(C, C) counts the pairs.",
-        "IoU: hits on the diagonal, union = row sum + column sum − hits; 0 / 0 is nan by itself.",
     ),
 )
 
 
-# ---------------------------------------------------------------- three means
+# ---------------------------------------------------------------- two means
 
-MEANS = {"pooled": 0.571, "per image, absent left out": 0.631, "per image, absent counts 1": 0.661}
+MEANS = {"pooled": 0.571, "per image, absent left out": 0.631}
 _READ = [
     (0.599, "that is micro: all classes' hits over all unions. In mIoU all classes weigh the same"),
     (0.494, "that is the mean per image with 0 for the absent class, a third definition"),
+    (0.661, "that is the mean per image with 1 for the absent class, a third definition"),
     (0.550, "that averages each class over the images first; per image, each image has one mean"),
     (0.711, "that is Dice from the pooled counts; IoU divides by the union"),
     (0.755, "that is Dice per image with absent left out; IoU divides by the union"),
@@ -237,11 +214,11 @@ _READ = [
 ]
 
 means = LESSON.add(
-    ("means", "Three means of two images", "predict", 1),
+    ("means", "Two means of two images", "predict", 1),
     judge=kit.numbers(
         MEANS,
         {key: [row for row in _READ if row[0] != right] for key, right in MEANS.items()},
-        f"one prediction, three mIoUs: {MEANS}",
+        f"one prediction, two mIoUs: {MEANS}",
         low=0,
         high=1,
         tolerance=0.007,  # two digits suffice
@@ -252,7 +229,7 @@ means = LESSON.add(
     hints=(
         "IoU of a class: diagonal / (row sum + column sum − diagonal).",
         "Pooled: add the two matrices first. Per image: a mean for each, then the mean of both.",
-        "In the second image class 2 is absent: divide by two, or take it as 1 and divide by 3.",
+        "In the second image class 2 is absent: its mean is that of two classes.",
     ),
 )
 
@@ -297,7 +274,7 @@ drives = LESSON.add(
 
 
 def miou(matrix):
-    """Mean IoU of a matrix (or many), absent classes left out. (The notebook has its own.)"""
+    """Mean IoU of a matrix (or many), absent classes left out."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore"):
         return np.nanmean(hits / (matrix.sum(-1) + matrix.sum(-2) - hits), axis=-1)
@@ -469,7 +446,7 @@ class _Bootstrap:
         return f"{said}; drawn by frame it would be {_SPAN(*by_frame)}"
 
     def wrong_answers(self) -> list[tuple[Any, str]]:
-        """Each way with the right ends and with the colleague's; the right way with all ends."""
+        """Each way with the right ends and with ± one deviation; the right way with all ends."""
         kinds = [(w, e) for w in range(len(_WAYS)) for e in range(2 if w else len(_ENDS)) if w or e]
         return [(partial(_interval, *kind), _faults(*kind)) for kind in kinds]
 
@@ -479,7 +456,7 @@ bootstrap = LESSON.add(
     judge=_Bootstrap(),
     answer=interval,
     hints=(
-        "Three things are wrong: what is drawn, what is averaged, and which ends are returned.",
+        "Draw groups instead of frames, and do not average: score the sum of the drawn matrices.",
         "Add up each group's matrices; a draw is sums[rng.integers(len(sums), size=len(sums))].",
         "A draw's score is the mIoU of its sum; 95 % lie between the percentiles 2.5 and 97.5.",
     ),
@@ -499,43 +476,39 @@ def resized(truth, pixels):
     return mask
 
 
-def masks(truth, spacing):
-    pixels = int(truth.sum())
-    limit = 100 / (spacing[0] * spacing[1])  # pixels of 100 mm²
-    fewer = int(abs(pixels - limit)) + 2
-    more = round(pixels * fewer / (pixels - fewer))  # then the Dices are equal
-    return resized(truth, pixels - fewer), resized(truth, pixels + more)
+def twin(truth, smaller):
+    pixels, missing = int(truth.sum()), int((truth & ~smaller).sum())
+    return resized(truth, pixels + round(pixels * missing / (pixels - missing)))
+
+
+def _smaller(truth: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Below 100 mm² by so much that every mask of about its Dice, if larger, is above."""
+    pixels, limit = int(truth.sum()), 100 / (spacing[0] * spacing[1])
+    return resized(truth, int(min(limit, 2 * pixels - limit)) - 2)
 
 
 def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float, float]) -> str:
-    found = call(answer, handed := truth.copy(), spacing, given=which)
-    if not np.array_equal(handed, truth):
-        raise NotYet(f"on {which}, masks changes the truth that it gets: work on truth.copy()")
-    pair = list(map(_array, found)) if isinstance(found, (tuple, list)) else []
-    fits = [mask.shape == truth.shape and np.isin(mask, (0, 1)).all() for mask in pair]
-    if len(fits) != 2 or not all(fits):
-        what = " and ".join(map(show, pair)) or show(found)
-        raise NotYet(f"on {which}, found {what}, expected two bool arrays of shape {truth.shape}")
-    first, second = (mask.astype(bool) for mask in pair)
-    report, dices, operate, (down, across) = [], [], [], spacing
-    for name, mask in (("first", first), ("second", second), ("truth", truth)):
-        area = round(float(mask.sum()) * down * across, 6)  # 500 · 0.2 is 100
-        dices.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
-        operate.append(area >= 100)
-        decision = "operate" if area >= 100 else "wait"
-        report.append(f"{name} Dice {dices[-1]:.3f}, {area:.1f} mm², {decision}")
-    few, many = sorted((int(first.sum()), int(second.sum())))
-    same, gap = operate[0] == operate[1], abs(dices[0] - dices[1])
-    square = any(few * step**2 < 100 <= many * step**2 for step in spacing)
+    given = {"truth": truth, "smaller": _smaller(truth, spacing)}
+    found = call(answer, *(handed := deepcopy(list(given.values()))), given=which)
+    for (name, mask), copy in zip(given.items(), handed, strict=True):
+        if not np.array_equal(copy, mask):
+            raise NotYet(f"on {which}, twin changes {name}, which it gets: work on {name}.copy()")
+    mask = _array(found)
+    if mask.shape != truth.shape or not np.isin(mask, (0, 1)).all():
+        raise NotYet(f"on {which}, found {show(found)}, expected a bool array {truth.shape}")
+    report, dices, areas = [], [], []
+    for name, one in (*given.items(), ("yours", mask.astype(bool))):
+        areas.append(round(float(one.sum()) * spacing[0] * spacing[1], 6))  # 500 · 0.2 is 100
+        dices.append(2 * (one & truth).sum() / (one.sum() + truth.sum()))
+        decision = "operate" if areas[-1] >= 100 else "wait"
+        report.append(f"{name} Dice {dices[-1]:.3f}, {areas[-1]:.1f} mm², {decision}")
     mistakes = {
-        "You count pixels; the rule speaks of mm²": same and few < 100 <= many,
-        "A Dice is below 0.85: change less; a few pixels decide": min(dices) < 0.85,
-        f"The pixels are not square: {down} mm down, {across} mm across": same and square,
-        "Both masks are the same; one must be smaller": same and np.array_equal(first, second),
-        "Both have the same area: moving a mask does not change it": same and few == many,
-        "Both lead to the same decision: which side of 100 mm² is missing?": same,
-        f"The Dices differ by {gap:.3f}: one is the truth itself": gap > 0.005 and 1 in dices[:2],
-        f"The Dices differ by {gap:.3f}, allowed are 0.005": gap > 0.005,
+        "That is the mask that was given": np.array_equal(mask, given["smaller"]),
+        "That is the truth: its Dice is 1": np.array_equal(mask, truth),
+        "Moving a mask does not change its area: add a rim to the truth": areas[2] == areas[1],
+        "The decision is the same: the other mask must be larger than the truth": areas[2] < 100,
+        f"The Dices differ by {(gap := abs(dices[2] - dices[1])):.3f}, allowed are 0.005": gap
+        > 0.005,
     }
     _refuse(f"on {which}: {'; '.join(report)}. ", mistakes)
     return "; ".join(report)
@@ -546,10 +519,9 @@ _LESIONS = [("the lesion", *lesion()), *hidden_lesions()]
 two_masks = LESSON.add(
     ("two_masks", "Equal Dice, opposite decisions", "implement", 4),
     judge=lambda answer: [_two_masks(answer, *case) for case in _LESIONS][0],  # noqa: RUF015
-    answer=masks,
+    answer=twin,
     hints=(
-        "A pixel has spacing[0] · spacing[1] mm². How many pixels are 100 mm², and the truth?",
+        "How many pixels does smaller lack? Add a rim to the truth: resized(truth, more pixels).",
         "Dice with k of n pixels missing: 2(n − k) / (2n − k); with m too many: 2n / (2n + m).",
-        "Equal for m = n·k / (n − k): choose k so that n − k and n + m lie on two sides of 100 mm²",
     ),
 )

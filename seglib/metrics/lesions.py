@@ -49,7 +49,7 @@ def surface_dice(
 ) -> float:
     """The share of both borders that lies within `tolerance` millimetres of the other border.
 
-    Normalised surface Dice (Nikolov et al., 2018, arXiv:1809.04430) by counts of border pixels, as
+    Normalized surface Dice (Nikolov et al., 2018, arXiv:1809.04430) by counts of border pixels, as
     MONAI's with use_subvoxels=False. A distance equal to the tolerance, up to rounding (10⁻⁶ of
     it), is within. Masks, `spacing`, `ignore` and errors as in `hausdorff`; the border that is
     shared around `ignore` flatters. One mask empty: 0. Both empty: NaN, as in MONAI.

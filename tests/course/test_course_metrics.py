@@ -20,6 +20,10 @@ def test_recorded_predictions_belong_to_their_truths(read, shape):
     assert (truths == predictions)[truths != 255].mean() > 0.8
 
 
+def test_the_seeds_are_in_order_and_the_kept_maps_are_one_of_them():
+    assert metrics.seed_scores() == [0.331, 0.349, 0.352, 0.362, 0.373]
+
+
 def test_small_regions_go():
     mask = np.zeros((9, 9), bool)
     mask[:2, :2], mask[4:7, 4:7], mask[7, 7] = True, True, True  # 4 pixels; 10, across a corner
