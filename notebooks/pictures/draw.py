@@ -153,6 +153,7 @@ def lesson_05():
     figure = in_a_row(panels, mask, night)
     for text in (*(axis.title for axis in figure.axes), *figure.legends[0].get_texts()):
         text.set_fontsize(text.get_fontsize() + 2)
+    figure.set_figheight(3.3)
     return figure
 
 
