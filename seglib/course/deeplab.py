@@ -88,9 +88,9 @@ def train_on_nights(
 ) -> tuple[list[float], float]:
     """Train on the 24 night scenes: the mIoU on dev after each epoch, and on test at the end."""
     train = make_loader(scenes("train", model, augment=True), 8, shuffle=True)
-    rates = {"lr": lr, "backbone_lr": backbone_lr}
     dev, test = (make_loader(scenes(split, model), 20) for split in ("dev", "test"))
-    history = fit(model, train, dev, epochs=epochs, **rates, loss=CombinedLoss(), clip=1.0)
+    how: Any = {"lr": lr, "backbone_lr": backbone_lr, "loss": CombinedLoss(), "clip": 1.0}
+    history = fit(model, train, dev, epochs=epochs, **how)
     return [row["val_miou"] for row in history.rows], evaluate(model, test).miou
 
 
