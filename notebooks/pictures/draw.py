@@ -148,13 +148,17 @@ def lesson_05():
     record = read_record("05_pretraining")
     night = RenderedStreets([Streets.SEEDS["test"][8]], light="night")
     image, mask = night.read(0)
-    panels = {"photo": image,
+    panels = {"rendered night": image,
               "truth": colorize(resize_mask(mask, 96, 128), night.palette)}
     for title, arm in (("from scratch, 24 scenes", "24 scenes, from scratch"),
                        ("fine-tuned, the same 24", "24 scenes, all weights")):
         kept = values(record, "night", arm, lambda run: run.get("maps"))[0]
         panels[title] = colorize(label_map(kept["8"]), night.palette)
-    return in_a_row(panels, mask, night)
+    figure = in_a_row(panels, mask, night)
+    for text in (*(axis.title for axis in figure.axes), *figure.legends[0].get_texts()):
+        text.set_fontsize(text.get_fontsize() + 2)
+    figure.set_figheight(3.3)
+    return figure
 
 
 def lesson_06():

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from seglib.course.records import interval, paired_difference, prediction, read_record, values
 from seglib.data import RenderedStreets, Streets, make_loader
 from seglib.engine.normalisation import normalisation
+from seglib.inference import photo_logits, predict
 from seglib.losses import CombinedLoss
 from seglib.metrics.scores import Interval
 from seglib.models.deeplab import valid_taps
+from seglib.plotting import colorize
+from seglib.training import evaluate, fit
 from seglib.transforms import eval_transform, train_transform
 
 SIZE = 96, 128
@@ -33,6 +36,10 @@ STARTS = {
     "ImageNet": "#0072b2",
     "ImageNet, then rendered streets": "#009e73",
 }  # colours
+LIVE = {
+    "daytime checkpoint": ("05_pretraining", "all weights"),
+    "ImageNet": ("05_real", "ImageNet"),
+}
 PARTS = "backbone", "aspp", "low", "decoder.0", "decoder.1", "decoder.2"  # of a DeepLabv3+
 
 
@@ -62,9 +69,40 @@ def by_seed(task: str, start: str) -> dict[int, float]:
     return values(record, part, arm.format(start), lambda run: run["test"]["miou"])
 
 
-def one_more_run(record: dict[str, Any], arm: str) -> Interval:
-    """Where the test mIoU of one more live run of an arm falls, from the recorded ones."""
-    return prediction([*values(record, "live", arm, lambda run: run["test"]["miou"]).values()])
+def print_gaps(first: str, second: str) -> None:
+    """Print the paired difference of two STARTS on each of TASKS, with its 95 % interval."""
+    print(f"{first} − {second}")
+    for task in TASKS:
+        print(f"{task:<20} {paired_difference(by_seed(task, first), by_seed(task, second))}")
+
+
+def one_more_run(start: str) -> Interval:
+    """Where the test mIoU of 99.9 % of live runs from a start falls, by the recorded ones."""
+    record, arm = LIVE[start]
+    found = values(read_record(record), "live", arm, lambda run: run["test"]["miou"])
+    return prediction([*found.values()])
+
+
+def train_on_nights(
+    model: nn.Module, epochs: int, lr: float, backbone_lr: float
+) -> tuple[list[float], float]:
+    """Train on the 24 night scenes: the mIoU on dev after each epoch, and on test at the end."""
+    train = make_loader(scenes("train", model, augment=True), 8, shuffle=True)
+    dev, test = (make_loader(scenes(split, model), 20) for split in ("dev", "test"))
+    how: Any = {"lr": lr, "backbone_lr": backbone_lr, "loss": CombinedLoss(), "clip": 1.0}
+    history = fit(model, train, dev, epochs=epochs, **how)
+    return [row["val_miou"] for row in history.rows], evaluate(model, test).miou
+
+
+def with_predictions(model: nn.Module, pictures: Mapping[str, Any]) -> dict[str, Any]:
+    """Each picture, then its label map, titled with the mean of the largest softmax value."""
+    panels: dict[str, Any] = {}
+    for name, picture in pictures.items():
+        how = (144, 192), *normalisation(model)
+        sure = photo_logits(model, picture, *how).softmax(1).amax(1).mean().item()
+        labels = colorize(predict(model, picture, *how), Streets("test").palette)
+        panels |= {name: picture, f"{name}: prediction,\nmean confidence {sure:.2f}": labels}
+    return panels
 
 
 def direction_colours(features: Tensor) -> NDArray[Any]:
@@ -116,10 +154,10 @@ def what_moves(model: nn.Module, optimizer: Any) -> None:
         print(", statistics moved" * drifts)
 
 
-def draw_race(curves: Mapping[str, Sequence[float]], colours: Sequence[str]) -> Figure:
+def draw_race(curves: Mapping[str, Sequence[float]]) -> Figure:
     """The mIoU of some starts on other night scenes, after each epoch of 24 images."""
     figure, axis = plt.subplots(figsize=(6, 3.2), dpi=90, layout="constrained")
-    for (name, curve), colour in zip(curves.items(), colours, strict=True):
+    for (name, curve), colour in zip(curves.items(), ("#d55e00", "#0072b2"), strict=False):
         seen = 24 * np.arange(1, len(curve) + 1)
         axis.plot(seen, curve, marker="o", color=colour)
         place: Any = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
@@ -153,7 +191,7 @@ def draw_gaps(pairs: Sequence[tuple[str, str]]) -> Figure:
             gap = paired_difference(by_seed(task, first), by_seed(task, second))
             style: Any = {"fmt": "o", "capsize": 3, "color": STARTS[first]}
             axis.errorbar(gap.value, -row, xerr=gap.high - gap.value, **style)
-            axis.text(gap.value, 0.14 - row, f"{gap.value:+.2f}", ha="center", fontsize=9)
+            axis.text(gap.value, 0.14 - row, f"{gap.value:+.2f}", ha="center", fontsize=10)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(f"{first}\n− {second}", fontsize=10)
         axis.set(xlabel="difference in mIoU")

@@ -146,7 +146,7 @@ def _judge_head(answer: Any) -> str:
         for fault in _head_faults(found, before, classes):
             raise NotYet(f"on {given}, {fault}")
         if found is not model:
-            raise NotYet(f"on {given}, a copy has the right layer: change the network that you get")
+            raise NotYet(f"on {given}, a copy has the right layer: modify the network in place")
     note = f" (model.num_classes still says {CLASSES}: seglib notes it in a checkpoint)"
     praise = "a new last layer for 3, 5 and 14 classes, and every other weight is unchanged"
     return praise + note * (found.num_classes != classes)
@@ -165,7 +165,7 @@ def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
     kept = {name for name in was if name in now and torch.equal(was[name], now[name])}
     kernels = {name for name in was if name.startswith("backbone") and was[name].ndim == 4}
     if 2 * len(kept & kernels) < len(kernels):
-        yield "the last layer is new, and so are all other weights: change the network that you get"
+        yield "the last layer is new, and so are all other weights: modify the network in place"
     layers = list(model.decoder.children())
     if len(layers) < 3:
         yield "model.decoder is new as a whole: exchange its last layer, the others are trained"
@@ -407,8 +407,8 @@ choose = LESSON.add(
     variable="choice",
     answer=dict(CHOICE),
     hints=(
-        "paired_difference(by_seed(task, first), by_seed(task, second)) has .low and .high.",
-        "If .low is above 0, the first is better; if .high is below 0, the second; else ?.",
+        "The brackets hold both ends of the 95 % interval of ImageNet − rendered streets.",
+        "Both ends above 0: ImageNet is better; both below 0: rendered streets; else ?.",
         'For "on top": the right panel of the figure shows that difference.',
     ),
 )

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from seglib.course import deeplab
-from seglib.course.records import paired_difference, read_record
+from seglib.course.photos import photo
+from seglib.course.records import paired_difference
+from seglib.data import Streets
 from seglib.models import create_model, freeze
 
 
@@ -34,14 +36,24 @@ def test_what_moves_is_said_part_by_part(capsys):
     assert said == moved | {"backbone": "weights fixed", "decoder.2": "weights fixed"}
 
 
-def test_recorded_starts_are_drawn_with_paired_differences():
+def test_a_cat_is_less_certain_than_a_street():
+    model = create_model("deeplabv3plus", 11, pretrained="imagenet+streets")
+    pictures = {"a street": Streets("test").read(8)[0], "a cat": photo("cat")}
+    titles = list(deeplab.with_predictions(model, pictures))
+    assert titles[0::2] == list(pictures)
+    assert float(titles[3].split()[-1]) < float(titles[1].split()[-1]) - 0.05
+
+
+def test_recorded_starts_are_drawn_with_paired_differences(capsys):
     assert len(deeplab.draw_starts().axes[0].containers) == len(deeplab.STARTS)
     pair = "ImageNet", "from scratch"
     [axis] = deeplab.draw_gaps([pair, pair]).axes[:1]
     gap = paired_difference(*(deeplab.by_seed("CamVid, 20 frames", start) for start in pair))
     assert axis.texts[1].get_text() == f"{gap.value:+.2f}" == "+0.10"
-    race = deeplab.draw_race({"a": [0.1, 0.4]}, ["black"]).axes[0]
+    deeplab.print_gaps("ImageNet", "from scratch")
+    assert f"CamVid, 20 frames    {gap}\n" in capsys.readouterr().out
+    race = deeplab.draw_race({"a": [0.1, 0.4]}).axes[0]
     assert race.get_ylim()[1] == pytest.approx(0.46)
-    found = deeplab.one_more_run(read_record("05_real"), "ImageNet")
+    found = deeplab.one_more_run("ImageNet")
     assert found.low < found.value < found.high
     plt.close("all")
