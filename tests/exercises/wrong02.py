@@ -71,5 +71,5 @@ WRONG = {
         "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="return [0.0] * 4"),
     },
     "error_maps": {"so it has skips": "letter = 'c'"},
-    "advice": {"scored 0.298 on test": 'advice = {"15 images": "b", "240 images": "a"}'},
+    "advice": {"0.298 on val": 'advice = {"15 images": "b", "240 images": "a"}'},
 }
