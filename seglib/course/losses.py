@@ -187,7 +187,8 @@ def print_races(*names: str, minus: Sequence[tuple[str, str]], tuned: bool = Fal
 
     `tuned` adds the IoU at thresholds chosen on dev, and compares those.
     """
-    print(f"IoU of the lesion on test, {len(race_ends(names[0], 'iou'))} recorded runs")
+    if names:
+        print(f"IoU of the lesion on test, {len(race_ends(names[0], 'iou'))} recorded runs")
     for name in names:
         more = f"; threshold chosen on dev {over_seeds(race_tuned(name))}" if tuned else ""
         print(f"{name}: argmax {over_seeds(race_ends(name, 'iou'))}{more}")

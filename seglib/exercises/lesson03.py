@@ -311,7 +311,7 @@ def slices() -> tuple[Slices, Slices]:
 
 def loss_and_rate(build: Any) -> tuple[nn.Module, float]:
     """What build_loss returns, or what is wrong with it."""
-    found = call(build, slices()[0], given="the training slices")
+    found = call(build, slices()[0], given="the training scans")
     if not isinstance(found, (tuple, list)) or len(found) != 2:
         raise NotYet(f"expected a pair, loss and learning rate, found {show(found)}")
     loss, rate = found
@@ -357,7 +357,7 @@ def own_loss_judge(build: Any) -> str:
     )
     each = ["{:.2f} and {:.2f}".format(*row) for row in (iou, recall, precision)]
     found = (
-        f"lesion IoU {iou.mean():.3f} on {len(HIDDEN)} hidden slices ({each[0]} with two seeds); "
+        f"lesion IoU {iou.mean():.3f} on {len(HIDDEN)} hidden scans ({each[0]} with two seeds); "
         f"recall {each[1]}, precision {each[2]}; the bar is {BAR}"
     )
     if iou.mean() >= BAR:

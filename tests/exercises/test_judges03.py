@@ -65,7 +65,7 @@ def test_the_figure_has_recall_and_precision_in_the_panels_of_the_runs(monkeypat
         (((0.2, 0.95, 0.2), (0.2, 0.9, 0.2)), "many false alarms"),
         (((0.2, 0.3, 0.9), (0.2, 0.3, 0.8)), "Let missed pixels cost more"),
         (((0.3, 0.5, 0.5), (0.3, 0.5, 0.5)), "are balanced"),
-        (((0.9, 0.95, 0.9), (0.8, 0.9, 0.8)), "lesion IoU 0.850 on 30 hidden slices (0.90 and"),
+        (((0.9, 0.95, 0.9), (0.8, 0.9, 0.8)), "lesion IoU 0.850 on 30 hidden scans (0.90 and"),
     ],
 )
 def test_a_trained_loss_hears_its_scores_and_what_its_balance_says(monkeypatch, runs, fragment):
