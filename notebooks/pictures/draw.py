@@ -185,7 +185,7 @@ def lesson_06():
     edges = np.linspace(-16, 2, 61)
     for scale, colour, label in ((1, "#555555", "as they are"), (2**16, "#009e73", "times 65,536")):
         logs = (sizes * scale).log10().clamp(-16, 2).numpy()
-        bottom.hist(logs, edges, color=colour, alpha=0.7, label=label)
+        bottom.hist(logs, edges, histtype="step", color=colour, linewidth=1.8, label=label)
     bottom.axvspan(np.log10(2**-25), np.log10(65504), color="#d55e00", alpha=0.12, lw=0)
     bottom.set(yticks=[], xlim=(-46, 39.5), xlabel="size, as a power of ten",
                title="… and the gradients at the logits of four streets; shaded: float16's window")

@@ -1,6 +1,8 @@
-"""What lesson 6 draws: the parts of a step as they are timed, a scale, and recorded speeds."""
+"""What lesson 6 shows: formats, the parts of a step as they are timed, a scale, and records."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,7 +19,29 @@ from seglib.losses import CrossEntropyLoss
 
 PARTS = {"data": "#999999", "forward": "#0072b2", "backward": "#d55e00", "optimiser": "#009e73"}
 FORMATS = "float32", "TF32", "bfloat16", "float16"
+COLOURS = {"float32": "#777777", "float16": "#d55e00", "bfloat16": "#0072b2"}
 LAYOUTS = {"": ("#56b4e9", "channels first"), ", channels_last": ("#0072b2", "channels last")}
+
+
+def print_formats(formats: Mapping[str, torch.dtype]) -> None:
+    """Bits, range and the step above 1 of each format, as a table."""
+    print("format    exponent  fraction  largest     smallest  step above 1")
+    for name, dtype in formats.items():
+        info = torch.finfo(dtype)
+        fraction = round(-math.log2(info.eps))
+        bits = f"{info.bits - 1 - fraction:8}  {fraction:8}"
+        ends = f"{info.max:<10.5g}  {info.smallest_normal * info.eps:8.1e}"
+        print(f"{name:<8}  {bits}  {ends}  {info.eps:12.1e}")
+
+
+def draw_stuck(axis: Axes, stuck: Callable[..., float], formats: Mapping[str, Any]) -> None:
+    """`stuck(update, dtype)`, a fraction of weights, for updates from 1e-6 to 0.1."""
+    updates = np.logspace(-6, -1, 101)
+    for name, dtype in formats.items():
+        lost = [100 * stuck(update, dtype) for update in updates]
+        axis.semilogx(updates, lost, color=COLOURS[name], label=name)
+    axis.set(xlabel="size of the update", ylabel="weights that do not change (%)")
+    axis.legend(frameon=False)
 
 
 def anatomy(
@@ -76,15 +100,30 @@ class LiveBars:
         return figure
 
 
-def draw_scale(axis: Axes, scales: Sequence[float]) -> None:
-    """The scale after each step, with a cross where it was halved: a skipped step."""
-    steps, scale = np.arange(1, len(scales) + 1), np.asarray(scales, float)
-    axis.step(steps, scale, where="post", color="#0072b2")
-    fell = np.flatnonzero(np.diff(scale) < 0) + 1
-    axis.plot(steps[fell], scale[fell - 1], "x", color="#d55e00", label="gradients overflow")
-    axis.set_yscale("log", base=2)
-    axis.set(xlabel="step", ylabel="scale")
-    axis.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+def replay(step: Callable[..., Any], scales: Sequence[float], growth_interval: int) -> list[float]:
+    """The scales by a rule `step`, which meets an overflow wherever the real scale fell."""
+    scale, good, found = 2.0**16, 0, []
+    for before, after in pairwise([scale, *scales]):
+        scale, good, _ = step(scale, good, after < before, growth_interval)
+        found.append(scale)
+    return found
+
+
+def draw_training(axes: Sequence[Axes], trained: Mapping[str, Any]) -> None:
+    """{format: (losses, scales)}: the losses, and float16's scale, with a cross at each fall."""
+    scale = np.asarray(trained["float16"][1], float)
+    steps, fell = np.arange(1, len(scale) + 1), np.flatnonzero(np.diff(scale) < 0) + 1
+    for name, (losses, _) in trained.items():
+        axes[0].plot(steps, losses, color=COLOURS[name], label=name)
+    axes[1].step(steps, scale, where="post", color="black")
+    axes[1].plot(steps[fell], scale[fell - 1], "x", color="#d55e00", label="gradients overflow")
+    axes[1].set_yscale("log", base=2)
+    ticks = 2 ** np.arange(np.log2(scale.min()), np.log2(scale.max()) + 1)
+    axes[1].set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes[0].set(ylabel="loss")
+    axes[1].set(xlabel="step", ylabel="scale of float16")
+    axes[0].legend(frameon=False, loc="upper right")
+    axes[1].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def draw_paired(axis: Axes, pairs: Mapping[str, tuple[dict[int, float], dict[int, float]]]) -> None:
@@ -115,7 +154,7 @@ def draw_amp(axes: Sequence[Axes]) -> None:
         base = amp_runs("float32", last)
         draw_paired(axis, {name: (amp_runs(way, last), base) for name, way in ways.items()})
     axes[0].set_xlabel("difference in test mIoU from float32")
-    axes[1].set_xlabel("difference in the last training loss")
+    axes[1].set_xlabel("difference in the last training loss from float32")
 
 
 def draw_gpu(axis: Axes, net: str) -> None:

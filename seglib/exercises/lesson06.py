@@ -24,7 +24,7 @@ LESSON = kit.Lesson(
         "read a number format: what it rounds away, what overflows and what underflows",
         "keep in float32 what must stay there",
         "explain loss scaling, and follow the scaler through an overflow",
-        "turn a training loop into a mixed-precision (AMP) loop, and find the fault in one",
+        "read a mixed-precision (AMP) training loop, and find the fault in one",
         "find where a step's time goes, and accumulate gradients equal to those of one large batch",
     ),
 )
@@ -42,9 +42,9 @@ def _by_key(keys: Any, *rows: tuple[int, Any, str]) -> kit.Readings:
     return {key: [row[1:] for row in rows if row[0] == n] for n, key in enumerate(keys)}
 
 
-# ---------------------------------------------------------------- six numbers in half precision
+# ---------------------------------------------------------------- five numbers in half precision
 
-_ASKED: dict[str, float] = {"float16(70000)": 70000, "float16(2049)": 2049, "bfloat16(257)": 257}
+_ASKED: dict[str, float] = {"float16(70000)": 70000, "float16(2049)": 2049}
 _ASKED |= {"float16(1e-8)": 1e-8, "bfloat16(1e-8)": 1e-8, "bfloat16(1 + 0.001)": 1.001}
 _INFINITY = type("float", (float,), {"__repr__": lambda self: 'float("inf")'})("inf")
 _RANGE = "bfloat16 has float32's exponent, and so its range"
@@ -65,25 +65,20 @@ _ROUNDED_TO = _by_key(
     (1, 2050, "2049 lies halfway between 2048 and 2050; a tie goes to the last bit 0, to 2048"),
     (1, math.inf, f"the range ends at 65504. {_DIGITS}"),
     (1, 2000, "the 11 significant digits are binary, not decimal"),
-    (2, 257, "not rounded: 8 significant bits hold every integer only up to 256"),
-    (2, 258, "257 lies halfway between 256 and 258; a tie goes to the last bit 0, to 256"),
-    (2, math.inf, f"{_RANGE}. {_DIGITS}"),
-    (2, 255, "that is where 8-bit integers end; 256, a power of two, needs one significant bit"),
-    (2, 260, "above 256 the step is 2, not 4"),
-    (3, 1e-8, "not rounded: the smallest number above 0, 2^-24, is six times as large"),
-    (3, 2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
+    (2, 1e-8, "not rounded: the smallest number above 0, 2^-24, is six times as large"),
+    (2, 2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
     (
-        3,
+        2,
         2**-14,
         "that is the smallest normal number. Below it there are subnormal numbers, down to 6e-8",
     ),
-    (4, 0, f"{_RANGE}: it begins at about 1e-38"),
-    (4, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
-    (4, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
-    (5, 1.001, "not rounded: above 1 the step of bfloat16 is 2^-7, about 0.008"),
-    (5, 1 + 2**-10, "that is float16's result; bfloat16 has three bits fewer"),
-    (5, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
-    (5, 0.001, "0.001 alone would be stored well; here it is added to 1"),
+    (3, 0, f"{_RANGE}: it begins at about 1e-38"),
+    (3, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
+    (3, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
+    (4, 1.001, "not rounded: above 1 the step of bfloat16 is 2^-7, about 0.008"),
+    (4, 1 + 2**-10, "that is float16's result; bfloat16 has three bits fewer"),
+    (4, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
+    (4, 0.001, "0.001 alone would be stored well; here it is added to 1"),
 )
 
 
@@ -105,7 +100,7 @@ def _other_number(key: str, found: float) -> str:
 
 
 formats = LESSON.ask(
-    ("formats", "Six numbers in half precision", "predict", 0),
+    ("formats", "Five numbers in half precision", "predict", 0),
     kit.numbers(
         {key: _stored(key, value) for key, value in _ASKED.items()},
         _ROUNDED_TO,
@@ -116,7 +111,7 @@ formats = LESSON.ask(
         otherwise=_other_number,
         shown=lambda found: f"{found:.8g}",
     ),
-    dict(zip(_ASKED, (_INFINITY, 2048, 256, 0, 1e-8, 1), strict=True)),
+    dict(zip(_ASKED, (_INFINITY, 2048, 0, 1e-8, 1), strict=True)),
     "float16 has 5 bits of exponent and 11 significant bits, bfloat16 8 and 8. Which run out?",
     "From 2048 on, float16's neighbours are 2 apart; a tie goes to the one whose last bit is 0.",
     "float16: from 2^-24 ≈ 6e-8 to 65504. bfloat16: from about 1e-38 to 3e38.",
@@ -396,7 +391,6 @@ CAUSES = {
     "skip": "a batch is skipped by hand, and the scaler is never told of its overflow",
     "new": "each batch gets a new scaler, with the initial scale",
     "inside": "backward runs inside autocast",
-    "schedule": "the learning rate falls even where a step was skipped",
 }
 SYMPTOMS = {
     "A": "no SGD step is longer than learning rate / scale: at 65536 the weights hardly move",
@@ -414,7 +408,6 @@ NOT_SO = {  # of a cause, or of a loop and a cause
     "skip": "no batch is skipped by hand: each goes through backward",
     "new": "the scaler comes from outside, one for all batches",
     "inside": "only the forward pass and the loss stand inside autocast",
-    "schedule": "there is no schedule in it",
 }
 
 _TOP = """\
@@ -443,15 +436,16 @@ LOOPS = {
 }
 
 
-def loop(letter: str) -> None:
-    """Print one of the five loops, "A" to "E". ValueError for another letter."""
-    if letter not in FAULTS:
-        raise ValueError(f"found {letter!r}, expected one of {', '.join(FAULTS)}")
-    print(LOOPS[letter].replace("loop_x", f"loop_{letter.lower()}"))
+def show_loops() -> None:
+    """Print how four of the loops begin, the rest of each, and the whole of D."""
+    begin = _TOP[: _TOP.index("        scaler")]
+    print("# A, B, C and E begin with\n" + begin.replace("loop_x", "loop"))
+    for letter, text in LOOPS.items():
+        print(f"# {letter}\n{text.removeprefix(begin)}\n".replace("loop_x", "loop_d"))
 
 
 def causes() -> None:
-    """Print the eight causes to choose from."""
+    """Print the seven faults to choose from."""
     print("\n".join(f"{name:<8}  {text}" for name, text in CAUSES.items()))
 
 

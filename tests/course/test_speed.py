@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from seglib.course import speed
+from seglib.exercises.lesson06 import step
 from seglib.models import create_model
 
 
@@ -32,10 +33,27 @@ def test_bars_are_drawn_as_they_come(monkeypatch):
     assert axis.texts[0].get_text() == " 1000 ms" and len(bars.draw().axes[0].patches) == 4
 
 
-def test_a_fall_of_the_scale_is_marked():
+def test_formats_and_stuck_weights_are_shown(capsys):
+    formats = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    speed.print_formats(formats)
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[1:3] for row in rows[1:]] == [["8", "23"], ["5", "10"], ["8", "7"]]
+    assert rows[2].split()[3:] == ["65504", "6.0e-08", "9.8e-04"]
     axis = plt.figure().add_subplot()
-    speed.draw_scale(axis, [4.0, 8.0, 8.0, 4.0, 8.0, 4.0])
-    assert list(axis.lines[1].get_xdata()) == [4, 6] and list(axis.lines[1].get_ydata()) == [8, 8]
+    speed.draw_stuck(axis, lambda update, dtype: torch.finfo(dtype).eps > 2 * update, formats)
+    lost = [float(np.mean(line.get_ydata())) for line in axis.lines]
+    assert lost[0] == 0 < lost[1] < lost[2] < 100
+    plt.close("all")
+
+
+def test_a_rule_is_replayed_and_a_fall_of_the_scale_is_marked():
+    scales = [2.0**n for n in (16, 17, 17, 16, 16, 17, 17, 16)]
+    assert speed.replay(step, scales, 2) == scales
+    assert speed.replay(step, scales, 3) != scales
+    top, bottom = plt.subplots(2)[1]
+    speed.draw_training([top, bottom], {"float32": ([1] * 8, []), "float16": ([1] * 8, scales)})
+    assert len(top.lines) == 2 and list(bottom.lines[1].get_xdata()) == [4, 8]
+    assert [text.get_text() for text in bottom.get_yticklabels()] == ["65,536", "131,072"]
     plt.close("all")
 
 

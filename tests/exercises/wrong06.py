@@ -51,7 +51,7 @@ WRONG = {
     "formats": {
         "1.001 is nearer to 1": "guess = {**ex.formats.answer, 'bfloat16(1 + 0.001)': 1.0078}",
         "not even in the format": "guess = {**ex.formats.answer, 'float16(2049)': 2051}",
-        "The nearer one is stored": "guess = {**ex.formats.answer, 'bfloat16(257)': 264}",
+        "The nearer one is stored": "guess = {**ex.formats.answer, 'float16(2049)': 2056}",
         "nan comes from 0/0": "guess = {**ex.formats.answer, 'float16(70000)': 'nan'}",
     },
     "scaler": {
