@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from seglib.course.charts import draw_intervals
 from seglib.course.records import interval, paired_difference, prediction, read_record, values
 from seglib.data import RenderedStreets, Streets, make_loader
 from seglib.engine.normalisation import normalisation
@@ -187,14 +188,10 @@ def draw_gaps(pairs: Sequence[tuple[str, str]]) -> Figure:
         1, len(pairs), figsize=(9.6, 3), dpi=90, sharey=True, sharex=True, layout="constrained"
     )
     for axis, (first, second) in zip(axes, pairs, strict=True):
-        for row, task in enumerate(TASKS):
-            gap = paired_difference(by_seed(task, first), by_seed(task, second))
-            style: Any = {"fmt": "o", "capsize": 3, "color": STARTS[first]}
-            axis.errorbar(gap.value, -row, xerr=gap.high - gap.value, **style)
-            axis.text(gap.value, 0.14 - row, f"{gap.value:+.2f}", ha="center", fontsize=10)
+        found = {task: (by_seed(task, first), by_seed(task, second)) for task in TASKS}
+        gaps = {task: paired_difference(*two) for task, two in found.items()}
+        draw_intervals(axis, gaps, STARTS[first], numbers=True)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.set_title(f"{first}\n− {second}", fontsize=10)
         axis.set(xlabel="difference in mIoU")
-    axes[0].set_yticks([-row for row in range(len(TASKS))], list(TASKS))
-    axes[0].set_ylim(0.6 - len(TASKS), 0.6)
     return figure

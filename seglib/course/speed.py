@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
+from seglib.course.charts import draw_intervals
 from seglib.course.records import paired_difference, read_record, values
 from seglib.losses import CrossEntropyLoss
 
@@ -128,16 +129,11 @@ def draw_training(axes: Sequence[Axes], trained: Mapping[str, Any]) -> None:
 
 def draw_paired(axis: Axes, pairs: Mapping[str, tuple[dict[int, float], dict[int, float]]]) -> None:
     """`second − first` for {name: (second, first)}: a dot per seed, the mean and its interval."""
+    draw_intervals(axis, {name: paired_difference(*two) for name, two in pairs.items()})
+    axis.axvline(0, color="black", linewidth=0.8)
     for row, (second, first) in enumerate(pairs.values()):
-        gap = paired_difference(second, first)
         dots = [second[seed] - first[seed] for seed in first]
         axis.plot(dots, [-row + 0.18] * len(dots), "o", color="#999999", markersize=5)
-        axis.errorbar(
-            gap.value, -row, xerr=gap.high - gap.value, fmt="D", capsize=4, color="#0072b2"
-        )
-    axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks([-row for row in range(len(pairs))], list(pairs), fontsize=10)
-    axis.set_ylim(0.5 - len(pairs), 0.6)
 
 
 def amp_runs(way: str, last_loss: bool = False) -> dict[int, float]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from seglib.course.charts import draw_intervals
 from seglib.course.records import interval, paired_difference, prediction, read_record, values
 from seglib.data.colours import STREET_CLASSES
 from seglib.metrics import ConfusionMatrix
@@ -68,18 +69,6 @@ def through_cells(mask: Tensor, cell: int, num_classes: int = 11) -> Tensor:
     size = mask.shape[0] // cell, mask.shape[1] // cell
     known = F.adaptive_avg_pool2d(one_hot.permute(2, 0, 1)[None].float(), size)
     return F.interpolate(known, mask.shape, mode="bilinear")[0].argmax(0)
-
-
-def draw_intervals(axis: Axes, rows: Mapping[str, Interval], colour: str = "#0072b2") -> None:
-    """Means with their intervals, one row for each name, the first at the top."""
-    places = [-place for place in range(len(rows))]
-    means = [row.value for row in rows.values()]
-    reach = [row.high - row.value for row in rows.values()]
-    axis.errorbar(means, places, xerr=reach, fmt="o", capsize=3, color=colour)
-    axis.set_yticks(places, list(rows))
-    axis.set_ylim(0.5 - len(rows), 0.5)
-    if min(row.low for row in rows.values()) < 0 or any("−" in name for name in rows):
-        axis.axvline(0, color="black", linewidth=0.8)
 
 
 def draw_curve(axis: Axes, x: Sequence[Any], rows: Sequence[Interval], **style: Any) -> None:
@@ -166,18 +155,6 @@ def draw_overfit(curves: Mapping[str, Sequence[float]]) -> Figure:
         axis.plot(range(1, len(correct) + 1), correct, label=name)
     axis.set(xlabel="step", ylabel="fraction of correct pixels", ylim=(0, 1))
     axis.legend(frameon=False)
-    return figure
-
-
-def show_row(pictures: Mapping[str, Any], data: Any) -> Figure:
-    """Pictures side by side under their names, above a key of the classes of `data`."""
-    wide = 3.2 * len(pictures)
-    figure, axes = plt.subplots(1, len(pictures), figsize=(wide, 3.1), dpi=80, layout="constrained")
-    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(name, fontsize=11)
-        axis.axis("off")
-    legend(figure, data.classes, data.palette, void=True)
     return figure
 
 

@@ -60,7 +60,8 @@ def test_a_rule_is_replayed_and_a_fall_of_the_scale_is_marked():
 def test_recorded_differences_and_speeds_are_drawn():
     figure, axes = plt.subplots(1, 2)
     speed.draw_amp(axes)
-    assert len(axes[1].lines[0].get_xdata()) == len(speed.amp_runs("float32")) == 5
+    assert [len(line.get_xdata()) for line in axes[1].lines].count(5) == 2  # a dot for each seed
+    assert len(speed.amp_runs("float32")) == 5
     speed.draw_gpu(figure.add_subplot(), "U-Net")
     heights = [bar.get_height() for bar in figure.axes[2].patches]
     assert heights == pytest.approx([39.65, 115.3, 158.3, 167.6, 172.3, 297.8, 311.8])
