@@ -162,7 +162,7 @@ def lesson_05():
 
 
 def lesson_06():
-    """The numbers that three formats can hold, and the gradients of four streets beside them."""
+    """The numbers that three formats can hold, and the gradients of four street scenes beside them."""
     scenes, model = Streets("val", transform=eval_transform(96, 128)), create_model(
         "deeplabv3plus", 11, pretrained="streets").eval()
     images, target = (torch.stack(part) for part in zip(*(scenes[i] for i in range(4)),
@@ -188,7 +188,7 @@ def lesson_06():
         bottom.hist(logs, edges, histtype="step", color=colour, linewidth=1.8, label=label)
     bottom.axvspan(np.log10(2**-25), np.log10(65504), color="#d55e00", alpha=0.12, lw=0)
     bottom.set(yticks=[], xlim=(-46, 39.5), xlabel="size, as a power of ten",
-               title="… and the gradients at the logits of four streets; shaded: float16's window")
+               title="… and the gradients at the logits of four street scenes; shaded: float16's window")
     bottom.legend(frameon=False, loc="upper left")
     for axis in (top, bottom):
         axis.spines[["top", "right"]].set_visible(False)

@@ -25,8 +25,8 @@ LAYOUTS = {"": ("#56b4e9", "channels first"), ", channels_last": ("#0072b2", "ch
 
 
 def print_formats(formats: Mapping[str, torch.dtype]) -> None:
-    """Bits, range and the step above 1 of each format, as a table."""
-    print("format    exponent  fraction  largest     smallest  step above 1")
+    """Bits, range and the gap above 1 of each format, as a table."""
+    print("format    exponent  fraction  largest     smallest   gap above 1")
     for name, dtype in formats.items():
         info = torch.finfo(dtype)
         fraction = round(-math.log2(info.eps))

@@ -75,7 +75,7 @@ _ROUNDED_TO = _by_key(
     (3, 0, f"{_RANGE}: it begins at about 1e-38"),
     (3, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
     (3, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
-    (4, 1.001, "not rounded: above 1 the step of bfloat16 is 2^-7, about 0.008"),
+    (4, 1.001, "not rounded: above 1 the gap of bfloat16 is 2^-7, about 0.008"),
     (4, 1 + 2**-10, "that is float16's result; bfloat16 has three bits fewer"),
     (4, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
     (4, 0.001, "0.001 alone would be stored well; here it is added to 1"),
@@ -118,7 +118,7 @@ formats = LESSON.ask(
     variable="guess",
 )
 
-# ---------------------------------------------------------------- a loss that breaks in half
+# ---------------------------------------------------------------- a loss that breaks in float16
 
 
 def dice(logits, target):
@@ -268,7 +268,7 @@ def _in_half(answer: Any) -> str:
 
 
 half_loss = LESSON.ask(
-    ("half_loss", "A loss that breaks in half", "debug", 1),
+    ("half_loss", "A loss that breaks in float16", "debug", 1),
     kit.function(
         [(name, "float32") for name in list(MAPS)[-3:]],
         dice,
