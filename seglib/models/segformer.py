@@ -69,10 +69,9 @@ class Attention(nn.Module):
         return self.project(mixed.transpose(1, 2).reshape(x.shape))  # (N, H, W, C)
 
     def _reduced(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        if height < self.reduction or width < self.reduction:  # smaller than a single window
-            missing = max(0, self.reduction - width), max(0, self.reduction - height)
-            x = F.pad(x, (0, 0, 0, missing[0], 0, missing[1]))
+        if min(x.shape[1:3]) < self.reduction:  # smaller than a single window
+            height, width = (max(0, self.reduction - side) for side in x.shape[1:3])
+            x = F.pad(x, (0, 0, 0, width, 0, height))
         return self.reduce(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -120,10 +119,9 @@ class MixTransformer(nn.Module):
         super().__init__()
         self.name = f"mit_{variant}"
         self.channels, depths, _ = VARIANTS[variant]
-        total = sum(depths)
-        drops = iter([drop_path * i / (total - 1) for i in range(total)])  # more in deeper blocks
+        before, last = 3, sum(depths) - 1
+        drops = iter([drop_path * i / last for i in range(last + 1)])  # more in deeper blocks
         self.embeddings, self.stages, self.norms = (nn.ModuleList() for _ in range(3))
-        before = 3
         for i, (width, depth) in enumerate(zip(self.channels, depths, strict=True)):
             kernel, stride = (7, 4) if i == 0 else (3, 2)
             self.embeddings.append(PatchEmbedding(before, width, kernel, stride))
