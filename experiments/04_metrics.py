@@ -6,7 +6,6 @@
 
 checkpoint  validation loss, validation mIoU and test mIoU after every epoch, with 60 and with 240
             images of Streets train; seed 0 keeps its labels of test
-live        what the lesson trains itself: 240 images, three epochs
 sampling    one network on 960 scenes, and on 120 drives of eight frames: how far apart are the
             mIoUs of samples, how wide are bootstrap intervals by frame and by drive, and how often
             do they hold the mIoU of all
@@ -73,11 +72,6 @@ def checkpoint(job: Job) -> None:
     for images in IMAGES:
         for seed in job.seeds:
             job.once(f"{images} images", seed, watch_epochs, images, job.settings, seed)
-
-
-def live(job: Job) -> None:
-    for seed in job.seeds:
-        job.once(f"{IMAGES[-1]} images", seed, watch_epochs, IMAGES[-1], job.settings, seed)
 
 
 def watch_epochs(images: int, settings: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -245,7 +239,6 @@ CODE = (
 ON_STREETS = (*CODE, "data/streets", "IMAGES streets train_on")
 PARTS = {
     "checkpoint": Part(checkpoint, (*ON_STREETS, "checkpoint watch_epochs"), UNET, seeds=5),
-    "live": Part(live, (*ON_STREETS, "live watch_epochs"), {**UNET, "images": 720}, seeds=20),
     "sampling": Part(
         sampling,
         (

@@ -116,10 +116,10 @@ def first_page():
 
 LIMITS = {
     reading_path: 2500,
-    core: 9_800,
-    course: 1450,
-    exercises: 4050,
-    all_tests: 17_150,
+    core: 9_950,
+    course: 1800,
+    exercises: 4000,
+    all_tests: 17_450,
     first_page: 130,
 }
 

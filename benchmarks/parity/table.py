@@ -21,6 +21,7 @@ import metric_properties  # noqa: E402
 import peers  # noqa: E402
 import properties  # noqa: E402
 
+from seglib.course.metrics import street_predictions  # noqa: E402
 from seglib.util.files import atomic_write  # noqa: E402
 
 # What is no defect, but defined in another way
@@ -34,10 +35,18 @@ OTHERWISE = {
     "kornia focal": "divides by all pixels, and by the number of classes",
 }
 
-# Title -> the number of classes with which the toy images are scored
-TOYS = {
-    "three classes": metric_properties.CLASSES,
-    "with a fourth that nobody has": metric_properties.CLASSES + 1,
+
+def streets() -> metric_properties.Batches:
+    """The prediction that lesson 4 scores: 60 scenes."""
+    truths, labels = map(torch.from_numpy, street_predictions())
+    return [(labels.long(), truths.long())]
+
+
+# Title -> what is scored, and with how many classes
+SCORED = {
+    "three classes": (metric_properties.toy, metric_properties.CLASSES),
+    "with a fourth that nobody has": (metric_properties.toy, metric_properties.CLASSES + 1),
+    "60 scenes of lesson 4": (streets, 11),
 }
 
 RECORD = HERE.parents[1] / "results" / "experiments" / "parity.json"
@@ -85,15 +94,17 @@ def metric_answers(metric: metric_properties.Metric) -> dict[str, str]:
 
 
 def measure_metrics() -> dict[str, Any]:
-    """The metrics: metric -> property -> "" or what happened; and metric -> value on the toy."""
-    metrics, toy = metric_peers.metrics(), metric_properties.toy()
-    pooled = {"scikit-learn jaccard_score, pooled": round(metric_properties.reference(*toy[0]), 4)}
+    """The metrics: metric -> property -> "" or what happened; and metric -> value by SCORED."""
+    metrics = metric_peers.metrics()
+    metrics_and_reference = metrics | {
+        "scikit-learn jaccard_score, pooled": lambda b, _: metric_properties.reference(*b[0])
+    }
     return {
         "versions": peers.versions(metric_peers.PACKAGES),
         "found": {name: metric_answers(metric) for name, metric in metrics.items()},
         "values": {
-            title: {name: round(metric(toy, n), 4) for name, metric in metrics.items()} | pooled
-            for title, n in TOYS.items()
+            title: {k: round(score(batches(), n), 4) for k, score in metrics_and_reference.items()}
+            for title, (batches, n) in SCORED.items()
         },
         "otherwise": metric_peers.OTHERWISE,
         "void": metric_peers.VOID,

@@ -11,6 +11,7 @@ import torch
 from matplotlib.patheffects import withStroke
 
 from seglib.course.losses import SLICE, slices
+from seglib.course.metrics import street_predictions
 from seglib.data import RenderedStreets, Streets, make_loader
 from seglib.losses import CrossEntropyLoss
 from seglib.metrics import ConfusionMatrix
@@ -23,6 +24,7 @@ from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent
 LIMIT = 250_000                                        # bytes of a picture
+DPI = {"01": 96}                                       # dots an inch, else 80
 
 
 def in_a_row(panels, mask, dataset):
@@ -71,9 +73,10 @@ def lesson_01():
     masks = np.stack([train.read_mask(i) for i in range(len(train))])
     counts = np.stack([(masks == label).sum(axis=0) for label in range(train.num_classes)])
     image, mask = val.read(17)
-    return show_predictions([image], [mask], [counts.argmax(axis=0)], val.classes, val.palette,
-                            width=12, title="One street, its labels, and what a guess by position "
-                            "gets wrong")
+    figure = show_predictions([image], [mask], [counts.argmax(axis=0)], val.classes, val.palette,
+                              width=10, title="A guess from position alone: 26 % of pixels wrong")
+    figure.axes[0].set_title("scene", fontsize=9)
+    return figure
 
 
 def lesson_02():
@@ -110,23 +113,22 @@ def lesson_03():
 
 
 def lesson_04():
-    """One recorded prediction of a street, and what definitions of mIoU make of all 60."""
-    record, test = read_record("04_metrics"), Streets("test")
-    kept = values(record, "checkpoint", "240 images", lambda run: run.get("maps"))[0]
-    labels = [label_map(kept[str(i)]) for i in range(len(test))]
-    truths = [resize_mask(test.read_mask(i), 72, 96) for i in range(len(test))]
+    """A recorded prediction of a street, and four definitions' mIoU of all 60 scenes."""
+    test, shown = Streets("test"), 15
+    truths, labels = street_predictions()
     counted = ConfusionMatrix(test.num_classes, per_image=True)
-    counted.update(np.stack(labels), np.stack(truths))
+    counted.update(labels, truths)
     scores = counted.compute()
     each = np.stack([one.iou for one in scores.per_image()])
     hits = np.trace(scores.matrix)
     found = {"one matrix": scores.miou, "image by image": np.nanmean(np.nanmean(each, axis=1)),
              "absent counts 1": np.nan_to_num(each, nan=1.0).mean(),
-             "pooled over all pixels": hits / (2 * scores.matrix.sum() - hits)}
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained",
+             "micro": hits / (2 * scores.matrix.sum() - hits)}
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained",
                                 gridspec_kw={"width_ratios": [1, 1, 1, 1.1]})
-    panels = {"photo": test.read(8)[0], "truth": colorize(truths[8], test.palette),
-              "prediction": colorize(labels[8], test.palette)}
+    right = scores.per_image()[shown].pixel_accuracy
+    panels = {"photo": test.read(shown)[0], "truth": colorize(truths[shown], test.palette),
+              f"prediction: {right:.0%} of the pixels right": colorize(labels[shown], test.palette)}
     for axis, (title, picture) in zip(axes, panels.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=11)
@@ -134,8 +136,10 @@ def lesson_04():
     bars = axes[3].barh(list(found)[::-1], list(found.values())[::-1], color="#0072b2")
     axes[3].bar_label(bars, fmt="%.2f", padding=3)
     axes[3].set(xlim=(0, 1), xticks=[])
-    axes[3].set_title("“mIoU” of these predictions", fontsize=11)
+    axes[3].set_title("“mIoU” of all 60 scenes", fontsize=11)
     axes[3].spines[["top", "right", "bottom"]].set_visible(False)
+    present = set(np.unique([truths[shown], labels[shown]])) - {255}
+    legend(figure, test.classes, test.palette, present, void=True)
     return figure
 
 
@@ -144,17 +148,21 @@ def lesson_05():
     record = read_record("05_pretraining")
     night = RenderedStreets([Streets.SEEDS["test"][8]], light="night")
     image, mask = night.read(0)
-    panels = {"photo": image,
+    panels = {"rendered night": image,
               "truth": colorize(resize_mask(mask, 96, 128), night.palette)}
     for title, arm in (("from scratch, 24 scenes", "24 scenes, from scratch"),
                        ("fine-tuned, the same 24", "24 scenes, all weights")):
         kept = values(record, "night", arm, lambda run: run.get("maps"))[0]
         panels[title] = colorize(label_map(kept["8"]), night.palette)
-    return in_a_row(panels, mask, night)
+    figure = in_a_row(panels, mask, night)
+    for text in (*(axis.title for axis in figure.axes), *figure.legends[0].get_texts()):
+        text.set_fontsize(text.get_fontsize() + 2)
+    figure.set_figheight(3.3)
+    return figure
 
 
 def lesson_06():
-    """The numbers that three formats can hold, and the gradients of four streets beside them."""
+    """The numbers that three formats can hold, and the gradients of four street scenes beside them."""
     scenes, model = Streets("val", transform=eval_transform(96, 128)), create_model(
         "deeplabv3plus", 11, pretrained="streets").eval()
     images, target = (torch.stack(part) for part in zip(*(scenes[i] for i in range(4)),
@@ -177,10 +185,10 @@ def lesson_06():
     edges = np.linspace(-16, 2, 61)
     for scale, colour, label in ((1, "#555555", "as they are"), (2**16, "#009e73", "times 65,536")):
         logs = (sizes * scale).log10().clamp(-16, 2).numpy()
-        bottom.hist(logs, edges, color=colour, alpha=0.7, label=label)
+        bottom.hist(logs, edges, histtype="step", color=colour, linewidth=1.8, label=label)
     bottom.axvspan(np.log10(2**-25), np.log10(65504), color="#d55e00", alpha=0.12, lw=0)
     bottom.set(yticks=[], xlim=(-46, 39.5), xlabel="size, as a power of ten",
-               title="… and the gradients at the logits of four streets; shaded: float16's window")
+               title="… and the gradients at the logits of four street scenes; shaded: float16's window")
     bottom.legend(frameon=False, loc="upper left")
     for axis in (top, bottom):
         axis.spines[["top", "right"]].set_visible(False)
@@ -192,7 +200,7 @@ def main() -> None:
     lessons["course"] = course
     for number in sys.argv[1:] or lessons:
         target = HERE / f"{number}.png"
-        lessons[number]().savefig(target, dpi=80)
+        lessons[number]().savefig(target, dpi=DPI.get(number, 80))
         size = target.stat().st_size
         if size > LIMIT:
             raise SystemExit(f"{target.name} has {size:,} bytes, more than {LIMIT:,}")

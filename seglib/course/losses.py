@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seglib.course.records import interval, paired_difference, read_record, values
-from seglib.data import RenderedScans
+from seglib.course.records import interval, paired_difference, prediction, read_record, values
+from seglib.data import RenderedScans, make_loader
 from seglib.transforms import eval_transform, train_transform
 
 SIZE = 64
@@ -65,52 +65,98 @@ def found(model: nn.Module, data: Any) -> dict[str, Any]:
 
 def draw_race(curves: Mapping[str, Sequence[dict[str, Any]]], data: Any, steps: int) -> Figure:
     """Recall after every `steps` steps, and each network's probability of lesion on slice 5."""
-    figure = plt.figure(figsize=(10.4, 2.9), dpi=90, layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.2))
+    figure = plt.figure(figsize=(10.4, 2.6), dpi=90, layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2.7))
     axis, epochs = halves[0].subplots(), len(next(iter(curves.values())))
     every = -(-epochs // 6)  # at most six maps
     axes = halves[1].subplots(len(curves), epochs // every + 1)
     image, mask = data.read(SLICE)
     for row, ((name, rows), colour) in enumerate(zip(curves.items(), COLOURS, strict=False)):
         seen = steps * np.arange(1, epochs + 1)
-        label = f"{name}, {rows[-1]['recall']:.2f} at the end"
+        label = f"{name}: {rows[-1]['recall']:.2f}"
         axis.plot(seen, [one["recall"] for one in rows], "o-", color=colour, label=label)
-        shown = [image, *(one["chance"][SLICE] for one in rows[every - 1 :: every])]
-        for place, (panel, picture) in enumerate(zip(axes[row], shown, strict=True)):
-            panel.imshow(picture, cmap="magma", vmin=0, vmax=0.3)
-            panel.contour(mask == 1, [0.5], colors="#56b4e9", linewidths=1.4)
-            panel.set(xticks=[], yticks=[], xlim=(6, 38), ylim=(43, 11))
+        for place, one in enumerate(rows[every - 1 :: every], 1):
+            panel = axes[row, place]
+            drawn = panel.imshow(one["chance"][SLICE], cmap="magma", vmin=0, vmax=0.3)
             if row == 0:
-                panel.set_title(f"step {steps * every * place}" if place else "scan", fontsize=10)
-        axes[row, 0].set_ylabel(name, fontsize=10, color=colour)
+                panel.set_title(f"step {steps * every * place}", fontsize=10)
+        axes[row, 1].set_ylabel(name, fontsize=10, color=colour)
+    axes[0, 0].imshow(image)
+    axes[0, 0].set_title("scan", fontsize=10)
+    for panel in (axes[0, 0], *axes[:, 1:].flat):
+        panel.contour(mask == 1, [0.5], colors="#56b4e9", linewidths=1.4)
+        panel.set(xticks=[], yticks=[], xlim=(6, 38), ylim=(43, 11))
+    axes[1, 0].axis("off")
+    bar = axes[1, 0].inset_axes((0.05, 0.45, 0.9, 0.16))
+    figure.colorbar(drawn, cax=bar, orientation="horizontal", ticks=[0, 0.3], extend="max")
+    bar.set_title("probability\nof lesion", fontsize=10)
     axis.set(xlabel="training step", ylabel="recall (test)", ylim=(-0.03, 1.03))
     axis.set_xticks(seen[every :: 2 * every])
-    axis.legend(frameon=False, fontsize=9, loc="upper left")
+    axis.legend(frameon=False, fontsize=10, loc="upper left", borderpad=0, handlelength=1.2)
     plt.close(figure)
     return figure
 
 
 def draw_threshold(chance: Tensor, lesion: Tensor, data: Any, threshold: float) -> Figure:
-    """Recall and precision against the threshold, and what it calls lesion on scan 8 of `data`."""
+    """Recall, precision and IoU by threshold, and what one calls lesion on scan 8 of `data`."""
     steps = np.geomspace(0.005, 0.95, 60)
     hits = np.array([(chance[lesion] >= step).sum().item() for step in steps])
     areas = np.array([(chance >= step).sum().item() or np.nan for step in steps])
+    over, there = chance >= threshold, lesion.sum().item()
+    iou = (over & lesion).sum().item() / (over | lesion).sum().item()
     figure, axes = plt.subplots(1, 2, figsize=(8, 3), dpi=90, layout="constrained")
-    axes[0].semilogx(steps, hits / lesion.sum().item(), color="#009e73", label="recall")
+    axes[0].semilogx(steps, hits / there, color="#009e73", label="recall")
     axes[0].semilogx(steps, hits / areas, color="#cc79a7", label="precision")
+    axes[0].semilogx(steps, hits / (np.nan_to_num(areas) + there - hits), "k-", label="IoU")
     axes[0].axvline(threshold, color="0.4", linestyle="--")
-    axes[0].set(xlabel="threshold", ylabel="recall, precision", ylim=(-0.03, 1.03))
+    axes[0].set(xlabel="threshold", ylabel="recall, precision, IoU", ylim=(-0.03, 1.03))
     axes[0].legend(frameon=False, fontsize=10)
     axes[1].imshow(data.read(8)[0])
     axes[1].contour(lesion[8].numpy(), [0.5], colors="#56b4e9", linewidths=1.5)
-    if (over := (chance[8] >= threshold).numpy()).any():
-        axes[1].contour(over, [0.5], colors="#d55e00", linewidths=1.5)
+    if over[8].any():
+        axes[1].contour(over[8].numpy(), [0.5], colors="#f0e442", linewidths=1.5)
     row, column = lesion[8].nonzero().float().mean(0).tolist()
     axes[1].set(xlim=(column - 16, column + 16), ylim=(row + 16, row - 16), xticks=[], yticks=[])
     axes[0].set_title("cross-entropy, any threshold", fontsize=10)
-    axes[1].set_title(f"one scan, threshold {threshold:.2f}", fontsize=10)
+    axes[1].set_title(f"threshold {threshold:.2f}: IoU {iou:.2f}", fontsize=10)
     plt.close(figure)
     return figure
+
+
+def assert_as_recorded(key: str, curves: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Print the recorded races at step 240, and assert that the live one is where they expect it.
+
+    Keys: recall, or ratio (of cross-entropy's probability on lesions to that elsewhere). A race of
+    another length is not compared.
+    """
+    for name in curves if key == "recall" else ("cross-entropy",):
+        last, found = curves[name][-1], list(race_ends(name, "recall").values())
+        live, low, high = last["recall"], prediction(found).low, math.inf
+        text = f"{min(found):.2f} to {max(found):.2f}, mean {np.mean(found):.2f}"
+        if key == "ratio":
+            inside, outside = (race_ends(name, one) for one in ("probability", "elsewhere"))
+            found = [inside[seed] / outside[seed] for seed in inside]
+            expected = prediction(np.log(found).tolist())
+            live, low, high = last["on lesions"] / last["elsewhere"], *np.exp(expected[1:3])
+            text = f"{min(found):.0f} to {max(found):.0f}"
+        assert len(curves[name]) != 6 or low < live < high, (name, key, live, low, high)
+        print(f"{name:<14} {key} at step 240, {len(found)} recorded runs: {text}")
+
+
+def dev_iou(loss: nn.Module, lr: float, seeds: Sequence[int] = (0, 1), epochs: int = 6) -> str:
+    """Lesion IoU on dev of the small U-Net, trained with a loss on lesions of 1 %, by seed."""
+    from seglib.models import UNet
+    from seglib.training import evaluate, fit
+
+    train, dev, ious = slices(1, "train", augment=True), slices(1, "dev"), []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        model, loader = UNet(3, base_channels=8), make_loader(train, 4, shuffle=True, seed=seed)
+        fit(
+            model, loader, epochs=epochs, lr=lr, loss=loss, schedule="constant", seed=seed, ema=0.96
+        )
+        ious.append(f"{evaluate(model, make_loader(dev, 10)).iou[1]:.2f}")
+    return f"{type(loss).__name__}, learning rate {lr:g}: lesion IoU on dev {' and '.join(ious)}"
 
 
 def race_ends(name: str, key: str) -> dict[int, float]:
@@ -134,6 +180,21 @@ def over_seeds(numbers: Mapping[int, float]) -> str:
     if found.count(0) > len(found) / 2:
         return f"{np.mean(found):.3f} ({zeros}, at most {max(found):.2f})"
     return f"{interval(found)}, {zeros}" if 0 in found else str(interval(found))
+
+
+def print_races(*names: str, minus: Sequence[tuple[str, str]], tuned: bool = False) -> None:
+    """Print IoU of the lesion in the recorded races, and differences paired by seed.
+
+    `tuned` adds the IoU at thresholds chosen on dev, and compares those.
+    """
+    if names:
+        print(f"IoU of the lesion on test, {len(race_ends(names[0], 'iou'))} recorded runs")
+    for name in names:
+        more = f"; threshold chosen on dev {over_seeds(race_tuned(name))}" if tuned else ""
+        print(f"{name}: argmax {over_seeds(race_ends(name, 'iou'))}{more}")
+    for two in minus:
+        gap = paired_difference(*(race_tuned(x) if tuned else race_ends(x, "iou") for x in two))
+        print(f"({two[0]}) − ({two[1]}){', both with thresholds' if tuned else ''}: {gap}")
 
 
 def recorded(part: str, arm: str, key: str) -> tuple[list[int], NDArray[np.float64]]:
@@ -174,6 +235,16 @@ def late_means(arm: str) -> dict[str, dict[int, float]]:
         rows = recorded("lesions", arm, key)[1][:, -5:]
         found[key] = {n: float(np.nanmean(r)) for n, r in enumerate(rows) if not np.isnan(r).all()}
     return found
+
+
+def print_late(arm: str) -> None:
+    """Print the recall and precision of `late_means`."""
+    late = late_means(arm)
+    called, seeds = list(late["precision"].values()), len(late["recall"])
+    print(
+        f"{arm.split(', ', 1)[1]}: recall {over_seeds(late['recall'])}, mean precision "
+        f"{np.mean(called):.2f} ({len(called)} of {seeds} seeds call any pixel lesion)"
+    )
 
 
 def gradient_figure(losses: Mapping[str, nn.Module], shift: float = 6.0) -> Figure:

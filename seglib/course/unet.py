@@ -6,12 +6,15 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from seglib.course.records import interval, paired_difference, read_record, values
+from seglib.course.charts import draw_intervals
+from seglib.course.records import interval, paired_difference, prediction, read_record, values
+from seglib.data.colours import STREET_CLASSES
 from seglib.metrics import ConfusionMatrix
 from seglib.metrics.scores import Interval
 from seglib.models import create_model
@@ -40,21 +43,32 @@ def mean(arm: str, name: str = "miou", split: str = "test", part: str = "arms") 
     return interval(list(by_seed(arm, name, split, part).values()))
 
 
-def gap(first: str, second: str, name: str = "miou") -> Interval:
-    """The paired difference of two arms in test mIoU, or in the IoU of a class."""
-    return paired_difference(by_seed(first, name), by_seed(second, name))
+def gap(first: str, second: str, name: str = "miou", split: str = "test") -> Interval:
+    """The paired difference of two arms in mIoU, or in the IoU of a class."""
+    return paired_difference(by_seed(first, name, split), by_seed(second, name, split))
 
 
-def draw_intervals(axis: Axes, rows: Mapping[str, Interval], colour: str = "#0072b2") -> None:
-    """Means with their intervals, one row for each name, the first at the top."""
-    places = [-place for place in range(len(rows))]
-    means = [row.value for row in rows.values()]
-    reach = [row.high - row.value for row in rows.values()]
-    axis.errorbar(means, places, xerr=reach, fmt="o", capsize=3, color=colour)
-    axis.set_yticks(places, list(rows))
-    axis.set_ylim(0.5 - len(rows), 0.5)
-    if min(row.low for row in rows.values()) < 0 or any("−" in name for name in rows):
-        axis.axvline(0, color="black", linewidth=0.8)
+def assert_like_recorded(miou: float, profile: str = "lite") -> None:
+    """Print what the recorded live runs score on val; check that the reader's is one of them."""
+    recorded = list(by_seed("U-Net", split="val", part="live").values())
+    print(
+        f"{len(recorded)} recorded seeds, val mIoU: mean {interval(recorded)}, "
+        f"from {min(recorded):.2f} to {max(recorded):.2f}"
+    )
+    expected = prediction(recorded)
+    assert profile == "full" or expected.low < miou < expected.high, f"{miou} is not in {expected}"
+
+
+def through_cells(mask: Tensor, cell: int, num_classes: int = 11) -> Tensor:
+    """A label map (H, W) of what cells of `cell`×`cell` pixels know: the fraction of each class.
+
+    The fractions are enlarged bilinearly, and the largest wins; void (255) counts for no class.
+    Cells fill the map: 72 rows hold 72 // 16 = 4 cells, each 18 pixels high.
+    """
+    one_hot = F.one_hot(mask.where(mask != 255, 0), num_classes) * (mask != 255)[..., None]
+    size = mask.shape[0] // cell, mask.shape[1] // cell
+    known = F.adaptive_avg_pool2d(one_hot.permute(2, 0, 1)[None].float(), size)
+    return F.interpolate(known, mask.shape, mode="bilinear")[0].argmax(0)
 
 
 def draw_curve(axis: Axes, x: Sequence[Any], rows: Sequence[Interval], **style: Any) -> None:
@@ -65,11 +79,12 @@ def draw_curve(axis: Axes, x: Sequence[Any], rows: Sequence[Interval], **style: 
 
 
 def draw_arms(left: Axes, right: Axes) -> None:
-    """Test mIoU of the three networks, and their paired differences."""
+    """Test mIoU of the three networks, and what the skips add to the IoU of each class."""
     draw_intervals(left, {arm: mean(arm) for arm in ARMS})
-    draw_intervals(right, {f"{first} − {second}": gap(first, second) for first, second in PAIRS})
+    draw_intervals(right, {name: gap("U-Net", "no skips", name) for name in STREET_CLASSES})
     left.set(xlabel="test mIoU", xlim=(0, 0.55))
-    right.set(xlabel="difference in test mIoU, seed by seed")
+    right.set(xlabel="U-Net − no skips: difference in test IoU, seed by seed")
+    right.axvline(0, color="black", linewidth=0.8)
 
 
 def draw_rings(left: Axes, right: Axes) -> None:
@@ -88,24 +103,36 @@ def draw_rings(left: Axes, right: Axes) -> None:
     left.legend(frameon=False)
 
 
-def draw_sizes(left: Axes, right: Axes, counts: Sequence[int]) -> None:
-    """mIoU against the number of training images, and what more images add."""
+def draw_sizes(axis: Axes, counts: Sequence[int], split: str = "test") -> None:
+    """mIoU on training images and on `split`, against the number of training images."""
     arms = [f"U-Net, {n} images, flips" for n in counts]
-    lines = ("seen", "#d55e00", "training images"), ("test", "#0072b2", "test")
-    for split, colour, name in lines:
-        rows = [mean(arm, split=split) for arm in arms]
-        draw_curve(left, counts, rows, color=colour, marker="o", label=name)
-    left.set(xscale="log", xlabel="training images", ylabel="mIoU", ylim=(0, 1))
-    left.set_xticks(counts, [str(n) for n in counts])
-    left.minorticks_off()
-    left.legend(frameon=False)
-    steps = zip(counts, counts[1:], arms, arms[1:], strict=False)
-    draw_intervals(right, {f"{b} − {a} images": gap(more, few) for a, b, few, more in steps})
-    right.set(xlabel="difference in test mIoU, seed by seed")
+    lines = ("seen", "#d55e00", "training images"), (split, "#0072b2", split)
+    for part, colour, name in lines:
+        rows = [mean(arm, split=part) for arm in arms]
+        draw_curve(axis, counts, rows, color=colour, marker="o", label=name)
+    axis.set(xscale="log", xlabel="training images", ylabel="mIoU", ylim=(0, 1))
+    axis.set_xticks(counts, [str(n) for n in counts])
+    axis.minorticks_off()
+    axis.legend(frameon=False)
 
 
-def overfit(images: Tensor, target: Tensor, loss: nn.Module, steps: int = 60) -> tuple[Any, Any]:
-    """Train a U-Net on one batch: its fraction of correct pixels at each step, its last IoUs."""
+def draw_augmentation(axis: Axes, counts: Sequence[int]) -> None:
+    """What two kinds of augmentation add to val mIoU, for each number of training images."""
+    kinds = {"flips": "flips", "zoom and colour": "flips, zoom, colour"}
+    rows = {
+        f"{n} images, {name}": gap(
+            f"U-Net, {n} images, {kind}", f"U-Net, {n} images, none", split="val"
+        )
+        for n in counts
+        for kind, name in kinds.items()
+    }
+    draw_intervals(axis, rows)
+    axis.set(xlabel="augmented − none: val mIoU, seed by seed")
+    axis.axvline(0, color="black", linewidth=0.8)
+
+
+def overfit(images: Tensor, target: Tensor, loss: nn.Module, steps: int = 60) -> list[float]:
+    """Train a U-Net on one batch: its fraction of correct pixels at each step."""
     torch.manual_seed(0)
     net = create_model("unet", 11, base_channels=8).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-2)
@@ -118,18 +145,16 @@ def overfit(images: Tensor, target: Tensor, loss: nn.Module, steps: int = 60) ->
         matrix = ConfusionMatrix(11)
         matrix.update(logits.argmax(1), target)
         correct.append(matrix.compute().pixel_accuracy)
-    return correct, matrix.compute().iou
+    return correct
 
 
-def show_row(pictures: Mapping[str, Any], data: Any) -> Figure:
-    """Pictures side by side under their names, above a key of the classes of `data`."""
-    wide = 3.2 * len(pictures)
-    figure, axes = plt.subplots(1, len(pictures), figsize=(wide, 3.1), dpi=80, layout="constrained")
-    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
-        axis.imshow(picture, interpolation="nearest")
-        axis.set_title(name, fontsize=11)
-        axis.axis("off")
-    legend(figure, data.classes, data.palette, void=True)
+def draw_overfit(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """The fraction of correct pixels at each step of `overfit`, one line for each name."""
+    figure, axis = plt.subplots(figsize=(6.4, 2.6), dpi=80, layout="constrained")
+    for name, correct in curves.items():
+        axis.plot(range(1, len(correct) + 1), correct, label=name)
+    axis.set(xlabel="step", ylabel="fraction of correct pixels", ylim=(0, 1))
+    axis.legend(frameon=False)
     return figure
 
 
@@ -138,8 +163,10 @@ def draw_unet(model: nn.Module, height: int, width: int) -> Figure:
     net: Any = model
     sizes: list[str] = []
 
-    def note(_: Any, __: Any, out: Tensor) -> None:
-        sizes.append(f"{out.shape[1]} channels\n{out.shape[2]}×{out.shape[3]}")
+    def note(part: Any, _: Any, out: Tensor) -> None:
+        count = out.shape[1]
+        name = f"{count} + {count} → {count}" if part in net.ups else f"{count} channels"
+        sizes.append(f"{name}\n{out.shape[2]}×{out.shape[3]}")
 
     hooks = [part.register_forward_hook(note) for part in (*net.encoder, *net.ups, net.head)]
     with torch.inference_mode():
@@ -158,21 +185,23 @@ def draw_unet(model: nn.Module, height: int, width: int) -> Figure:
 
     for level in range(depth):
         right = 2 * depth - level
-        arrow((level + 0.55, -level), (right - 0.55, -level), "#0072b2")
+        arrow((level + 0.67, -level), (right - 0.75, -level), "#0072b2")
         arrow((level + 0.3, -level - 0.28), (level + 0.7, -level - 0.72), "#d55e00")
         arrow((right - 0.7, -level - 0.72), (right - 0.3, -level - 0.28), "#009e73")
         box(right, level, sizes[2 * depth - level], "#e5f3ec")
     for level in range(depth + 1):
         box(level, level, sizes[level], "#e8f1f8")
     box(-1.4, 0, f"image\n{height}×{width}", "white")
-    box(2 * depth + 1.4, 0, "logits\n" + sizes[-1], "white")
+    box(2 * depth + 1.6, 0, "logits\n" + sizes[-1], "white")
     arrow((-0.95, 0), (-0.55, 0), "#333333")
     arrow((2 * depth + 0.55, 0), (2 * depth + 0.88, 0), "#333333")
     names = {"skip connection": "#0072b2", "max pooling, halves the size": "#d55e00"}
-    for name, colour in (names | {"up-convolution, doubles the size": "#009e73"}).items():
+    names |= {"up-convolution, doubles the size": "#009e73"}
+    names |= {"block (left), 1×1 convolution (right)": "#333333"}
+    for name, colour in names.items():
         axis.plot([], [], color=colour, linewidth=2, label=name)
     axis.legend(loc="lower left", frameon=False, fontsize=10)
-    axis.set(xlim=(-2.1, 2 * depth + 2.1), ylim=(-depth - 0.5, 0.5))
+    axis.set(xlim=(-2.1, 2 * depth + 2.3), ylim=(-depth - 0.5, 0.5))
     axis.axis("off")
     plt.close(figure)
     return figure
@@ -183,7 +212,7 @@ class Live:
 
     def __init__(self, data: Any, shown: Sequence[int], epochs: int) -> None:
         self.data, self.shown, self.epochs = data, shown, epochs
-        self.kept = np.unique(np.linspace(1, epochs, min(epochs, 6)).round().astype(int)).tolist()
+        self.kept = np.unique(np.geomspace(1, epochs, min(epochs, 4)).round().astype(int)).tolist()
         self.rows: list[Any] = []
         self.labels: dict[tuple[int, int], Any] = {}
         self.handle: Any = None
@@ -203,8 +232,8 @@ class Live:
 
     def draw(self) -> Figure:
         """The figure as far as the training has got."""
-        figure = plt.figure(figsize=(10, 4.8), dpi=80, layout="constrained")
-        parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.6))
+        figure = plt.figure(figsize=(10, 5.4), dpi=80, layout="constrained")
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.9))
         above, below = parts
         curves = ("train_loss", "training loss"), ("val_miou", "mIoU on val")
         for axis, (key, name) in zip(above.subplots(1, 2), curves, strict=True):

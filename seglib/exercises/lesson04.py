@@ -7,7 +7,6 @@ from __future__ import annotations
 import operator
 from copy import deepcopy
 from functools import cache, partial
-from itertools import combinations
 from typing import Any
 
 import cv2
@@ -16,16 +15,16 @@ import torch
 
 from seglib.exercises import kit
 from seglib.exercises.kit import NotYet, call, show
-from seglib.exercises.material04 import Frame, driving_log, hidden_lesions, hidden_log, lesion
+from seglib.exercises.material04 import hidden_lesions, lesion
 
 LESSON = kit.Lesson(
     "04",
     outcomes=(
-        "accumulate a confusion matrix over batches, and derive the scores from it",
-        "name the definition behind a mIoU, and say what another one would give",
-        "split data by group, and say how far validation is from training",
-        "give a score with an interval whose unit is the group, and say how many images it takes",
-        "say what a mask is worth for the measurement or the decision that it serves",
+        "accumulate a confusion matrix over batches, and read it",
+        "name the definition behind an mIoU, and say what another one would give",
+        "split data by group, with every class in both parts",
+        "give a score with an interval whose unit is the group",
+        "score a mask by the measurement or the decision that it serves",
     ),
 )
 summary = LESSON.summary
@@ -47,7 +46,7 @@ def _array(found: Any) -> np.ndarray:
     return array if array.dtype.kind in "uifb" else np.array(None)
 
 
-# ---------------------------------------------------------------- a matrix that streams
+# ---------------------------------------------------------------- a confusion matrix over batches
 
 
 class Matrix:
@@ -62,10 +61,6 @@ class Matrix:
         target = np.asarray(target)[valid].astype(np.int64)
         prediction = np.asarray(prediction)[valid].astype(np.int64)
         n = self.num_classes
-        for labels in (prediction, target):
-            outside = labels[(labels < 0) | (labels >= n)]
-            if len(outside):
-                raise ValueError(f"found label {outside[0]}, expected 0 to {n - 1}")
         self.counts += np.bincount(target * n + prediction, minlength=n * n).reshape(n, n)
 
     def iou(self):
@@ -106,8 +101,8 @@ def _fed(answer: Any, given: str, _: str, look: Any, batches: Any, *settings: in
 
 
 def _told(made: Any, classes: int = 5, *, name: str) -> Any:
-    """`counts` or `iou()` (asked twice) of the reader's Matrix: its last 5 classes, or a text."""
-    found = (made.iou(), made.iou())[1] if name == "iou()" else made.counts
+    """`counts` or `iou()` of the reader's Matrix: its last 5 classes, or what else it is."""
+    found = made.iou() if name == "iou()" else made.counts
     shape = (classes,) if name == "iou()" else (classes, classes)
     fits = _array(found).shape == shape
     return _array(found)[(slice(-5, None),) * len(shape)] if fits else f"{show(found)} as {name}"
@@ -117,13 +112,6 @@ def _most(made: Any) -> int:
     """How many items the largest attribute has."""
     parts = [p for p in getattr(made, "__dict__", {}).values() if hasattr(p, "__len__")]
     return max((int(np.prod(p.shape)) if hasattr(p, "shape") else len(p) for p in parts), default=0)
-
-
-def _pixel(made: Any) -> str:
-    """Where a pixel was counted that comes with one each of 1, 2, 3 and 4."""
-    for truth, prediction in np.argwhere(_counts(made) - np.diag([0, 1, 1, 1, 1])):
-        return f"the pixel counted as truth {truth}, prediction {prediction}"
-    return "the pixel dropped without a word"
 
 
 def _step(cases: Any, *mistakes: Any, **settings: Any) -> kit.function:
@@ -141,17 +129,12 @@ _PLAIN: dict[str, Any] = {
 _counts, _iou = partial(_told, name="counts"), partial(_told, name="iou()")
 _THREE, _MAPS = "3 int64 maps of 5 classes", _batches((2, 6, 8), (1, 6, 8), (3, 5, 9), seed=2)
 _CLEAN = [(p, np.where(t == 255, 1, t)) for p, t in _MAPS]
-_FEW = [(np.minimum(p, 2), t) for p, t in _MAPS]
 _TENSORS = [tuple(map(torch.from_numpy, b)) for b in _batches((2, 6, 8), (6, 8), (11,), seed=5)]
 _BYTES = [tuple(part.astype(np.uint8) for part in _batches((99,), seed=3, first=15)[0])]
 _ON_VOID = [(np.where(t == 255, t, p), t) for p, t in _BYTES]
-_VALID, _ADD, _IOU = "target) != self.ignore_index", "self.counts +=", "hits / union"
+_VALID, _ADD = "target) != self.ignore_index", "self.counts +="
 _LONG, _CHECK = "), np.int64", "assert prediction.max() < 20; valid ="
 _KEEP = "self.old = [*getattr(self, 'old', []), self.counts * 1]; self.counts +="
-_EACH = (  # the mean of the batches' own IoUs
-    "np.mean([np.diag(c) / (c.sum(0) + c.sum(1) - np.diag(c)) for c in "
-    "np.diff([*self.old, self.counts], axis=0)], axis=0)"
-)
 _STEPS = (
     _step(
         [("a new Matrix", lambda made: _counts(type(made)(5)), _MAPS)],
@@ -169,23 +152,8 @@ _STEPS = (
         ("those are shares, expected pixel counts", "+=", "= self.counts + 1 / len(target) *"),
     ),
     _step(
-        [("3 maps of 3 classes and void, counts is right, but iou(), called twice", _iou, _FEW, 3)],
-        ("that is the mean of each batch's IoU: divide once, at the end", _ADD, _KEEP, _IOU, _EACH),
-        ("iou() changes the counts", _IOU, "(hits / union, self.counts.fill(0))[0]"),
-        ("that is Dice; IoU divides by the union", _IOU, "2 * hits / (union + hits)"),
-        ("the union holds the hits twice: subtract it once", _IOU, "hits / (union + hits)"),
-        ("that is the recall; IoU divides by the union", _IOU, "hits / self.counts.sum(1)"),
-        ("that is the precision; IoU divides by the union", _IOU, "hits / self.counts.sum(0)"),
-        otherwise="intersection: the diagonal; union: row sum + column sum − diagonal",
-    ),
-    _step(
-        [
-            (f"{_THREE}, 3 absent, 4 only predicted", _iou, _MAPS),
-            ("iou() without update", _iou, []),
-        ],
-        ("absent is nan: 0 would pull every mean down", _IOU, "np.nan_to_num(hits / union)"),
-        ("absent is nan: 1 would be a gift", _IOU, "np.nan_to_num(hits / union, nan=1.0)"),
-        ("with nan here, false alarms would cost nothing", _IOU, "hits / union + 0 / (hits > 0)"),
+        [(f"{_THREE}, counts is right, but iou()", _iou, _MAPS)],
+        otherwise="iou() was complete: leave it as it is",
     ),
     _step(
         [
@@ -202,10 +170,7 @@ _STEPS = (
         ("reductions such as max fail on nothing", "n = self.num", "target.max(); n = self.num"),
     ),
     _step(
-        [
-            ("one batch, dtype of counts", lambda made: str(_counts(made).dtype), _MAPS[:1]),
-            ("one batch, dtype of iou()", lambda made: str(_iou(made).dtype), _MAPS[:1]),
-        ],
+        [("one batch, dtype of counts", lambda made: str(_counts(made).dtype), _MAPS[:1])],
         ("it counts to 16,777,216 only: adding 1 changes nothing", _LONG, "), np.float32"),
         ("counts are whole numbers: use int64", _LONG, ")"),
         ("it ends at 2,147,483,647 pixels, a thousand photos", _LONG, "), np.int32"),
@@ -213,39 +178,30 @@ _STEPS = (
     ),
     _step(
         [("40 batches, the size of your object's largest attribute", _most, _MAPS[:1] * 40)],
-        ("it streams nothing: keep no batch, all scores follow from counts", _ADD, _KEEP),
+        ("it grows with every batch: keep none, all scores follow from counts", _ADD, _KEEP),
         agree=lambda found, value: (found < 40) == (value < 40),
-    ),
-    _step(
-        [
-            (f"truth {t}, prediction {p}", _pixel, [[np.array([x, 1, 2, 3, 4]) for x in (p, t)]])
-            for t, p in ((0, 5), (1, -1), (4, 255), (7, 2), (-1, 3))
-        ],
-        agree=lambda found, value: found.startswith("ValueError"),
-        shown=lambda text: text.split(":")[0],
-        otherwise="one of the two labels is no class (0 to 4): silence would hide a wrong mapping",
-        praise="arrays and tensors, void and absent classes; labels that are no class are refused",
+        praise="it reads arrays and tensors, leaves void out, and gives nan for an absent class",
     ),
 )
 
 matrix = LESSON.add(
-    ("matrix", "A confusion matrix that streams", "implement", 0),
+    ("matrix", "A confusion matrix over batches", "implement", 0),
     judge=kit.in_turn(_STEPS),
     answer=Matrix,
     hints=(
         "np.asarray(…) reads tensors; valid = target != self.ignore_index; compute in int64.",
-        "np.bincount(truth * C + prediction, minlength=C * C).reshape(C, C), after a range check.",
-        "IoU: hits on the diagonal, union = row sum + column sum − hits; 0 / 0 is nan by itself.",
+        "np.bincount(truth * C + prediction, minlength=C * C).reshape(C, C) counts the pairs.",
     ),
 )
 
 
-# ---------------------------------------------------------------- three means
+# ---------------------------------------------------------------- two means
 
-MEANS = {"pooled": 0.571, "per image, absent left out": 0.631, "per image, absent counts 1": 0.661}
+MEANS = {"pooled": 0.571, "per image, absent left out": 0.631}
 _READ = [
     (0.599, "that is micro: all classes' hits over all unions. In mIoU all classes weigh the same"),
     (0.494, "that is the mean per image with 0 for the absent class, a third definition"),
+    (0.661, "that is the mean per image with 1 for the absent class, a third definition"),
     (0.550, "that averages each class over the images first; per image, each image has one mean"),
     (0.711, "that is Dice from the pooled counts; IoU divides by the union"),
     (0.755, "that is Dice per image with absent left out; IoU divides by the union"),
@@ -258,11 +214,11 @@ _READ = [
 ]
 
 means = LESSON.add(
-    ("means", "Three means of two images", "predict", 1),
+    ("means", "Two means of two images", "predict", 1),
     judge=kit.numbers(
         MEANS,
         {key: [row for row in _READ if row[0] != right] for key, right in MEANS.items()},
-        f"one prediction, three mIoUs: {MEANS}",
+        f"one prediction, two mIoUs: {MEANS}",
         low=0,
         high=1,
         tolerance=0.007,  # two digits suffice
@@ -273,99 +229,43 @@ means = LESSON.add(
     hints=(
         "IoU of a class: diagonal / (row sum + column sum − diagonal).",
         "Pooled: add the two matrices first. Per image: a mean for each, then the mean of both.",
-        "In the second image class 2 is absent: divide by two, or take it as 1 and divide by 3.",
+        "In the second image class 2 is absent: its mean is that of two classes.",
     ),
 )
 
 
-# ---------------------------------------------------------------- a split by drive
+# ---------------------------------------------------------------- drives for validation
 
 
-def split(frames):
-    """(train, val): indices of whole drives, the first choice that has all classes in both."""
-    drives = sorted({frame.drive for frame in frames})
-    classes = set().union(*(frame.classes for frame in frames))
-    for count in range(1, len(drives)):
-        for chosen in combinations(drives, count):
-            parts = [], []
-            for i, frame in enumerate(frames):
-                parts[frame.drive in chosen].append(i)
-            complete = all(
-                set().union(*(frames[i].classes for i in part)) == classes for part in parts
-            )
-            if complete and 0.15 <= len(parts[1]) / len(frames) <= 0.35:
-                return parts
-    raise ValueError("no choice of whole drives will do")
+LOG = {"A": (34, 0), "B": (22, 7), "C": (12, 0), "D": (30, 7), "E": (22, 0)}  # frames, cyclists
 
 
-def _one_split(answer: Any, which: str, frames: list[Frame]) -> str:
-    found = call(answer, list(frames), given=which)
-    if not isinstance(found, (tuple, list)) or len(found) != 2:
-        raise NotYet(f"on {which}, expected two lists of indices; found {show(found)}")
-    count, drive = len(frames), [frame.drive for frame in frames]
-    train = _indices(f"on {which}, train", found[0], count)
-    val = _indices(f"on {which}, val", found[1], count)
-    share, both, gone = len(val) / count, {*train} & {*val}, 1 - len({*train, *val}) / count
-    pairs = [(frames[i], frames[j]) for i in val for j in train if drive[i] == drive[j]]
-    gap, cut = min(((abs(a.second - b.second), a.drive) for a, b in pairs), default=(np.inf, ""))
-    where = f"smallest gap {gap:.1f} s, in drive {cut}" if cut else "no drive is in both parts"
-    every = set().union(*(frame.classes for frame in frames))
-    seen = [set().union(*(frames[i].classes for i in part)) for part in (train, val)]
-    not_train, not_val = (", ".join(sorted(every - some)) for some in seen)
+def _val_drives(answer: Any) -> str:
+    """Whether validation on these drives of the log is fair."""
+    names = {str(name).strip().upper() for name in answer} if np.iterable(answer) else set()
+    if not names or names - set(LOG):
+        raise NotYet(
+            f"expected some of the drives A to E, such as {{'A', 'E'}}; found {show(answer)}"
+        )
+    frames, riders = (sum(LOG[name][i] for name in names) for i in (0, 1))
+    share = frames / sum(row[0] for row in LOG.values())
     mistakes = {
-        f"{len(both)} frames are in train and in val: the network has seen them": both,
-        "train and val are swapped": share > 0.5 and 0.15 <= len(train) / count <= 0.35,
-        f"{gone:.0%} of the frames are in neither part, allowed are 20%": gone > 0.2,
-        "Expected 15% to 35%: count frames, drives differ in length": not 0.15 <= share <= 0.35,
-        _why_so_near(drive, train, val, gap): gap < 60,
-        f"But train has no {not_train}: no network can learn it": not_train,
-        f"But val has no {not_val}: its IoU cannot be measured": not_val,
+        "Then val has no cyclist: the IoU of Bicyclist cannot be measured": not riders,
+        "Then train has no cyclist: the network cannot learn the class": riders == 14,
+        "Expected 15 to 35 %: count frames, drives differ in length": not 0.15 <= share <= 0.35,
     }
-    _refuse(f"on {which}, val has {share:.0%} of the frames; {where}. ", mistakes)
-    return f"val has {share:.0%} of the frames; {where}; all classes are in both"
+    _refuse(f"val has {frames} of 120 frames, {share:.0%}. ", mistakes)
+    return f"val has {share:.0%} of the frames, both parts have cyclists, and no drive is in both"
 
 
-def _indices(name: str, part: Any, count: int) -> list[int]:
-    """One part of a split as a list of indices, else `NotYet`."""
-    array = _array(list(part) if np.iterable(part) else part)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
-        raise NotYet(f"{name} is {show(part)}, expected a list of indices")
-    indices = sorted(array.tolist())
-    mistakes = {
-        f"indices outside frames 0 to {count - 1}": not 0 <= indices[0] <= indices[-1] < count,
-        "an index twice: a frame must not count twice": len({*indices}) < len(indices),
-    }
-    _refuse(f"{name} has ", mistakes)
-    return indices
-
-
-def _why_so_near(drive: list[str], train: list[int], val: list[int], gap: float) -> str:
-    """What kind of split has val frames so near to train frames."""
-    both = {drive[i] for i in val} & {drive[i] for i in train}
-    parts = [[i in val for i in sorted(train + val) if drive[i] == name] for name in both]
-    if any(np.diff(part).sum() > 2 for part in parts):  # how often the part changes
-        steps = {*np.diff(val)}
-        how = f"take every {min(steps)}th frame" if len(steps) == 1 else "choose frame by frame"
-        return f"You {how}: train frames beside it show the same street. Choose whole drives"
-    if gap > 4:  # seconds from frame to frame
-        return "There is a buffer at the cut, but a short one: expected 60 s or more"
-    cuts = "one drive" if len(both) == 1 else f"{len(both)} drives"
-    return f"You cut {cuts} in two. Keep drives whole, or leave out 60 s at a cut"
-
-
-_LOGS = [
-    ("the log of 120 frames", driving_log()),
-    ("another log (right on the notebook's: is a drive written into your function?)", hidden_log()),
-]
-
-split = LESSON.add(  # type: ignore[assignment]
-    ("split", "Split a log of drives", "design", 2),
-    judge=lambda answer: [_one_split(answer, *case) for case in _LOGS][0],  # noqa: RUF015
-    answer=split,
+drives = LESSON.add(
+    ("drives", "Choose the drives for validation", "interpret", 2),
+    judge=_val_drives,
+    variable="val_drives",
+    answer={"B"},
     hints=(
-        "A drive is the group: if it is whole in one part, there is no gap to measure.",
-        "In which drives do bicyclists ride? One of them must go to val, one must stay in train.",
-        "Try the choices of drives (itertools.combinations); take the first that will do.",
+        "Cyclists appear in two drives: one must go to val, the other must stay in train.",
+        "15 to 35 % of 120 frames are 18 to 42 frames.",
     ),
 )
 
@@ -374,7 +274,7 @@ split = LESSON.add(  # type: ignore[assignment]
 
 
 def miou(matrix):
-    """Mean IoU of a matrix (or many), absent classes left out. (The notebook has its own.)"""
+    """Mean IoU of a matrix (or many), absent classes left out."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore"):
         return np.nanmean(hits / (matrix.sum(-1) + matrix.sum(-2) - hits), axis=-1)
@@ -546,51 +446,19 @@ class _Bootstrap:
         return f"{said}; drawn by frame it would be {_SPAN(*by_frame)}"
 
     def wrong_answers(self) -> list[tuple[Any, str]]:
-        """Each way with the right ends and with the colleague's; the right way with all ends."""
+        """Each way with the right ends and with ± one deviation; the right way with all ends."""
         kinds = [(w, e) for w in range(len(_WAYS)) for e in range(2 if w else len(_ENDS)) if w or e]
         return [(partial(_interval, *kind), _faults(*kind)) for kind in kinds]
 
 
 bootstrap = LESSON.add(
-    ("bootstrap", "Mend an interval", "debug", 3),
+    ("bootstrap", "Fix an interval", "debug", 3),
     judge=_Bootstrap(),
     answer=interval,
     hints=(
-        "Three things are wrong: what is drawn, what is averaged, and which ends are returned.",
+        "Draw groups instead of frames, and do not average: score the sum of the drawn matrices.",
         "Add up each group's matrices; a draw is sums[rng.integers(len(sums), size=len(sums))].",
         "A draw's score is the mIoU of its sum; 95 % lie between the percentiles 2.5 and 97.5.",
-    ),
-)
-
-
-# ---------------------------------------------------------------- how many images
-
-_NEEDED = 90.7  # of both, by the record: the mean of width · √size, divided by 0.02 and squared
-_LINEAR = "that scales the number with the width; half the width takes four times as many, not two"
-_SPANS = [
-    (4 * _NEEDED, "that gives ± 0.5 points; 0.02 from end to end is ± 1 point"),
-    (_NEEDED / 4, "that gives ± 2 points: 0.02 is the whole width, not a half"),
-]
-_FRAMES = (8 * _NEEDED, "that counts frames, expected drives of eight frames each")
-
-size = LESSON.add(
-    ("size", "How many images?", "interpret", 3),
-    judge=kit.numbers(
-        {"scenes": _NEEDED, "drives": _NEEDED},
-        {
-            "scenes": [*_SPANS, *((n, _LINEAR) for n in (72.3, 105, 148, 211))],
-            "drives": [*_SPANS, _FRAMES, (46.8, _LINEAR), (65.8, _LINEAR)],
-        },
-        "about 90 scenes or 91 drives, that is 728 frames: neighbours in a drive count for little",
-        tolerance=0.125,  # the linear mistake gives 105: 0.16 too many
-        distance=lambda found, value: abs(found / value - 1),
-        otherwise="from a row of the table with n of them and a width w: n · (w / 0.02)²",
-    ),
-    variable="size_needed",
-    answer={"scenes": 90, "drives": 90},
-    hints=(
-        "Start from a line of the table: its number of scenes n and the mean width w.",
-        "The width goes with 1 / √n, so n · (w / 0.02)² of them give a width of 0.02.",
     ),
 )
 
@@ -598,50 +466,49 @@ size = LESSON.add(
 # ---------------------------------------------------------------- two masks of a lesion
 
 
-def masks(truth, spacing):
-    """The lesion with a rim taken off, and with one added, of equal Dice."""
+def resized(truth, pixels):
+    """The mask with so many pixels: a rim is taken off the truth, or added to it."""
     outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)
     inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)
     order = np.argsort(outside - inside, axis=None, kind="stable")  # from the core outwards
-    pixels = int(truth.sum())
-    limit = 100 / (spacing[0] * spacing[1])  # pixels of 100 mm²
-    fewer = int(abs(pixels - limit)) + 2
-    more = round(pixels * fewer / (pixels - fewer))  # then the Dices are equal
-    first, second = np.zeros_like(truth), np.zeros_like(truth)
-    first.flat[order[: pixels - fewer]] = True
-    second.flat[order[: pixels + more]] = True
-    return first, second
+    mask = np.zeros_like(truth)
+    mask.flat[order[:pixels]] = True
+    return mask
+
+
+def twin(truth, smaller):
+    pixels, missing = int(truth.sum()), int((truth & ~smaller).sum())
+    return resized(truth, pixels + round(pixels * missing / (pixels - missing)))
+
+
+def _smaller(truth: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """Below 100 mm² by so much that every mask of about its Dice, if larger, is above."""
+    pixels, limit = int(truth.sum()), 100 / (spacing[0] * spacing[1])
+    return resized(truth, int(min(limit, 2 * pixels - limit)) - 2)
 
 
 def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float, float]) -> str:
-    found = call(answer, handed := truth.copy(), spacing, given=which)
-    if not np.array_equal(handed, truth):
-        raise NotYet(f"on {which}, masks changes the truth that it gets: work on truth.copy()")
-    pair = list(map(_array, found)) if isinstance(found, (tuple, list)) else []
-    fits = [mask.shape == truth.shape and np.isin(mask, (0, 1)).all() for mask in pair]
-    if len(fits) != 2 or not all(fits):
-        what = " and ".join(map(show, pair)) or show(found)
-        raise NotYet(f"on {which}, found {what}, expected two bool arrays of shape {truth.shape}")
-    first, second = (mask.astype(bool) for mask in pair)
-    report, dices, operate, (down, across) = [], [], [], spacing
-    for name, mask in (("first", first), ("second", second), ("truth", truth)):
-        area = round(float(mask.sum()) * down * across, 6)  # 500 · 0.2 is 100
-        dices.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
-        operate.append(area >= 100)
-        decision = "operate" if area >= 100 else "wait"
-        report.append(f"{name} Dice {dices[-1]:.3f}, {area:.1f} mm², {decision}")
-    few, many = sorted((int(first.sum()), int(second.sum())))
-    same, gap = operate[0] == operate[1], abs(dices[0] - dices[1])
-    square = any(few * step**2 < 100 <= many * step**2 for step in spacing)
+    given = {"truth": truth, "smaller": _smaller(truth, spacing)}
+    found = call(answer, *(handed := deepcopy(list(given.values()))), given=which)
+    for (name, mask), copy in zip(given.items(), handed, strict=True):
+        if not np.array_equal(copy, mask):
+            raise NotYet(f"on {which}, twin changes {name}, which it gets: work on {name}.copy()")
+    mask = _array(found)
+    if mask.shape != truth.shape or not np.isin(mask, (0, 1)).all():
+        raise NotYet(f"on {which}, found {show(found)}, expected a bool array {truth.shape}")
+    report, dices, areas = [], [], []
+    for name, one in (*given.items(), ("yours", mask.astype(bool))):
+        areas.append(round(float(one.sum()) * spacing[0] * spacing[1], 6))  # 500 · 0.2 is 100
+        dices.append(2 * (one & truth).sum() / (one.sum() + truth.sum()))
+        decision = "operate" if areas[-1] >= 100 else "wait"
+        report.append(f"{name} Dice {dices[-1]:.3f}, {areas[-1]:.1f} mm², {decision}")
     mistakes = {
-        "You count pixels; the rule speaks of mm²": same and few < 100 <= many,
-        "A Dice is below 0.85: change less; a few pixels decide": min(dices) < 0.85,
-        f"The pixels are not square: {down} mm down, {across} mm across": same and square,
-        "Both masks are the same; one must be smaller": same and np.array_equal(first, second),
-        "Both have the same area: moving a mask does not change it": same and few == many,
-        "Both lead to the same decision: which side of 100 mm² is missing?": same,
-        f"The Dices differ by {gap:.3f}: one is the truth itself": gap > 0.005 and 1 in dices[:2],
-        f"The Dices differ by {gap:.3f}, allowed are 0.005": gap > 0.005,
+        "That is the mask that was given": np.array_equal(mask, given["smaller"]),
+        "That is the truth: its Dice is 1": np.array_equal(mask, truth),
+        "Moving a mask does not change its area: add a rim to the truth": areas[2] == areas[1],
+        "The decision is the same: the other mask must be larger than the truth": areas[2] < 100,
+        f"The Dices differ by {(gap := abs(dices[2] - dices[1])):.3f}, allowed are 0.005": gap
+        > 0.005,
     }
     _refuse(f"on {which}: {'; '.join(report)}. ", mistakes)
     return "; ".join(report)
@@ -650,12 +517,11 @@ def _two_masks(answer: Any, which: str, truth: np.ndarray, spacing: tuple[float,
 _LESIONS = [("the lesion", *lesion()), *hidden_lesions()]
 
 two_masks = LESSON.add(
-    ("two_masks", "Equal Dice, opposite decisions", "design", 4),
+    ("two_masks", "Equal Dice, opposite decisions", "implement", 4),
     judge=lambda answer: [_two_masks(answer, *case) for case in _LESIONS][0],  # noqa: RUF015
-    answer=masks,
+    answer=twin,
     hints=(
-        "A pixel has spacing[0] · spacing[1] mm². How many pixels are 100 mm², and the truth?",
+        "How many pixels does smaller lack? Add a rim to the truth: resized(truth, more pixels).",
         "Dice with k of n pixels missing: 2(n − k) / (2n − k); with m too many: 2n / (2n + m).",
-        "Equal for m = n·k / (n − k): choose k so that n − k and n + m lie on two sides of 100 mm²",
     ),
 )

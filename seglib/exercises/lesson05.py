@@ -1,4 +1,4 @@
-"""The exercises of lesson 5: what DeepLab sees, and what of a trained network is to learn on."""
+"""The exercises of lesson 5: what DeepLab sees, and which part of a trained network learns."""
 
 # mypy: allow-untyped-defs
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +21,7 @@ LESSON = Lesson(
     outcomes=(
         "predict what a dilated convolution sees: receptive field and valid taps",
         "choose ASPP rates for an image size and output stride, and tell DeepLabv3 from v3+",
-        "load pretrained weights, replace the head, and check that what should move moves",
+        "load pretrained weights, replace the last layer, and check what moves in training",
         "freeze a part of a network, including its BatchNorm statistics",
         "decide from measurements which pretrained weights to start from",
     ),
@@ -45,10 +44,10 @@ _FIELDS: dict[str, dict[int, str]] = {
         13: "that leaves out the first layer",
         17: "that adds the layers' own widths, 3 + 5 + 9. Each widens the field by its width − 1",
         135: "that multiplies the layers' own widths, 3 · 5 · 9. A stack adds, width − 1 for each",
-        23: "that multiplies the rates as if they were strides; a rate leaves the map as dense",
+        23: "that multiplies the rates as if they were strides; a rate does not shrink the map",
     },
     "stride 2, then rates 1, 2": {
-        9: "that forgets the stride: behind it, neighbours on the map are two pixels apart",
+        9: "that forgets the stride: after it, neighbours on the map are two pixels apart",
         17: "that counts the stride for its own layer; only those after it stand on the halved map",
         14: "that doubles what the later layers see of the map. Neighbours' windows overlap",
         5: "that is the last layer alone, on its own input. Those before it see more than a pixel",
@@ -63,7 +62,7 @@ field = LESSON.add(
     judge=numbers(
         FIELD,
         {key: list(readings.items()) for key, readings in _FIELDS.items()},
-        praise="three layers see 7; growing rates or a stride, 15, but a stride shrinks the map",
+        praise="rates 1 see 7; growing rates or a stride see 15, but a stride shrinks the map",
         what=lambda key: f"the field of {key}",
         low=1,
         otherwise="start with 1, the pixel itself, and add 2 · rate · (strides before) per layer",
@@ -71,166 +70,63 @@ field = LESSON.add(
     variable="guess",
     answer=dict(FIELD),
     hints=(
-        "One pixel sees three taps of the last layer: what do the outer two see of the one before?",
-        "A 3×3 convolution of rate r widens the field by r steps at both sides.",
-        "A step is one pixel of the image, until a stride: behind a stride of 2 it is two.",
-    ),
-)
-
-MAPS = (6, 8, 1), (6, 8, 2), (23, 30, 6), (9, 5, 3), (7, 7, 7), (4, 12, 6), (3, 3, 5)
-
-
-def _on(size: int, steps: int) -> float:
-    """The fraction of a map's rows that are inside still when moved by so many steps."""
-    return max(0, size - steps) / size
-
-
-def _in(size: int, rate: int, too: int = 0) -> float:
-    """Of the three rows of taps, how many are inside a map of `size` (+ `too`) rows, on average."""
-    return 1 + _on(size, rate) + _on(size, rate - too)
-
-
-def _counts(height: int, width: int, rate: int) -> Any:
-    """At each position of the map, how many of the nine taps lie inside."""
-    ones, kernel = torch.ones(1, 1, height, width), torch.ones(1, 1, 3, 3)
-    return torch.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]
-
-
-_TAPS: dict[str, Any] = {
-    "that counts the zeros of the padding, too. A tap on them adds nothing": lambda h, w, r: 9.0,
-    "that is the fraction; give the number out of 9": lambda h, w, r: valid_taps(h, w, r) / 9,
-    "that is the total; give the mean": lambda h, w, r: valid_taps(h, w, r) * h * w,
-    "that is the number at rate 1, whatever the rate": lambda h, w, r: valid_taps(h, w, 1),
-    "that is the number at the centre of the map": lambda h, w, r: _counts(h, w, r)[h // 2, w // 2],
-    "that is the number at the worst position": lambda h, w, r: _counts(h, w, r).min(),
-    "that is the number in the corner, not the mean": lambda h, w, r: _counts(h, w, r)[0, 0],
-    "0 are inside, and not fewer. max(0, …)": lambda h, w, r: (3 - 2 * r / h) * (3 - 2 * r / w),
-    "that counts rows alone, out of 3: multiply by the columns": lambda h, w, r: _in(h, r),
-    "that counts columns alone, out of 3: multiply by the rows": lambda h, w, r: _in(w, r),
-    "that loses taps above and below only, not at the sides": lambda h, w, r: 3 * _in(h, r),
-    "that loses taps at the left and the right only": lambda h, w, r: 3 * _in(w, r),
-    "that knows the height alone: columns depend on the width": lambda h, w, r: _in(h, r) ** 2,
-    "that knows the width alone: rows depend on the height": lambda h, w, r: _in(w, r) ** 2,
-    "that takes the shorter side for rows and columns": lambda h, w, r: _in(min(h, w), r) ** 2,
-    "that adds rows and columns: multiply them": lambda h, w, r: _in(h, r) + _in(w, r),
-    "that counts a cross of five taps, not nine": lambda h, w, r: _in(h, r) + _in(w, r) - 1,
-    "that forgets the middle tap, which is always inside": lambda h, w, r: valid_taps(h, w, r) - 1,
-    "that forgets the middle row and column of taps": lambda h, w, r: 4 * _on(h, r) * _on(w, r),
-    "that loses the centre with the others": lambda h, w, r: 9 * _on(h, r) * _on(w, r),
-    "that counts positions with all nine inside": lambda h, w, r: 9 * _on(h, 2 * r) * _on(w, 2 * r),
-    "an outer tap leaves at one side, not at both": lambda h, w, r: _in(h, 2 * r) * _in(w, 2 * r),
-    "that counts one outer row and column": lambda h, w, r: (1 + _on(h, r)) * (1 + _on(w, r)),
-    "row `height`, column `width` are outside already": lambda h, w, r: _in(h, r, 1) * _in(w, r, 1),
-    "that is rounded to a whole number": lambda h, w, r: round(valid_taps(h, w, r)),
-    "that is cut to a whole number": lambda h, w, r: int(valid_taps(h, w, r)),
-    "that is rounded to one decimal; give two": lambda h, w, r: round(valid_taps(h, w, r), 1),
-}
-
-
-def taps(height, width, rate):
-    """Mean number of the nine taps of a 3×3 convolution that lie inside a height × width map."""
-    rows = 1 + 2 * max(0, height - rate) / height  # the middle one, one above, one below
-    columns = 1 + 2 * max(0, width - rate) / width
-    return rows * columns
-
-
-taps = LESSON.add(  # type: ignore[assignment]
-    name="taps",
-    title="Taps inside the map",
-    kind="implement",
-    outcome=0,
-    judge=function(
-        MAPS,
-        right=valid_taps,
-        mistakes=list(_TAPS.items()),
-        given=lambda height, width, rate: f"a map of {height}×{width} at rate {rate}",
-        praise="right on 7 maps, one of them 3×3 at rate 5, where the middle tap alone is left",
-        read=lambda found, given: number(found, f"the mean number of taps on {given}", low=0),
-        agree=lambda found, value: abs(found - value) < 0.006,  # two decimals are fine
-        shown=lambda value: f"{value:.2f}",
-        otherwise="begin with the tap above the middle one: at how many positions is it inside?",
-    ),
-    answer=taps,
-    hints=(
-        "The middle row of taps is always inside. At how many rows of the map is the one above?",
-        "At max(0, height − rate) of them, and as many for the row below: divide by height.",
-        "A tap is inside if its row and its column are: the means of rows and columns multiply.",
+        "The last layer reads three taps in a row. How much of the layer before does each see?",
+        "A 3×3 convolution of rate r widens the field by r steps on each side.",
+        "A step is one pixel of the image; after a stride of 2 it is two pixels.",
     ),
 )
 
 IMAGES = (96, 128, 16), (96, 128, 8), (180, 240, 8), (360, 480, 16), (512, 512, 16), (101, 75, 8)
 
 
-def _up_to(height: int, width: int, stride: int, least: int = 3, more: int = 0) -> tuple[int, ...]:
-    """Three rates, the largest the last (plus `more`) that keeps `least` taps."""
+def _up_to(height: int, width: int, stride: int, least: int = 3, more: int = 0) -> int:
+    """The last rate (plus `more`) that keeps `least` taps."""
     h, w = -(-height // stride), -(-width // stride)
-    return 1, 2, more + max(r for r in range(1, max(h, w)) if valid_taps(h, w, r) >= least)
+    return more + max(r for r in range(1, max(h, w)) if valid_taps(h, w, r) >= least)
 
 
 _RATES: dict[str, Any] = {
-    "these are the paper's rates, for images of 513×513": lambda h, w, s: (6, 12, 18),
-    "the paper's rates, with twice of them at stride 8": lambda h, w, s: (1, 2, 18 * 16 // s),
-    "that is the largest rate on the image, not the map": lambda h, w, s: _up_to(h, w, 1),
+    "18 is the paper's largest rate, for images of 513×513": lambda h, w, s: 18,
+    "that is the largest rate on the image, not on the map": lambda h, w, s: _up_to(h, w, 1),
     "your map is rounded down; a stride rounds up": lambda h, w, s: _up_to(h - h % s, w - w % s, s),
     "that is right at output stride 16: use output_stride": lambda h, w, s: _up_to(h, w, 16),
     "that is right at output stride 8: use output_stride": lambda h, w, s: _up_to(h, w, 8),
     "that keeps two taps, where the library warns": lambda h, w, s: _up_to(h, w, s, least=2),
-    "that is too careful: it keeps four taps": lambda h, w, s: _up_to(h, w, s, least=4),
+    "that keeps four taps; three are enough": lambda h, w, s: _up_to(h, w, s, least=4),
     "that is right for a square map as high as this one": lambda h, w, s: _up_to(h, h, s),
     "that is right for a square map as wide as this one": lambda h, w, s: _up_to(w, w, s),
-    "that is the first rate that keeps too few": lambda h, w, s: _up_to(h, w, s, more=1),
+    "that is the first rate that keeps too few taps": lambda h, w, s: _up_to(h, w, s, more=1),
+    "that is the second largest rate that keeps 3 taps": lambda h, w, s: _up_to(h, w, s, more=-1),
+    "that is the smallest rate that keeps 3 taps": lambda h, w, s: 1,
 }
-_SAME = "your rates are the same for every map: they must follow its size"
+_SAME = "your rate is the same for every map: it must follow the map's size"
 
 
-def _three_rates(found: Any, given: str) -> tuple[int, ...]:
-    """Three different whole numbers in order, from a tuple, a list or an array."""
-    items = found.tolist() if hasattr(found, "tolist") else found
-    if not isinstance(items, (tuple, list)) or len(items) != 3:
-        raise NotYet(f"on {given}, found {show(found)}, expected three rates: a tuple (a, b, c)")
-    try:
-        three = tuple(operator.index(rate) for rate in items)
-    except TypeError:
-        why = "a dilation is a whole number, an int (// divides ints, int(…) makes one)"
-        raise NotYet(f"on {given}, you return {show(items)}: {why}") from None
-    for bad, why in (
-        (min(three) < 1, "rate 0 is none: all nine taps would lie on the centre"),
-        (len(set(three)) < 3, "two branches of one rate see the same: choose three that differ"),
-        (list(three) != sorted(three), "put the smallest first"),
-    ):
-        if bad:
-            raise NotYet(f"on {given}, you return {three}: {why}")
-    return three
+def largest_rate(height, width, output_stride):
+    """The largest rate that keeps 3 valid taps on average."""
+    h, w = -(-height // output_stride), -(-width // output_stride)  # rounded up
+    return max(rate for rate in range(1, max(h, w)) if valid_taps(h, w, rate) >= 3)
 
 
-def rates(height, width, output_stride):
-    """Three rates for ASPP; the largest is the last that keeps three taps."""
-    h, w = -(-height // output_stride), -(-width // output_stride)  # a stride rounds up
-    largest = max(rate for rate in range(1, max(h, w)) if valid_taps(h, w, rate) >= 3)
-    return largest // 3, 2 * largest // 3, largest
-
-
-rates = LESSON.add(  # type: ignore[assignment]
-    name="rates",
-    title="Rates for a map",
-    kind="design",
+largest_rate = LESSON.add(  # type: ignore[assignment]
+    name="largest_rate",
+    title="The largest rate for a map",
+    kind="implement",
     outcome=1,
     judge=function(
         IMAGES,
         right=_up_to,
-        mistakes=[*_RATES.items(), *((_SAME, lambda *_, n=n: (1, 2, n)) for n in range(3, 18))],
+        mistakes=[*_RATES.items(), *((_SAME, lambda *_, n=n: n) for n in range(2, 18))],
         given=lambda h, w, s: f"{h}×{w} at output stride {s}, a map of {-(-h // s)}×{-(-w // s)}",
-        praise="each branch keeps 3 taps or more on 6 maps; the largest rate goes from 4 to 20",
-        read=_three_rates,
-        agree=lambda found, value: found[2] == value[2],
-        shown=lambda three: f"a largest rate of {three[2]}",
-        otherwise="go through the rates and keep the last one that passes",
+        praise="on 6 maps the largest rate goes from 4 to 20",
+        read=lambda found, given: number(found, f"the largest rate on {given}", low=1),
+        otherwise="go through the rates and keep the last one with 3 taps or more",
     ),
-    answer=rates,
+    answer=largest_rate,
     hints=(
         "How large is the map? A stride rounds up: 101 rows at output stride 8 become 13.",
-        "taps(h, w, rate) falls as the rate grows. The largest rate is the last with 3 or more.",
-        "The two others lie between 1 and the largest; a third and two thirds of it will do.",
+        "valid_taps(h, w, rate) falls as the rate grows: find the last rate with 3 or more.",
+        "max(rate for rate in range(1, …) if …) finds the largest of all that pass a test.",
     ),
 )
 
@@ -250,9 +146,9 @@ def _judge_head(answer: Any) -> str:
         for fault in _head_faults(found, before, classes):
             raise NotYet(f"on {given}, {fault}")
         if found is not model:
-            raise NotYet(f"on {given}, a copy has the right layer: change the network that you get")
+            raise NotYet(f"on {given}, a copy has the right layer: modify the network in place")
     note = f" (model.num_classes still says {CLASSES}: seglib notes it in a checkpoint)"
-    praise = "a new last layer for 3, 5 and 14 classes, and every other weight is where it was"
+    praise = "a new last layer for 3, 5 and 14 classes, and every other weight is unchanged"
     return praise + note * (found.num_classes != classes)
 
 
@@ -262,14 +158,14 @@ def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
     if not isinstance(model, DeepLabV3Plus):
         if any(isinstance(part, DeepLabV3Plus) for part in parts):
             yield "you return a new module around the network: exchange model.decoder[-1] itself"
-        yield f"replace_head returns {show(model)}, expected the network"
+        yield f"replace_last_layer returns {show(model)}, expected the network"
     if any(isinstance(part, nn.modules.lazy.LazyModuleMixin) for part in parts):
-        yield "a lazy layer has no weights yet, and the cells below compare them: make an nn.Conv2d"
+        yield "a lazy layer has no weights yet, and later cells compare them: make an nn.Conv2d"
     was, now = original.state_dict(), model.state_dict()
     kept = {name for name in was if name in now and torch.equal(was[name], now[name])}
     kernels = {name for name in was if name.startswith("backbone") and was[name].ndim == 4}
     if 2 * len(kept & kernels) < len(kernels):
-        yield "the head is new, and so are all other weights: change the network that you get"
+        yield "the last layer is new, and so are all other weights: modify the network in place"
     layers = list(model.decoder.children())
     if len(layers) < 3:
         yield "model.decoder is new as a whole: exchange its last layer, the others are trained"
@@ -280,12 +176,12 @@ def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
         yield f"{head} is {show(last)}, expected an nn.Conv2d"
     lost = [name for name in was if name not in kept and not name.startswith("decoder.2.")]
     for name in (name for name in lost if name.endswith(("weight", "bias"))):
-        yield f"{name} is not what it was: all but {head} is kept, in the decoder, too"
+        yield f"{name} has changed: keep all but {head}, in the decoder, too"
     if lost:
         yield f"the buffer {lost[0]} has moved: did a batch go through it in training mode?"
     outputs, inputs, *kernel = last.weight.shape
     if outputs != last.out_channels:
-        yield f"{head}.out_channels is a note, its weights have {outputs} still: make a new layer"
+        yield f"{head}.out_channels is a note; the weights have {outputs} outputs: make a new layer"
     if inputs != channels:
         yield f"{head} takes {inputs} channels, not {channels}: read in_channels from the old one"
     if outputs != classes:
@@ -295,12 +191,12 @@ def _head_faults(model: Any, original: Any, classes: int) -> Iterator[str]:
     if kernel != [1, 1] or last.stride != (1, 1) or last.padding not in ((0, 0), "same", "valid"):
         yield f"{head} is {show(last)}, expected 1×1 without stride or padding, as in the old one"
     if last.bias is None:
-        yield f"{head} has no bias; the old one has, and no norm follows that would add one"
+        yield f"{head} has no bias; the old one has one, and no norm follows that would add it"
     if not all(parameter.requires_grad for parameter in model.parameters()):
-        yield "parameters no longer require gradients, but all are to learn on"
+        yield "parameters no longer require gradients, but all must keep learning"
 
 
-def replace_head(model, num_classes):
+def replace_last_layer(model, num_classes):
     """The same network with a new last layer."""
     old = model.decoder[-1]
     model.decoder[-1] = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
@@ -308,13 +204,13 @@ def replace_head(model, num_classes):
     return model
 
 
-replace_head = LESSON.add(  # type: ignore[assignment]
-    name="replace_head",
-    title="A head for other classes",
+replace_last_layer = LESSON.add(  # type: ignore[assignment]
+    name="replace_last_layer",
+    title="A last layer for other classes",
     kind="implement",
     outcome=2,
     judge=_judge_head,
-    answer=replace_head,
+    answer=replace_last_layer,
     hints=(
         "print(model.decoder[-1]): which of its numbers may change, and which must not?",
         "Layers of an nn.Sequential can be assigned: model.decoder[-1] = nn.Conv2d(…).",
@@ -324,7 +220,7 @@ replace_head = LESSON.add(  # type: ignore[assignment]
 
 _FREEZE = {  # what is found: what it comes from
     "values": "none has a gradient: freeze itself must leave the values alone",
-    "inner": "all that moves lies deeper: children() goes down one level, modules() all the way",
+    "inner": "what moves lies deeper: children() goes down one level, modules() all the way",
     "weights": "module.requires_grad_(False) leaves them without a gradient",
     "outer": "the block's own BatchNorm is in training mode; only the one further inside is not",
     "undone": "eval() was undone: model.train() calls train() of every module inside",
@@ -452,7 +348,7 @@ def _classes_as_they_are() -> Iterator[Callable[[], list[tuple[type, str]]]]:
 
 
 def freeze(module):
-    """Stop all inside from changing, also after model.train()."""
+    """Keep everything inside from changing, also after model.train()."""
     module.requires_grad_(False)
     for part in module.modules():
         part.eval()
@@ -511,8 +407,8 @@ choose = LESSON.add(
     variable="choice",
     answer=dict(CHOICE),
     hints=(
-        "paired_difference(by_seed(task, first), by_seed(task, second)) has .low and .high.",
-        "If .low is above 0, the first is better; if .high is below 0, the second; else ?.",
+        "The brackets hold both ends of the 95 % interval of ImageNet − rendered streets.",
+        "Both ends above 0: ImageNet is better; both below 0: rendered streets; else ?.",
         'For "on top": the right panel of the figure shows that difference.',
     ),
 )

@@ -21,11 +21,11 @@ from seglib.losses import CrossEntropyLoss, FocalLoss
 LESSON = kit.Lesson(
     "06",
     outcomes=(
-        "read a number format: what it rounds away, what overflows and what vanishes",
-        "explain loss scaling, and follow the scaler through an overflow",
+        "read a number format: what it rounds away, what overflows and what underflows",
         "keep in float32 what must stay there",
-        "turn a training loop into an AMP loop, and find the fault in one",
-        "find where a step's time goes, and accumulate gradients that equal those of one big batch",
+        "explain loss scaling, and follow the scaler through an overflow",
+        "read a mixed-precision (AMP) training loop, and find the fault in one",
+        "find where a step's time goes, and accumulate gradients equal to those of one large batch",
     ),
 )
 summary = LESSON.summary
@@ -42,9 +42,9 @@ def _by_key(keys: Any, *rows: tuple[int, Any, str]) -> kit.Readings:
     return {key: [row[1:] for row in rows if row[0] == n] for n, key in enumerate(keys)}
 
 
-# ---------------------------------------------------------------- six numbers in half precision
+# ---------------------------------------------------------------- five numbers in half precision
 
-_ASKED: dict[str, float] = {"float16(70000)": 70000, "float16(2049)": 2049, "bfloat16(257)": 257}
+_ASKED: dict[str, float] = {"float16(70000)": 70000, "float16(2049)": 2049}
 _ASKED |= {"float16(1e-8)": 1e-8, "bfloat16(1e-8)": 1e-8, "bfloat16(1 + 0.001)": 1.001}
 _INFINITY = type("float", (float,), {"__repr__": lambda self: 'float("inf")'})("inf")
 _RANGE = "bfloat16 has float32's exponent, and so its range"
@@ -53,29 +53,32 @@ _ROUNDED_TO = _by_key(
     _ASKED,
     (0, 70000, "that is not rounded at all: float16 ends at 65504"),
     (0, 65504, "that is the largest finite number. A cast does not stop there: it gives inf"),
-    (0, 65535, "that is the largest unsigned integer of 16 bits; float16 needs some as exponent"),
-    (0, 65536, "2^16 is the first power of 2 that five bits of exponent no longer reach"),
+    (
+        0,
+        65535,
+        "that is the largest unsigned 16-bit integer; float16 needs some bits for the exponent",
+    ),
+    (0, 65536, "2^16 is the first power of 2 that five exponent bits cannot reach"),
     (0, 70016, "the step would fit, but there is no finite number above 65504"),
     (0, 4464, "integers wrap round at 2^16; floating-point numbers do not"),
-    (1, 2049, "not rounded: 11 significant bits count every integer up to 2048 only"),
-    (1, 2050, "2050 lies as far above as 2048 below; a tie goes to the even last bit, 2048's"),
+    (1, 2049, "not rounded: 11 significant bits hold every integer only up to 2048"),
+    (1, 2050, "2049 lies halfway between 2048 and 2050; a tie goes to the last bit 0, to 2048"),
     (1, math.inf, f"the range ends at 65504. {_DIGITS}"),
     (1, 2000, "the 11 significant digits are binary, not decimal"),
-    (2, 257, "not rounded: 8 significant bits count every integer up to 256 only"),
-    (2, 258, "258 lies as far above as 256 below; a tie goes to the even last bit, 256's"),
-    (2, math.inf, f"{_RANGE}. {_DIGITS}"),
-    (2, 255, "that is where integers of 8 bits end; 256, a power of two, takes one bit"),
-    (2, 260, "above 256 the step is 2, not 4"),
-    (3, 1e-8, "not rounded: the smallest number above 0, 2^-24, is six times as large"),
-    (3, 2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
-    (3, 2**-14, "that is the smallest normal number. Below it there are subnormal ones, to 6e-8"),
-    (4, 0, f"{_RANGE}: it begins at about 1e-38"),
-    (4, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
-    (4, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
-    (5, 1.001, "not rounded: above 1 the step of bfloat16 is 2^-7, about 0.008"),
-    (5, 1 + 2**-10, "that is what float16 makes of it; bfloat16 has three bits less"),
-    (5, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
-    (5, 0.001, "0.001 alone would be stored well; here it is added to 1"),
+    (2, 1e-8, "not rounded: the smallest number above 0, 2^-24, is six times as large"),
+    (2, 2**-24, "that is the smallest number above 0, but 1e-8 is nearer to 0"),
+    (
+        2,
+        2**-14,
+        "that is the smallest normal number. Below it there are subnormal numbers, down to 6e-8",
+    ),
+    (3, 0, f"{_RANGE}: it begins at about 1e-38"),
+    (3, 2**-24, f"that is the smallest number of float16. {_RANGE}"),
+    (3, 2**-14, f"that is the smallest normal number of float16. {_RANGE}"),
+    (4, 1.001, "not rounded: above 1 the gap of bfloat16 is 2^-7, about 0.008"),
+    (4, 1 + 2**-10, "that is float16's result; bfloat16 has three bits fewer"),
+    (4, 1 + 2**-7, "that is the next number above 1. 1.001 is nearer to 1"),
+    (4, 0.001, "0.001 alone would be stored well; here it is added to 1"),
 )
 
 
@@ -90,14 +93,14 @@ def _share(found: float, value: float, whole: float) -> float:
 
 def _other_number(key: str, found: float) -> str:
     if not math.isfinite(found):
-        return "infinity is what lies beyond the largest number; nan comes of 0/0 or inf − inf"
+        return "beyond the largest number comes infinity; nan comes from 0/0 or inf − inf"
     strange = _stored(key, found) != found and key != "bfloat16(1e-8)"
     what = "that number is not even in the format. " if strange else ""
-    return f"{what}Which two numbers of the format lie around it? The nearer one is stored"
+    return f"{what}Which two numbers of the format are its neighbours? The nearer one is stored"
 
 
 formats = LESSON.ask(
-    ("formats", "Six numbers in half precision", "predict", 0),
+    ("formats", "Five numbers in half precision", "predict", 0),
     kit.numbers(
         {key: _stored(key, value) for key, value in _ASKED.items()},
         _ROUNDED_TO,
@@ -108,176 +111,14 @@ formats = LESSON.ask(
         otherwise=_other_number,
         shown=lambda found: f"{found:.8g}",
     ),
-    dict(zip(_ASKED, (_INFINITY, 2048, 256, 0, 1e-8, 1), strict=True)),
+    dict(zip(_ASKED, (_INFINITY, 2048, 0, 1e-8, 1), strict=True)),
     "float16 has 5 bits of exponent and 11 significant bits, bfloat16 8 and 8. Which run out?",
     "From 2048 on, float16's neighbours are 2 apart; a tie goes to the one whose last bit is 0.",
     "float16: from 2^-24 ≈ 6e-8 to 65504. bfloat16: from about 1e-38 to 3e38.",
     variable="guess",
 )
 
-# ---------------------------------------------------------------- which gradients are lost?
-
-GRADIENTS = {"head": 4e-3, "up": 3e-5, "norm": 4e-8, "bridge": 2e-8, "block": 5e-11, "stem": 1e-11}
-SCALES = {"unscaled": 1, "scaled by 1024": 1024, "overflow at 2**24": 2**24}
-VANISHES = dict(zip(SCALES, ({"bridge", "block", "stem"}, {"stem"}, {"head"}), strict=True))
-
-
-def gradients() -> dict[str, float]:
-    """Six gradients, one a layer, in float32."""
-    return dict(GRADIENTS)
-
-
-def _names(answer: Any, what: str) -> set[str]:
-    kinds = (set, frozenset, list, tuple, dict)
-    if not isinstance(answer, kinds) or not all(isinstance(name, str) for name in answer):
-        raise NotYet(f"expected a set of names for {what} (set() for none), found {show(answer)}")
-    if strange := sorted(set(answer) - set(GRADIENTS)):
-        raise NotYet(f"{what}: there is no gradient named {strange[0]!r}, but {list(GRADIENTS)}")
-    return set(answer)
-
-
-def _first_wrong_name(key: str, found: set[str]) -> str:
-    name, scale = sorted(found ^ VANISHES[key])[0], SCALES[key]
-    if name in VANISHES[key]:
-        return f"{name} {'overflows' if scale > 1024 else 'becomes 0'}, and you leave it out"
-    return f"{name} does not, {GRADIENTS[name]:g} · {scale:g} = {GRADIENTS[name] * scale:.3g}"
-
-
-_NONE = "nothing is lost in bfloat16; float16 ends at 2^-24 = 5.96e-8"
-_NORMAL = "that takes 6.1e-5 as the limit, the smallest normal number; subnormal ones go to 2^-24"
-_TINY = "that takes 2^-24 = 5.96e-8 as the limit. But a cast rounds to the nearer: to 0 below half"
-_ALL = list(GRADIENTS)  # from the largest to the smallest
-
-underflow = LESSON.ask(
-    ("underflow", "Which gradients are lost?", "predict", 1),
-    kit.numbers(
-        VANISHES,
-        _by_key(
-            SCALES,
-            (0, [], _NONE),
-            (0, _ALL, "that is all of them: float16 goes down to 5.96e-8"),
-            (0, _ALL[:3], "that is what survives; which become 0?"),
-            (0, _ALL[1:], _NORMAL),
-            (0, _ALL[2:], _TINY),
-            (0, _ALL[4:], "the limit is not 1e-8 but 2.98e-8, half of 2^-24: below it 0 is nearer"),
-            (1, [], _NONE),
-            (1, _ALL[3:], "those are the same as without scaling. Multiply first, then cast"),
-            (1, _ALL[1:], "that divides by the scale; scaling multiplies"),
-            (1, _ALL[2:], _NORMAL),
-            (1, _ALL[4:], _TINY),
-            (2, [], "but one does overflow: the largest times 2^24, or 1.7e7, is above 65504"),
-            (2, _ALL, "not all overflow: the scale itself would, but only the product is cast"),
-            (2, _ALL[1:], "that is what does not overflow"),
-            (2, _ALL[:2], "those are the products above 1; float16 goes on to 65504"),
-        ),
-        "a scale of 1024 brings back all but one; 2**24 brings back that one and loses the largest",
-        read=_names,
-        distance=lambda found, value: len(found ^ set(value)),
-        otherwise=_first_wrong_name,
-        shown=lambda found: str(sorted(found)),
-    ),
-    VANISHES,
-    "float16's smallest number above 0 is 2^-24 = 5.96e-8. Up to where is 0 the nearer one?",
-    "Up to its half, 2.98e-8. With a scale, multiply first and compare then.",
-    "65504 is the largest number. Divide it by 2**24: gradients above that overflow.",
-    variable="vanishes",
-)
-
-# ---------------------------------------------------------------- the scaler's bookkeeping
-
-
-def step(scale, good, overflow, growth_interval):
-    """The scaler's next scale and count of good steps, and whether the optimiser may step."""
-    if overflow:
-        return scale / 2, 0, False
-    good += 1
-    if good == growth_interval:
-        return scale * 2, 0, True
-    return scale, good, True
-
-
-SCRIPTS = (  # scale, growth_interval, and what each step finds: "." finite gradients, "x" overflow
-    (65536.0, 3, "....x..x......"),
-    (1024.0, 4, "...x....x.x........."),
-    (8.0, 1, "..x.x"),
-    (2.0, 2, "xxx.....xx."),
-)
-
-
-def _last_state(answer: Any, given: str, scale: float, growth_interval: int, steps: str) -> Any:
-    """(scale, good, taken) at the end of a script, from the answer's own states."""
-    good, taken = 0.0, True
-    for sign in steps:
-        found = kit.call(answer, scale, good, sign == "x", growth_interval, given=given)
-        said = f"on {given}: found {show(found)}, expected"
-        if not isinstance(found, (tuple, list)) or len(found) != 3:
-            raise NotYet(f"{said} three values: (scale, good, taken)")
-        if not isinstance(taken := found[2], (bool, np.bool_)):
-            raise NotYet(f"{said} True or False last: is the order (scale, good, taken)?")
-        scale = kit.number(found[0], f"the scale ({given})")
-        good = kit.number(found[1], f"the count of good steps ({given})")
-    return scale, good, bool(taken)
-
-
-_BREAKS = "an overflow ends the run of good steps: the count begins again at 0"
-_LATE = "that doubles one step late. Count this step first, then compare with growth_interval"
-_EARLY = "that doubles one step early: growth_interval good steps are needed, with this one"
-_FIRST = "that doubles at the first step of a run. Count this step first, then compare"
-_AFTER = "when the scale doubles, the run ends: the count begins again at 0"
-_FULL, _GROWN, _FELL = "good == growth_interval", "scale * 2, 0, True", "scale / 2, 0, False"
-_STEP_MISTAKES = kit.edits(
-    step,
-    (_BREAKS, _FELL, "scale / 2, good, False"),
-    (_BREAKS, _FELL, "scale / 2, good + 1, False"),
-    ("the count never rises: a step without overflow adds 1 to it", "good += 1", "pass"),
-    (_LATE, _FULL, "good > growth_interval"),
-    (_LATE, _FULL, "good > growth_interval", _GROWN, "scale * 2, 1, True"),
-    (_EARLY, _FULL, "good >= growth_interval - 1"),
-    (_EARLY, _FULL, "good == growth_interval - 1"),
-    (_FIRST, _FULL, "(good - 1) % growth_interval == 0", _GROWN, "scale * 2, good, True"),
-    (_AFTER, _GROWN, "scale * 2, 1, True"),
-    (_AFTER, _GROWN, "scale * 2, good, True"),
-    (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good >= growth_interval"),
-    (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good % growth_interval == 0"),
-    ("the scale never grows; growth_interval good steps in a row double it", _FULL, "False"),
-    ("every good step doubles the scale; only a run should", _FULL, "True"),
-    ("2 is added; the scale is to be doubled", "scale * 2", "scale + 2"),
-    ("the scale is squared; it is to be doubled", "scale * 2", "scale ** 2"),
-    ("the scale stays where the overflow was, and so will the overflows", "scale / 2", "scale"),
-    ("an overflow doubles the scale; halve it", "scale / 2", "scale * 2"),
-    ("2 is taken off; the scale is to be halved", "scale / 2", "scale - 2"),
-    ("the scale falls to 1 at once; halve it", "scale / 2", "1"),
-    ("the scale stops at 1; it may go below", "scale / 2", "max(1, scale / 2)"),
-    ("half of 1 would be 0, which never comes back: divide with /", "scale / 2", "scale // 2"),
-    ("growing and falling are exchanged", "* 2", "@", "/ 2", "* 2", "@", "/ 2"),
-    ("an overflow's step is taken: the weights would be inf or NaN", "False", "True"),
-    ("taken is the wrong way round", "True", "None", "False", "True", "None", "False"),
-    ("a step at which the scale grows is taken like any other", _GROWN, "scale * 2, 0, False"),
-)
-
-scaler = LESSON.ask(
-    ("scaler", "The scaler's bookkeeping", "implement", 1),
-    kit.function(
-        [(*start, steps[: n + 1]) for *start, steps in SCRIPTS for n in range(len(steps))],
-        step,
-        _STEP_MISTAKES,
-        lambda scale, interval, steps: (
-            f"a run from scale {scale:g} with growth_interval {interval}, after "
-            + ", ".join("overflow" if sign == "x" else "good" for sign in steps)
-        ),
-        "the same scale, count and decision as a real scaler's, step by step",
-        run=_last_state,
-        agree=lambda found, right: found == right,
-        shown=lambda state: f"({state[0]:g}, {state[1]:g}, {state[2]})",
-        otherwise="what becomes of each at an overflow, at a run's last good step, at any other?",
-    ),
-    step,
-    "There are three cases: an overflow, a good step that completes the run, any other one.",
-    "An overflow: half the scale, a count of 0, no step. Return from there.",
-    "Else count this step. If that makes growth_interval, double the scale; count from 0.",
-)
-
-# ---------------------------------------------------------------- a loss that breaks in half
+# ---------------------------------------------------------------- a loss that breaks in float16
 
 
 def dice(logits, target):
@@ -298,7 +139,7 @@ MAPS = {  # height, width, share of the foreground, how sure the logits are of i
     "a map of 360×480": (360, 480, 0.4, 1, 1.4, 1),
     "a map of 360×480, nearly all right": (360, 480, 0.4, 6, 1.4, 1),
     "a map without foreground (any loss from 0 to 1 will do)": (24, 30, 0, 24, 0, 1),
-    "a map of void alone (any loss from 0 to 1 will do)": (6, 3, 0, 1, 1.4, 1),
+    "a map of void only (any loss from 0 to 1 will do)": (6, 3, 0, 1, 1.4, 1),
     "a map of 6×8 with very sure logits": (6, 8, 0.4, 11, 1.4, 1),
     "a batch of two maps of 6×8, unlike each other": (6, 8, 0.6, 1, 1.4, 2),
     "a map of 6×8": (6, 8, 0.4, 1, 1.4, 1),
@@ -341,7 +182,7 @@ def _loss(answer: Any, given: str, name: str, dtype: str) -> Any:
     with torch.enable_grad(), loss:
         value = kit.call(answer, logits, target, given=given)
     if not torch.equal(target, _drawn(name)[1]):
-        raise NotYet(f"on {given}, the target is another one afterwards. Work on a copy")
+        raise NotYet(f"on {given}, the target has changed afterwards. Work on a copy")
     if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
         raise NotYet(f"on {given}, found {show(value)}, expected a tensor without dimensions")
     if not value.requires_grad:
@@ -364,17 +205,19 @@ def _wrong_value(found, right):
     broken = [(name, dtype) for name, dtype, whole in found.steps if not whole]
     if broken and broken[0][1] == "float16" and "div" not in broken[0][0]:
         if any(dtype not in HALVES for _, dtype in broken):
-            return "you cast after the sum: beyond 65504 it is inf in float16, and inf it remains"
+            return (
+                "you cast after the sum, which is already inf in float16: a cast cannot undo that"
+            )
         if finite:
-            return "a limit hides what has overflowed; the sum is gone. Cast what is added up"
-        return "the loss still adds up in float16, which ends at 65504. Cast what is added up"
-    zero = "the total is 0, and 0 / 0 is NaN. An eps belongs to the divisor; 1e-8 is 0 in float16"
+            return "clamping hides the overflow, but the sum is lost. Cast before you sum"
+        return "the loss still adds up in float16, which ends at 65504. Cast before you sum"
+    zero = "the total is 0, and 0 / 0 is NaN. The divisor needs an eps, and 1e-8 is 0 in float16"
     return _rounded(found) if finite else zero
 
 
 def _wrong_gradient(found, right):
     if found.dtype != "float32":
-        return "the value is right, but the loss is to come out in float32"
+        return "the value is right, but the loss must come out in float32"
     said = "the value is right, but the gradient is"
     if not found.gradient.isfinite().all():
         return f"{said} not finite: backward has 1 / whole, which overflows where nothing is found"
@@ -389,8 +232,10 @@ def _wrong_gradient(found, right):
 def _rounded(found):
     names = ("softmax", "sigmoid", "exp", "sum", "mean", "sub", "div", "a cast back")
     half = [f"{n} in {dtype}" for n, dtype, _ in found.steps if dtype in HALVES and n in names]
-    few = f"the range suffices, the digits do not. These round: {', '.join(dict.fromkeys(half))}"
-    cast = f"{few}. Cast to float32, before softmax, and stay there"
+    few = (
+        f"the range is enough, the precision is not. These round: {', '.join(dict.fromkeys(half))}"
+    )
+    cast = f"{few}. Cast to float32 before softmax, and stay in it"
     return cast if half else "in which format does each line compute?"
 
 
@@ -401,7 +246,11 @@ _DICE_MISTAKES = kit.edits(
     ("that is the Dice index; the loss is 1 minus it", "1 - 2", "2"),
     ("void pixels count in it as background", "p * valid", "p"),
     ("only the first image of the batch counts in it", ".sum", "[0].sum"),
-    ("an eps of 1 is large against a sum of few pixels; it is only against 0 / 0", "1e-8", "1"),
+    (
+        "an eps of 1 is large beside a sum of few pixels; it is only there to avoid 0 / 0",
+        "1e-8",
+        "1",
+    ),
     (_EACH, ".sum()", ".sum((1, 2))", _RETURN, f"({_RETURN}).mean()"),
 )
 
@@ -419,7 +268,7 @@ def _in_half(answer: Any) -> str:
 
 
 half_loss = LESSON.ask(
-    ("half_loss", "A loss that breaks in half", "debug", 2),
+    ("half_loss", "A loss that breaks in float16", "debug", 1),
     kit.function(
         [(name, "float32") for name in list(MAPS)[-3:]],
         dice,
@@ -433,40 +282,132 @@ half_loss = LESSON.ask(
     ),
     dice,
     "Print p.sum() and torch.tensor(1e-8, dtype=p.dtype) for a map of 360×480 in float16.",
-    "A sum above 65504 is inf in float16, and 1e-8 is 0. A later cast mends neither.",
-    "Let all arithmetic be in float32: which is the first line that computes something?",
+    "A sum above 65504 is inf in float16, and 1e-8 is 0. A later cast repairs neither.",
+    "Do all arithmetic in float32. Which line is the first that computes something?",
+)
+
+# ---------------------------------------------------------------- the scaler's bookkeeping
+
+
+def step(scale, good, overflow, growth_interval):
+    """The scaler's next scale and count of good steps, and whether the optimiser may step."""
+    if overflow:
+        return scale / 2, 0, False
+    good += 1
+    if good == growth_interval:
+        return scale * 2, 0, True
+    return scale, good, True
+
+
+SCRIPTS = (  # scale, growth_interval, and what each step finds: "." finite gradients, "x" overflow
+    (65536.0, 3, "....x..x......"),
+    (1024.0, 4, "...x....x.x........."),
+    (8.0, 1, "..x.x"),
+    (2.0, 2, "xxx.....xx."),
+)
+
+
+def _last_state(answer: Any, given: str, scale: float, growth_interval: int, steps: str) -> Any:
+    """(scale, good, taken) at the end of a script, from the answer's own states."""
+    good, taken = 0.0, True
+    for sign in steps:
+        found = kit.call(answer, scale, good, sign == "x", growth_interval, given=given)
+        said = f"on {given}: found {show(found)}, expected"
+        if not isinstance(found, (tuple, list)) or len(found) != 3:
+            raise NotYet(f"{said} three values: (scale, good, taken)")
+        if not isinstance(taken := found[2], (bool, np.bool_)):
+            raise NotYet(f"{said} True or False last: is the order (scale, good, taken)?")
+        scale = kit.number(found[0], f"the scale ({given})")
+        good = kit.number(found[1], f"the count of good steps ({given})")
+    return scale, good, bool(taken)
+
+
+_BREAKS = "an overflow ends the run of good steps: the count begins again at 0"
+_LATE = "that doubles one step late. Count this step first, then compare with growth_interval"
+_EARLY = "that doubles one step early: growth_interval good steps are needed, counting this one"
+_FIRST = "that doubles at the first step of a run. Count this step first, then compare"
+_AFTER = "when the scale doubles, the run ends: the count begins again at 0"
+_FULL, _GROWN, _FELL = "good == growth_interval", "scale * 2, 0, True", "scale / 2, 0, False"
+_STEP_MISTAKES = kit.edits(
+    step,
+    (_BREAKS, _FELL, "scale / 2, good, False"),
+    (_BREAKS, _FELL, "scale / 2, good + 1, False"),
+    ("the count never rises: a step without overflow adds 1 to it", "good += 1", "pass"),
+    (_LATE, _FULL, "good > growth_interval"),
+    (_LATE, _FULL, "good > growth_interval", _GROWN, "scale * 2, 1, True"),
+    (_EARLY, _FULL, "good >= growth_interval - 1"),
+    (_EARLY, _FULL, "good == growth_interval - 1"),
+    (_FIRST, _FULL, "(good - 1) % growth_interval == 0", _GROWN, "scale * 2, good, True"),
+    (_AFTER, _GROWN, "scale * 2, 1, True"),
+    (_AFTER, _GROWN, "scale * 2, good, True"),
+    (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good >= growth_interval"),
+    (_AFTER, _GROWN, "scale * 2, good, True", _FULL, "good % growth_interval == 0"),
+    ("the scale never grows; growth_interval good steps in a row double it", _FULL, "False"),
+    ("every good step doubles the scale; only a run should", _FULL, "True"),
+    ("2 is added; the scale must be doubled", "scale * 2", "scale + 2"),
+    ("the scale is squared; it must be doubled", "scale * 2", "scale ** 2"),
+    ("the scale stays where the overflow was, and so will the overflows", "scale / 2", "scale"),
+    ("an overflow doubles the scale; halve it", "scale / 2", "scale * 2"),
+    ("2 is subtracted; the scale must be halved", "scale / 2", "scale - 2"),
+    ("the scale falls to 1 at once; halve it", "scale / 2", "1"),
+    ("the scale stops at 1; it may go below", "scale / 2", "max(1, scale / 2)"),
+    ("half of 1 would be 0, which never comes back: divide with /", "scale / 2", "scale // 2"),
+    ("growing and shrinking are swapped", "* 2", "@", "/ 2", "* 2", "@", "/ 2"),
+    ("an overflow's step is taken: the weights would be inf or NaN", "False", "True"),
+    ("taken is the wrong way round", "True", "None", "False", "True", "None", "False"),
+    ("a step at which the scale grows is taken like any other", _GROWN, "scale * 2, 0, False"),
+)
+
+scaler = LESSON.ask(
+    ("scaler", "The scaler's bookkeeping", "implement", 2),
+    kit.function(
+        [(*start, steps[: n + 1]) for *start, steps in SCRIPTS for n in range(len(steps))],
+        step,
+        _STEP_MISTAKES,
+        lambda scale, interval, steps: (
+            f"a run from scale {scale:g} with growth_interval {interval}, after "
+            + ", ".join("overflow" if sign == "x" else "good" for sign in steps)
+        ),
+        "the same scale, count and decision as a real scaler's, step by step",
+        run=_last_state,
+        agree=lambda found, right: found == right,
+        shown=lambda state: f"({state[0]:g}, {state[1]:g}, {state[2]})",
+        otherwise="what happens to each at an overflow, a run's last good step, any other step?",
+    ),
+    step,
+    "There are three cases: an overflow, a good step that completes the run, any other step.",
+    "An overflow: half the scale, a count of 0, no step. Return from there.",
+    "Otherwise count this step. At growth_interval, double the scale and reset the count to 0.",
 )
 
 # ---------------------------------------------------------------- five AMP loops
 
 FAULTS = {"A": "clip", "B": "step", "C": "scale", "D": "zero", "E": "skip"}
 CAUSES = {
-    "scale": "the gradients are those of the loss without the scale",
+    "scale": "backward runs on the loss without the scale",
     "clip": "the gradients are clipped while the scale is still in them",
-    "step": "the optimiser steps by itself, whatever the scaler has found",
-    "zero": "gradients are set to zero that are still to count",
-    "skip": "a batch is passed over, and the scaler never hears of its overflow",
-    "new": "each batch begins with a new scaler, which has learned nothing",
+    "step": "the optimiser steps directly, even where gradients have overflowed",
+    "zero": "gradients that are still needed are set to zero",
+    "skip": "a batch is skipped by hand, and the scaler is never told of its overflow",
+    "new": "each batch gets a new scaler, with the initial scale",
     "inside": "backward runs inside autocast",
-    "schedule": "the learning rate also falls where a step was skipped",
 }
 SYMPTOMS = {
     "A": "no SGD step is longer than learning rate / scale: at 65536 the weights hardly move",
     "B": "at the first overflow the weights become NaN; a sound loop skips it and halves the scale",
     "C": "with a scale of 65536, SGD moves the weights 65536 times too little; with 1 it trains",
-    "D": "its weights are the same whatever the first three of each four batches hold",
+    "D": "its weights do not depend on the first three of each four batches",
     "E": "no overflow lowers the scale: it can only grow. Once all overflow, no weight moves",
 }
 NOT_SO = {  # of a cause, or of a loop and a cause
     "scale": "backward runs on what scaler.scale(value) returns, as it should",
     "clip": "nothing is clipped in it",
-    "B clip": "its gradients are clipped where unscale_ has taken the scale out",
-    "step": "scaler.step(optimizer) is there, and skips what has overflowed",
+    "B clip": "its gradients are clipped after unscale_ has divided by the scale",
+    "step": "scaler.step(optimizer) is there, and skips a step that has overflowed",
     "zero": "each batch has its own step, so zero_grad belongs at the top",
-    "skip": "no batch is passed over: each one goes through backward",
+    "skip": "no batch is skipped by hand: each goes through backward",
     "new": "the scaler comes from outside, one for all batches",
     "inside": "only the forward pass and the loss stand inside autocast",
-    "schedule": "there is no schedule in it",
 }
 
 _TOP = """\
@@ -480,7 +421,7 @@ def loop_x(model, loss, batches, optimizer, scaler, device):
 _STEP = "        scaler.step(optimizer)\n        scaler.update()"
 _UNSCALE = "        scaler.unscale_(optimizer)\n"
 _CLIP = "        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)\n"
-_FOUR = '''"""One step for the mean of four batches, which have as many valid pixels each."""
+_FOUR = '''"""One step for the mean of four batches with equally many valid pixels."""
     for number, (images, target) in enumerate(batches, start=1)'''
 _MEAN_OF_FOUR = _TOP.replace("for images, target in batches", _FOUR).replace("et)\n", "et) / 4\n")
 _DROP = """        if not all(p.grad.isfinite().all() for p in model.parameters()):
@@ -495,15 +436,16 @@ LOOPS = {
 }
 
 
-def loop(letter: str) -> None:
-    """Print one of the five loops, "A" to "E". ValueError for another letter."""
-    if letter not in FAULTS:
-        raise ValueError(f"found {letter!r}, expected one of {', '.join(FAULTS)}")
-    print(LOOPS[letter].replace("loop_x", f"loop_{letter.lower()}"))
+def show_loops() -> None:
+    """Print how four of the loops begin, the rest of each, and the whole of D."""
+    begin = _TOP[: _TOP.index("        scaler")]
+    print("# A, B, C and E begin with\n" + begin.replace("loop_x", "loop"))
+    for letter, text in LOOPS.items():
+        print(f"# {letter}\n{text.removeprefix(begin)}\n".replace("loop_x", "loop_d"))
 
 
 def causes() -> None:
-    """Print the eight causes to choose from."""
+    """Print the seven faults to choose from."""
     print("\n".join(f"{name:<8}  {text}" for name, text in CAUSES.items()))
 
 
@@ -520,74 +462,17 @@ loops = LESSON.ask(
         "B ends in NaN at its first overflow; the others fail silently",
     ),
     FAULTS,
-    "Go line by line beside the sound loop. What is missing, what stands elsewhere?",
-    "unscale_ divides the gradients by the scale, once; step does so if nobody has.",
-    "Which two loops handle an overflow differently? What do D's gradients hold at its step?",
+    "Compare line by line with amp_loop. What is missing, and what has another place?",
+    "unscale_ divides the gradients by the scale; step does it if unscale_ was not called.",
+    "Which two loops handle an overflow differently? What do D's gradients contain at its step?",
     variable="faults",
 )
 
-# ---------------------------------------------------------------- what a remedy gains
-
-PARTS = {"data": 60, "forward": 20, "backward": 36, "optimiser": 4}  # ms, made up
-LEFT = {"sixteen bits": 60 + 10 + 18 + 4, "cached images": 12 + 20 + 36 + 4}  # ms of a step
-LEFT |= {"fused optimiser": 60 + 20 + 36, "the first two": 12 + 10 + 18 + 4}
-FACTORS = {name: 120 / left for name, left in LEFT.items()}
-
-
-def step_parts() -> dict[str, int]:
-    """Milliseconds that each part of a training step takes."""
-    return dict(PARTS)
-
-
-_TWO = "Factors of a whole step do not {}: add up the milliseconds that are left of each part"
-_SAVED = "12 ms are what is left of the data's 60 ms, not what is saved of them"
-_PART = "that is what the part gains for itself. The rest takes as long as before"
-_ANY_FACTOR = (  # what a reader makes of the milliseconds that are left
-    ("those are the milliseconds that are left; give the factor", lambda ms: ms),
-    ("those are the milliseconds that are saved; give the factor", lambda ms: 120 - ms),
-    ("that is the share of the time that is left; the factor is its inverse", lambda ms: ms / 120),
-    ("that is the share of the time that is saved; give old / new", lambda ms: 1 - ms / 120),
-    ("that is the time saved in per cent; give old time / new", lambda ms: 100 - ms / 1.2),
-    ("that is the gain in per cent; give the factor, 1 for none", lambda ms: 12000 / ms - 100),
-    ("that is the gain; give the factor, 1 for none", lambda ms: 120 / ms - 1),
-)
-_FACTOR_READINGS = _by_key(
-    FACTORS,
-    (0, 56 / 28, _PART),
-    (1, 60 / 12, _PART),
-    (1, 120 / 108, _SAVED),
-    (2, 1, "4 ms are little, but not nothing"),
-    (2, math.inf, "no part makes the step infinitely fast: 116 of 120 ms are left"),
-    (3, 116 / 40, _PART),
-    (3, 120 / 80, _SAVED),
-    (3, 120 / 92 * 120 / 72, _TWO.format("multiply")),
-    (3, 120 / 92 + 120 / 72, _TWO.format("add up")),
-    *((n, f(left), hint) for n, left in enumerate(LEFT.values()) for hint, f in _ANY_FACTOR),
-)
-
-speedup = LESSON.ask(
-    ("speedup", "What a remedy gains", "predict", 4),
-    kit.numbers(
-        FACTORS,
-        _FACTOR_READINGS,
-        "half of this step is input: caching gains most, and sixteen bits gain more after it",
-        read=_any_number,
-        distance=lambda found, value: _share(found, value, max(0.2, value - 1)),
-        tolerance=0.025,  # of the gain, or two decimals
-        otherwise=lambda k, x: f"too {'much' if x > FACTORS[k] else 'little'}; what time is left?",
-    ),
-    {name: round(value, 2) for name, value in FACTORS.items()},
-    "The factor is old time / new time, of the whole step. How long is it with the remedy?",
-    "Sixteen bits: 60 + 10 + 18 + 4 = 92 ms are left of 120.",
-    "For two remedies at once, change both parts and add up again.",
-    variable="factors",
-)
-
-# ---------------------------------------------------------------- one big batch in parts
+# ---------------------------------------------------------------- one large batch in parts
 
 
 def accumulate(model, loss, batches):
-    """Leave the gradients of one big batch, batch by batch."""
+    """Leave the gradients of one large batch, batch by batch."""
     counts = [(target != 255).sum() for _, target in batches]
     total = max(1, sum(counts))
     for (images, target), count in zip(batches, counts, strict=True):
@@ -613,8 +498,8 @@ CASES = (
     (_batches((2, 1), (2, 0.6), (2, 0)), CrossEntropyLoss),
 )
 _CLUES = {
-    "division by zero": "of a batch of void alone the share is 0, without a division",
-    "second time": "backward frees a batch's graph, so forward comes anew each time",
+    "division by zero": "a batch of void only has the share 0: that needs no division",
+    "second time": "backward frees a batch's graph, so each backward needs a new forward pass",
     "does not require grad": "a number taken with .item() has no graph: multiply the tensor",
 }
 
@@ -640,10 +525,10 @@ def _accumulated(answer, given, batches, loss):
         run = wraps(answer)(lambda: [answer(model, loss(), mine)]) if callable(answer) else answer
         kit.call(run, given=given, clues=_CLUES)
     if any(not torch.equal(value, before[name]) for name, value in model.state_dict().items()):
-        raise NotYet(f"on {given}, the weights have moved: the step is for the caller")
+        raise NotYet(f"on {given}, the weights have moved; the caller takes the step")
     pairs = zip(sum(mine, ()), sum(batches, ()), strict=False)
     if len(mine) != len(batches) or not all(torch.equal(a, b) for a, b in pairs):
-        raise NotYet(f"on {given}, the batches are not what they were. Work on copies")
+        raise NotYet(f"on {given}, the batches have changed. Work on copies")
     rows = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
     return torch.cat([row.flatten() for row in rows]), log
 
@@ -660,7 +545,7 @@ def _other_gradient(found, right):
         return "the gradient is not finite: by what do you divide? A batch may have 0 valid pixels"
     factor = float((found @ right) / (right @ right))
     if abs(factor) > 0.001 and _alike(found, factor * right):
-        return f"that is {factor:.3g} times the gradient of one big batch"
+        return f"that is {factor:.3g} times the gradient of one large batch"
     return "weigh a batch's mean by its share of all valid pixels, counted before the loop"
 
 
@@ -671,11 +556,13 @@ def _one_at_a_time(answer: Any) -> str:
         if most > max(len(target) for _, target in case[0]):
             raise NotYet(f"{said} the model saw {most} images at once; memory may not hold them")
         if any(first and second for first, second in pairwise(log)):
-            raise NotYet(f"{said} batches went forward before a backward freed the first's graph")
-    return "the gradients of one big batch, even with one of void alone, and one graph at a time"
+            raise NotYet(
+                f"{said} two batches went forward before backward freed the first one's graph"
+            )
+    return "the gradients of one large batch, even with one of void only, and one graph at a time"
 
 
-_MEAN = "that is the mean of the means: a batch with few valid pixels weighs as much as a full one"
+_MEAN = "that is the mean of the means: a batch with few valid pixels counts as much as a full one"
 _SO_FAR = "you divide by the valid pixels seen so far, fewer than all: count them before the loop"
 _SHARE = "that weighs a batch by the share of its own pixels that are valid, not by their number"
 _TWICE = "the loop divides the gradients, and divides again what earlier batches left in them"
@@ -690,7 +577,7 @@ _GRADIENT_MISTAKES = kit.edits(
     (_MEAN, _TERM, "mean / len(batches)"),
     (_MEAN, _TERM, "mean * (count > 0) / sum(c > 0 for c in counts)"),
     ("that weighs a batch by its images, not by its valid pixels", _COUNT, "len(target)"),
-    ("you divide by all pixels, void ones, too", _TOTAL, "sum(t.numel() for _, t in batches)"),
+    ("you divide by all pixels, including void", _TOTAL, "sum(t.numel() for _, t in batches)"),
     ("that forgets to divide by the number of all valid pixels", _TERM, "mean * count"),
     (_SO_FAR, *_SEEN, _TERM, "mean * count / max(1, total)"),
     ("that weighs a batch by its void pixels", "!=", "=="),
@@ -705,12 +592,16 @@ _GRADIENT_MISTAKES = kit.edits(
     (_LAST, *_ZERO),
     (_LAST, *_ZERO, _TERM, "mean / len(batches)"),
     ("only the first batch is left: what ends the loop?", ".backward()", ".backward(); break"),
-    ("it is that of cross-entropy: call the loss you are given", "loss(", "CrossEntropyLoss()("),
+    (
+        "that is the gradient of cross-entropy: call the loss you are given",
+        "loss(",
+        "CrossEntropyLoss()(",
+    ),
     ("no parameter has a gradient: call backward for each batch", ".backward()", ""),
 )
 
 accumulate = LESSON.ask(  # type: ignore[assignment]
-    ("accumulate", "One big batch in parts", "implement", 4),
+    ("accumulate", "One large batch in parts", "implement", 4),
     kit.function(
         CASES,
         accumulate,
@@ -723,7 +614,7 @@ accumulate = LESSON.ask(  # type: ignore[assignment]
         otherwise=_other_gradient,
     ),
     accumulate,
-    "Its loss is a sum over all valid pixels / their number. Which part is one batch's mean?",
+    "Its loss is a sum over all valid pixels / their number. What is one batch's part?",
     "loss(…) · (valid pixels of the batch) is its sum. Divide by all valid pixels, counted before.",
     "Call backward in the loop: gradients add up by themselves, and the graph is freed.",
 )

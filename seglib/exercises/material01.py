@@ -1,4 +1,4 @@
-"""What the exercises of lesson 1 show, and the small pictures that their judges use."""
+"""The small pictures that the judges of lesson 1 use."""
 
 from __future__ import annotations
 
@@ -6,23 +6,6 @@ import numpy as np
 
 VOID = 255
 Pair = tuple[np.ndarray, np.ndarray]  # an image and its mask
-
-
-def six_pairs() -> list[Pair]:
-    """Six augmented scenes (image, mask), 120×160, called A to F; D is misaligned."""
-    from seglib.data import Streets
-    from seglib.transforms import cut_window, resize_image
-
-    def cut(pair: Pair, top: int, left: int, apart: int = 0, mirror: bool = False) -> Pair:
-        image, mask = (x[:, ::-1].copy() for x in pair) if mirror else pair
-        image = cut_window(image, (top, left, 120, 160), 0)
-        return image, cut_window(mask, (top, left + apart, 120, 160), VOID)
-
-    streets = Streets("val")
-    a, b, c, d, e, f = (streets.read(i) for i in (1, 4, 10, 3, 17, 8))
-    warm = np.clip(resize_image(b[0], 144, 192) * [1.25, 1.0, 0.7] + [20, 5, 0], 0, 255)
-    first = cut(a, 12, 16, mirror=True), cut((warm.astype(np.uint8), b[1]), 12, 16), cut(c, -12, 20)
-    return [*first, cut(d, 10, 20, apart=5), cut(e, 4, 4), cut(f, 20, 30, mirror=True)]
 
 
 def discs() -> Pair:

@@ -1,47 +1,8 @@
-"""What the exercises of lesson 4 are about: a log of drives, and a lesion at a limit."""
+"""What an exercise of lesson 4 is about: lesions at a limit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a log: its drive, its time since the drive began, and the classes it shows."""
-
-    drive: str
-    second: float
-    classes: frozenset[str]
-
-    def __repr__(self) -> str:
-        """With the classes in order, so that a notebook prints the same in each run."""
-        return f"Frame({self.drive!r}, {self.second:g} s, {', '.join(sorted(self.classes))})"
-
-
-def driving_log() -> list[Frame]:
-    """120 frames of five drives, every four seconds one."""
-    return _log({"A": 34, "B": 22, "C": 12, "D": 30, "E": 22}, {"B": (8, 15), "D": (19, 26)}, 4)
-
-
-def hidden_log() -> list[Frame]:
-    lengths = {"south": 40, "bridge": 24, "park": 16, "tunnel": 18, "harbour": 26}
-    return _log(lengths, {"bridge": (3, 9), "park": (4, 8), "harbour": (15, 22)}, 6)
-
-
-def _log(lengths: dict[str, int], rare: dict[str, tuple[int, int]], seed: int) -> list[Frame]:
-    """Frames in order; `rare` says where bicyclists ride, from one frame of a drive to another."""
-    rng = np.random.default_rng(seed)
-    always = ["Building", "Car", "Pavement", "Road", "Sky", "Tree"]
-    often, frames = ["Fence", "Pedestrian", "Pole", "SignSymbol"], []
-    for drive, length in lengths.items():
-        low, high = rare.get(drive, (0, 0))
-        for i in range(length):
-            seen = always + [name for name in often if rng.random() < 0.6]
-            seen += ["Bicyclist"] * (low <= i < high)
-            frames.append(Frame(drive, 4.0 * i, frozenset(seen)))
-    return frames
 
 
 def lesion() -> tuple[np.ndarray, tuple[float, float]]:

@@ -29,6 +29,14 @@ def test_rows_of_pictures(shown):
     assert np.array_equal(axes[4].images[0].get_array(), panels["4"])
 
 
+def test_where_two_masks_differ(shown):
+    one, other = np.array([[3, 3, 255, 8]]), np.array([[3, 8, 8, 255]])
+    labels.show_difference({"one": one, "other": other}, "they differ")
+    picture = shown[0].axes[2].images[0].get_array()
+    assert picture.tolist() == [[[238, 238, 240], [120, 0, 255], [25, 23, 27], [25, 23, 27]]]
+    assert "labels differ" in [text.get_text() for text in shown[0].legends[0].texts]
+
+
 def test_outlines_and_curves(shown):
     photo, corners = np.zeros((9, 12, 3), np.uint8), [(1, 1), (8, 1), (8, 7)]
     mine, ours = np.zeros((9, 12), np.uint8), np.zeros((9, 12), np.uint8)
@@ -39,10 +47,12 @@ def test_outlines_and_curves(shown):
         (2, 3),
         (2, 4),
     }
+    labels.show_outline(photo, corners)
+    assert len(shown[1].axes) == 1
     region = np.zeros((9, 12), np.uint8)
     region[3:6, 3:6] = 1
     labels.plot_moved(photo, {"nose": region}, {"nose": {-1: 0.5, 0: 1.0, 1: 0.6}}, 1)
-    curve, point, _ = shown[1].axes[1].lines
+    curve, point, _ = shown[2].axes[1].lines
     assert curve.get_ydata().tolist() == [0.5, 1.0, 0.6] and point.get_ydata().tolist() == [0.6]
     assert to_rgb(curve.get_color()) == to_rgb(labels.COLOURS["nose"])
 
@@ -54,8 +64,9 @@ def test_boxes_and_five_answers(shown):
     assert labels.boxes(semantic, instance, smallest=2) == [(1, 8, 1, 0, 3, 2, 3)]
     scene = render_scene(16, 240, 320)
     labels.five_answers(scene, close_up=8)
-    _, names, detection, *_ = shown[0].axes
+    names, detection, *_, enlarged = shown[0].axes
     assert len(detection.patches) == scene.instance.max() and "Car" in names.texts[0].get_text()
+    assert enlarged.get_title() == "instance, enlarged: Car"
 
 
 def test_offsets_of_discs():
@@ -66,3 +77,26 @@ def test_offsets_of_discs():
     assert labels.disc_offset(nearest, 90, 120) == pytest.approx(0.375, abs=0.03)
     centred = labels.disc_offset(lambda mask: resize_mask(mask, 96, 128))
     assert centred == pytest.approx(0, abs=0.03)
+
+
+def test_masks_shrunk_by_area_and_their_scores():
+    mask = np.full((4, 6), 3, np.uint8)
+    mask[:, :2], mask[:1, 3:] = 255, 8  # each cell 4×3: void 8 of 12, Road 9 of 12
+    assert labels.area_majority(mask, 1, 2).tolist() == [[255, 3]]
+    # (the void pixel counts in neither; Road 1 of 2, Car 0 of 1)
+    scores = labels.score_masks([np.array([[3, 3, 255]])], [np.array([[3, 8, 8]])])
+    assert scores.iou[3] == 0.5 and scores.iou[8] == 0 and scores.pixel_accuracy == 0.5
+
+
+def test_outlines_move_both_ways():
+    region = np.zeros((9, 9), np.uint8)
+    region[3:6, 3:6] = 1
+    sizes = [int(labels.move_outline(region, n).sum()) for n in (-1, 0, 1)]
+    assert sizes == [1, 9, 21]  # a plus-shaped disc adds twelve pixels
+
+
+def test_one_of_six_pairs_is_misaligned():
+    pairs = labels.six_pairs()
+    assert [(image.shape, mask.shape) for image, mask in pairs] == [((120, 160, 3), (120, 160))] * 6
+    _, mask = labels.Streets("val").read(3)
+    assert np.array_equal(pairs[3][1], mask[10:130, 25:185])

@@ -1,6 +1,7 @@
 """Lesson 6: what the judges stand on, right answers of other kinds, and what the loops do."""
 
 import copy
+import re
 import warnings
 
 import numpy as np
@@ -15,27 +16,15 @@ from seglib.losses import CrossEntropyLoss
 
 
 def test_what_the_formats_keep():
-    stored = [float("inf"), 2048, 256, 0, 1.0012e-8, 1]  # bfloat16's neighbours are 0.4 % apart
+    stored = [float("inf"), 2048, 0, 1.0012e-8, 1]  # bfloat16's neighbours are 0.4 % apart
     right = lesson06.formats.judge.right
     assert list(right.values()) == pytest.approx(stored, rel=1e-4, abs=0)
-
-
-def test_what_the_scaled_gradients_become():
-    with np.errstate(over="ignore", under="ignore"):
-        for key, scale in lesson06.SCALES.items():
-            gone = float("inf") if "overflow" in key else 0.0
-            cast = {name: np.float16(g * scale) for name, g in lesson06.gradients().items()}
-            assert lesson06.VANISHES[key] == {name for name in cast if cast[name] == gone}
 
 
 def test_answers_of_other_types_are_fine():
     for kind in (np.float32, str, torch.tensor, np.array, float):
         right = lesson06.formats.judge.right
         accepted(lesson06.formats, {key: kind(value) for key, value in right.items()})
-    for kind in (list, tuple, frozenset):
-        right = lesson06.VANISHES
-        accepted(lesson06.underflow, {key: kind(value) for key, value in right.items()})
-    accepted(lesson06.speedup, dict(zip(lesson06.FACTORS, (1.3, 1.67, 1.03, 2.7), strict=True)))
 
 
 @pytest.mark.parametrize("start, interval, steps", lesson06.SCRIPTS)
@@ -82,7 +71,7 @@ def by_pixels(logits, target):
         by_pixels,
     ],
 )
-def test_other_ways_to_mend_the_loss(answer):
+def test_other_ways_to_fix_the_loss(answer):
     accepted(lesson06.half_loss, answer)
 
 
@@ -153,10 +142,10 @@ def test_d_forgets_three_of_four_batches():
     mixed = [GOOD[n] if n % 4 == 3 else others[n] for n in range(8)]
     assert torch.equal(found, trained(LOOPS["D"], mixed)[0])
     zero = "        optimizer.zero_grad()\n"  # belongs after scaler.update()
-    mended = function(lesson06.LOOPS["D"].replace(zero, "") + f"\n    {zero}")
+    fixed = function(lesson06.LOOPS["D"].replace(zero, "") + f"\n    {zero}")
     means = [tuple(map(torch.cat, zip(*four, strict=True))) for four in (GOOD[:4], GOOD[4:])]
     whole = trained(sound, means)[0]
-    for moved, same in ((trained(mended, GOOD)[0], True), (found, False)):
+    for moved, same in ((trained(fixed, GOOD)[0], True), (found, False)):
         assert torch.allclose(moved, whole, rtol=0.02, atol=1e-4) == same
 
 
@@ -182,18 +171,19 @@ def test_what_is_said_of_wrong_causes_holds():
         assert ("scaler.scale(value).backward()" in text) == (fault != "scale")
         assert ("scaler.step(optimizer)" in text) == (fault != "step")
         assert ("continue" in text) == (fault == "skip") and ("% 4" in text) == (fault == "zero")
-        assert "schedule" not in text and "GradScaler" not in text
+        assert "GradScaler" not in text
         clips = text.find("clip_grad_norm_"), text.find("unscale_")
         assert (clips[0] < clips[1]) == (fault == "clip") and (clips[0] < 0) == (clips[1] < 0)
 
 
 def test_printing(capsys):
-    lesson06.loop("A")
-    assert capsys.readouterr().out == lesson06.LOOPS["A"].replace("loop_x", "loop_a") + "\n"
+    lesson06.show_loops()
+    begin, *rest = re.split("(?m)^# [^b]$|^# .*begin with\n", capsys.readouterr().out)[1:]
+    for letter, part in zip("ABCDE", rest, strict=True):
+        text = lesson06.LOOPS[letter].replace("loop_x", "loop_d" if letter == "D" else "loop")
+        assert text == ((begin.rstrip() if letter != "D" else "") + part).strip()
     lesson06.causes()
-    assert len(capsys.readouterr().out.splitlines()) == 8
-    with pytest.raises(ValueError, match="found 'F', expected one of A, B"):
-        lesson06.loop("F")
+    assert len(capsys.readouterr().out.splitlines()) == 7
 
 
 @pytest.mark.parametrize("case", lesson06.CASES)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-import seglib.models
 from seglib.models.unet import DoubleConv
 """
 
@@ -43,7 +42,6 @@ def _loop(
     )
 
 
-_NET = "def build(num_classes):"
 WRONG = {
     "parameters": {
         "a bias for each convolution": "guess = 3 * 8 * 9 + 8 + 2 * 8 + 8 * 8 * 9 + 8 + 2 * 8",
@@ -73,19 +71,5 @@ WRONG = {
         "found losses [0.0, 0.0, 0.0, 0.0]": _loop(end="return [0.0] * 4"),
     },
     "error_maps": {"so it has skips": "letter = 'c'"},
-    "advice": {"scored 0.384 on test": 'advice = {"15 images": "d", "240 images": "a"}'},
-    "small_net": {
-        "486,643 parameters": code(_NET, "return seglib.models.UNet(num_classes, base_channels=8)"),
-        "at the input's size": code(_NET, "return nn.Conv2d(3, num_classes, 3)"),
-        "returned None": code(_NET, "seglib.models.UNet(num_classes, base_channels=8, depth=3)"),
-        "ends in a softmax": code(
-            _NET,
-            "net = seglib.models.UNet(num_classes, base_channels=12, depth=2)",
-            "return nn.Sequential(net, nn.Softmax(dim=1))",
-        ),
-        "output pixel sees: 1.": code(
-            _NET,
-            "return nn.Sequential(nn.Conv2d(3, 9, 1), nn.ReLU(), nn.Conv2d(9, num_classes, 1))",
-        ),
-    },
+    "advice": {"0.298 on val": 'advice = {"15 images": "b", "240 images": "a"}'},
 }

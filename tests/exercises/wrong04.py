@@ -3,7 +3,6 @@
 from answers import code
 
 PRELUDE = """
-from itertools import combinations
 import cv2
 import numpy as np
 from seglib.exercises import lesson04 as ex
@@ -13,8 +12,7 @@ def miou(matrix):
     union = matrix.sum(0) + matrix.sum(1) - hits
     return (hits[union > 0] / union[union > 0]).mean()
 
-frames = ex.driving_log()
-truth, spacing = ex.lesion()
+resized = ex.resized
 """
 
 
@@ -23,13 +21,8 @@ _LONG = (
     "valid = target != self.ignore_index",
     "prediction, target = prediction[valid].astype(int), target[valid].astype(int)",
 )
-_RANGE = (
-    "if ((prediction < 0) | (prediction >= n) | (target < 0) | (target >= n)).any():",
-    "    raise ValueError('label out of range')",
-)
 _COUNT = "self.counts += np.bincount(n * target + prediction, minlength=n * n).reshape(n, n)"
-_DROP = "prediction, target = prediction[prediction < n], target[prediction < n]"
-_GOOD = (*_LONG, *_RANGE, _COUNT)
+_GOOD = (*_LONG, _COUNT)
 
 
 def _matrix(*update, iou="hits / union", start="pass"):
@@ -46,30 +39,6 @@ def _matrix(*update, iou="hits / union", start="pass"):
         "    hits = np.diag(self.counts)",
         "    union = self.counts.sum(0) + self.counts.sum(1) - hits",
         f"    return {iou}\n",
-    )
-
-
-_SPLIT, _MASKS = "def split(frames):", "def masks(truth, spacing):"
-
-
-def _by_drive(end="train, val", drives="B"):
-    return code(
-        _SPLIT,
-        f"val = [i for i, f in enumerate(frames) if f.drive in {drives!r}]",
-        "train = [i for i in range(len(frames)) if i not in set(val)]",
-        f"return {end}",
-    )
-
-
-def _cut(left_out=0):
-    return code(
-        _SPLIT,
-        "train, val = [], []",
-        "for drive in sorted({f.drive for f in frames}):",
-        "    own = [i for i, f in enumerate(frames) if f.drive == drive]",
-        "    cut = len(own) * 4 // 5",
-        f"    train, val = train + own[:cut - {left_out}], val + own[cut:]",
-        "return train, val",
     )
 
 
@@ -99,28 +68,14 @@ def _inside(pick):
     )
 
 
-def _pair(body):
-    """Masks of so many pixels, from the lesion's core outwards."""
-    return code(
-        _MASKS,
-        "outside = cv2.distanceTransform((~truth).astype(np.uint8), cv2.DIST_L2, 5)",
-        "inside = cv2.distanceTransform(truth.astype(np.uint8), cv2.DIST_L2, 5)",
-        "order = np.argsort(outside - inside, axis=None, kind='stable')",
-        "first, second, n = np.zeros_like(truth), np.zeros_like(truth), int(truth.sum())",
-        f"fewer, more = {body}",
-        "first.flat[order[:fewer]], second.flat[order[:more]] = True, True",
-        "return first, second",
-    )
+def _twin(*lines):
+    return code("def twin(truth, smaller):", *lines)
 
 
 WRONG = {
     "matrix": {
-        "an array of shape () and dtype float64": _matrix(*_GOOD, iou="np.nanmean(hits / union)"),
-        "found float32, expected float64": _matrix(*_GOOD, iou="(hits / union).astype(np.float32)"),
+        "iou() was complete": _matrix(*_GOOD, iou="np.nanmean(hits / union)"),
         "update changes the target": _matrix("target[target == self.ignore_index] = 0", *_GOOD),
-        "found the pixel counted as truth 1, prediction 0": _matrix(*_LONG, _COUNT),
-        "IndexError, expected": _matrix(*_LONG, "np.add.at(self.counts, (target, prediction), 1)"),
-        "found the pixel dropped without a word": _matrix(*_LONG, _DROP, *_RANGE, _COUNT),
         "starts with the counts of those before it": _matrix(
             *_GOOD, start="self.counts = Matrix.all.setdefault(num_classes, self.counts)"
         )
@@ -130,31 +85,15 @@ WRONG = {
         "expected the class Matrix itself": "def Matrix(num_classes):\n    return num_classes",
     },
     "means": {
-        "that is the mean 'per image, absent": "guess = {**ex.means.answer, 'pooled': 0.661}",
+        "that is the mean 'per image, absent": "guess = {**ex.means.answer, 'pooled': 0.631}",
         "add the two matrices": "guess = {**ex.means.answer, 'pooled': 0.2}",
     },
-    "split": {
-        "You choose frame by frame": code(
-            _SPLIT, "i = np.random.default_rng(0).permutation(len(frames))", "return i[24:], i[:24]"
-        ),
-        "every 5th frame": code(
-            _SPLIT, "return [i for i in range(len(frames)) if i % 5], range(0, len(frames), 5)"
-        ),
-        "You cut 5 drives in two": _cut(),
-        "a short one": _cut(left_out=4),
-        "are in neither part": _cut(left_out=16),
-        "You cut one drive in two": code(
-            _SPLIT, "n = len(frames)", "return list(range(n * 4 // 5)), list(range(n * 4 // 5, n))"
-        ),
-        "val has no Bicyclist": _by_drive(drives="E"),
-        "Expected 15% to 35%: count frames": _by_drive(drives="BD"),
-        "on another log (right on the notebook's: is a drive written": _by_drive(),
-        "train and val are swapped": _by_drive("val, train"),
-        "expected two lists of indices": _by_drive("val"),
-        "[Frame('A', 0": _by_drive("[frames[i] for i in train], [frames[i] for i in val]"),
-        "are in train and in val": _by_drive("list(range(120)), val"),
-        "must not count twice": _by_drive("train, val + val"),
-        "frames 0 to 119": _by_drive("train, [i + 90 for i in val]"),
+    "drives": {
+        "val has no cyclist": "val_drives = {'E'}",
+        "train has no cyclist": "val_drives = 'B', 'D', 'A'",
+        "44 of 120 frames, 37%. Expected 15 to 35 %": "val_drives = ['B', 'e']",
+        "some of the drives A to E": "val_drives = {'B', 'F'}",
+        "found 0.2": "val_drives = 0.2",
     },
     "bootstrap": {
         "you draw groups and then frames inside them": _inside("rng.choice(own, len(own))"),
@@ -179,23 +118,16 @@ WRONG = {
         "two numbers (low, high)": _interval(_SUMS, end="np.mean(scores)"),
         "interval changes the matrices": _interval("matrices[1:] += matrices[:-1]", _SUMS),
     },
-    "size": {
-        "72 is not it: that scales the number": 'size_needed = {"scenes": 72, "drives": 90}',
-        "from a row of the table": 'size_needed = {"scenes": 1000, "drives": 90}',
-    },
     "two_masks": {
-        "the rule speaks of mm²": _pair("98, 102"),
-        "Dices differ by": _pair("n - 30, n + 100"),
-        "one is the truth itself": _pair("n - 30, n"),
-        "A Dice is below 0.85": _pair("n - 200, n + 320"),
-        "pixels are not square: 0.4 mm": _pair("620, 630"),
-        "same area: moving a mask": code(
-            _MASKS, "return np.roll(truth, 2, 0), np.roll(truth, 2, 1)"
-        ),
-        "Both masks are the same": code(_MASKS, "return truth, truth"),
-        "changes the truth": code(_MASKS, "truth[:40] = False", "return truth, truth"),
-        "two bool arrays of shape (96, 96)": code(_MASKS, "return truth[:50], truth[:50]"),
-        "dtype int64, expected two bool arrays": code(_MASKS, "return truth * 255, truth * 255"),
-        "on another lesion (right on the notebook's), of 108.0 mm²": _pair("n - 25, n + 26"),
+        "That is the mask that was given": _twin("return smaller"),
+        "That is the truth": _twin("return truth"),
+        "Moving a mask": _twin("return np.roll(smaller, 2, 0)"),
+        "The decision is the same": _twin("return resized(truth, int(smaller.sum()) - 1)"),
+        "The Dices differ by": _twin("return resized(truth, int(truth.sum()) + 100)"),
+        "twin changes truth": _twin("truth[:40] = False", "return truth"),
+        "twin changes smaller": _twin("smaller[40:] = True", "return smaller"),
+        "shape (50, 96) and dtype bool, expected a bool": _twin("return truth[:50]"),
+        "dtype int64, expected a bool array": _twin("return truth * 255"),
+        "on another lesion (right on the notebook's)": _twin("return resized(truth, 543)"),
     },
 }

@@ -11,33 +11,20 @@ from torch import nn
 from seglib.exercises import lesson05 as ex
 from seglib.models import create_model
 from seglib.models.deeplab import valid_taps
-
-taps = ex.taps.answer
 """
 
 
-def _map(end="found.mean()", kernel="*[[1, 1, 1]] * 3", first="pass"):
+def _rate(end="largest", up="-"):
     return code(
-        "def taps(height, width, rate):",
-        first,
-        "ones = torch.ones(1, 1, height, width)",
-        f"kernel = torch.tensor([[[{kernel}]]]).float()",
-        "found = F.conv2d(ones, kernel, padding=rate, dilation=rate)[0, 0]",
-        f"return {end}",
-    )
-
-
-def _rates(end="2, 3, largest", up="-"):
-    return code(
-        "def rates(height, width, output_stride):",
+        "def largest_rate(height, width, output_stride):",
         f"h, w = {up}({up}height // output_stride), {up}({up}width // output_stride)",
-        "largest = max(rate for rate in range(1, max(h, w)) if taps(h, w, rate) >= 3)",
+        "largest = max(rate for rate in range(1, max(h, w)) if valid_taps(h, w, rate) >= 3)",
         f"return {end}",
     )
 
 
 def _head(*body, end="model"):
-    head = "def replace_head(model, num_classes):"
+    head = "def replace_last_layer(model, num_classes):"
     return code(head, "c = model.decoder[-1].in_channels", *body, f"return {end}")
 
 
@@ -60,23 +47,15 @@ WRONG = {
         "adds the kernels, 3 + 3 + 3": "guess = {**ex.FIELD, 'rates 1, 1, 1': 9}",
         "start with 1, the pixel itself": "guess = {**ex.FIELD, 'rates 1, 2, 4': 12}",
     },
-    "taps": {
-        "cross of five": _map(kernel="[0, 1, 0], [1, 1, 1], [0, 1, 0]"),
-        "forgets the middle tap": _map(kernel="[1, 1, 1], [1, 0, 1], [1, 1, 1]"),
-        "shorter side": _map(first="height = width = min(height, width)"),
-        "number for the mean": _map("found"),
-        "begin with the tap": _map("found.mean() / 2"),
+    "largest_rate": {
+        "rounded down": _rate(up="+"),
+        "keep the last one with 3": _rate("h"),
+        "first rate that keeps too few": _rate("largest + 1"),
+        "same for every map": _rate("6"),
+        "expected a number": _rate("(1, 2, largest)"),
+        "expected a number from 1": _rate("largest - 20"),
     },
-    "rates": {
-        "rounded down": _rates(up="+"),
-        "keep the last one that passes": _rates("2, 3, h"),
-        "rate 0 is none": _rates("0, largest // 2, largest"),
-        "two branches of one rate": _rates("largest // 2, largest // 2, largest"),
-        "put the smallest first": _rates("np.array([largest, 2, 1])"),
-        "// divides ints": _rates("torch.linspace(1, largest, 3)"),
-        "expected three rates": _rates("largest"),
-    },
-    "replace_head": {
+    "replace_last_layer": {
         "out_channels is a note": _head("model.decoder[-1].out_channels = num_classes"),
         "model.num_classes is a note": _head("model.num_classes = num_classes"),
         "so are all other weights": _head(end=_DEEPLAB),
