@@ -195,8 +195,8 @@ def draw_unet(model: nn.Module, height: int, width: int) -> Figure:
     box(2 * depth + 1.6, 0, "logits\n" + sizes[-1], "white")
     arrow((-0.95, 0), (-0.55, 0), "#333333")
     arrow((2 * depth + 0.55, 0), (2 * depth + 0.88, 0), "#333333")
-    names = {"skip connection": "#0072b2", "max pooling, halves the size": "#d55e00"}
-    names |= {"up-convolution, doubles the size": "#009e73"}
+    names = {"skip connection": "#0072b2", "max pooling, then a block": "#d55e00"}
+    names |= {"up-convolution, then join and block": "#009e73"}
     names |= {"block (left), 1×1 convolution (right)": "#333333"}
     for name, colour in names.items():
         axis.plot([], [], color=colour, linewidth=2, label=name)

@@ -225,7 +225,7 @@ train_steps = LESSON.add(  # type: ignore[assignment]
 _MAPS = {
     "A": "ragged patches, also far from any border: it has skips, but was trained on 15 images",
     "C": "few errors, and thin ones: this network finds most borders, so it has skips",
-    "D": "errors on lower right edges, ghosts of thin things: a prediction shifted by three pixels",
+    "D": "errors below and to the right of most borders: a prediction shifted by three pixels",
 }
 
 error_maps = LESSON.add(
@@ -244,7 +244,7 @@ error_maps = LESSON.add(
     answer="B",
     hints=(
         "Without skips the decoder draws everything from 4×6 cells: which edges can it draw?",
-        "Errors on one side of an object and errors on both sides have different causes.",
+        "Look at one border of an object: do the errors lie on one side of it, or on both?",
     ),
 )
 
@@ -254,7 +254,7 @@ _SCORED = {  # what the other choices scored on val
     "240 images": {"b": 0.490, "c": 0.409},
 }
 _GAPS = {"15 images": 0.72, "240 images": 0.04}  # without augmentation: training images − val
-_LESS = "{:.3f} on val, another choice more; without augmentation, training is {:.2f} above val"
+_LESS = "{:.3f} on val; another choice has more. Without augmentation, training is {:.2f} above val"
 
 advice = LESSON.add(
     name="advice",
