@@ -148,9 +148,8 @@ class SegFormer(nn.Module):
     """A Mix Transformer and the all-MLP decoder: images (N, 3, H, W) -> (N, num_classes, H, W).
 
     The decoder scores at a quarter of the size; the *logits* are enlarged, so that an argmax sees
-    full-size scores. `variant` is "b0" to "b5". `norm` is that of the decoder's only normalisation;
-    the backbone has LayerNorm. Images of any size; what the reduction's window does not fill at the
-    right and at the bottom is in no key (as in the published code).
+    full-size scores. `norm` is the decoder's only normalisation; the backbone has LayerNorm. What
+    fills no window of the reduction at the right and at the bottom is in no key, as published.
     """
 
     name = "segformer"
@@ -161,10 +160,12 @@ class SegFormer(nn.Module):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"found variant={variant!r}, expected one of {', '.join(VARIANTS)}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"found drop_path={drop_path}, expected a probability below 1")
         self.num_classes, self.options = num_classes, options_from(locals())
         self.backbone = MixTransformer(variant, drop_path)
-        channels = VARIANTS[variant][2]
-        self.projections = nn.ModuleList([nn.Linear(c, channels) for c in self.backbone.channels])
+        before, channels = self.backbone.channels, VARIANTS[variant][2]
+        self.projections = nn.ModuleList([nn.Linear(width, channels) for width in before])
         self.fuse = conv_norm(4 * channels, channels, norm=norm)
         self.dropout = nn.Dropout(0.1)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
@@ -194,7 +195,5 @@ def initialise(layer: nn.Module) -> None:
     elif isinstance(layer, nn.Conv2d):
         fan_out = layer.weight[0, 0].numel() * layer.out_channels // layer.groups
         normal_(layer.weight, std=(2 / fan_out) ** 0.5)
-    else:
-        return
-    if layer.bias is not None:
+    if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None:
         zeros_(layer.bias)

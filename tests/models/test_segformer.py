@@ -237,3 +237,5 @@ def test_weights_that_are_not_there_or_damaged_are_refused(cache):
         create_model("unet", 3, pretrained="ade20k")
     with pytest.raises(ValueError, match="found variant='b9', expected one of b0, b1, b2"):
         create_model("segformer", 3, variant="b9")
+    with pytest.raises(ValueError, match="found drop_path=1, expected a probability below 1"):
+        create_model("segformer", 3, drop_path=1)
