@@ -19,7 +19,7 @@ HELP = {  # what a name alone does not tell, for --help
     "palette": "data folder: text file of colours for coloured masks",
     "layout": "data folder: auto recognises VOC, Cityscapes, lists, one folder, …; or a name",
     "val_share": "with layout: share of train for val where there is none (0.2)",
-    "pretrained": "imagenet (the backbone), coco, streets, imagenet+streets, or a checkpoint",
+    "pretrained": "imagenet (a backbone), coco, ade20k, streets, imagenet+streets or a checkpoint",
     "backbone_lr": "none: as lr",
     "freeze_epochs": "first epochs in which the backbone is frozen",
     "clip": "bound of the gradient's norm",
@@ -40,7 +40,7 @@ HELP = {  # what a name alone does not tell, for --help
 # The options of all models; a test compares with them, so that --help need not load PyTorch.
 MODEL_OPTIONS = (
     *("in_channels", "base_channels", "depth", "norm", "up", "backbone", "output_stride"),
-    *("atrous_rates", "channels", "low_channels", "aux"),
+    *("atrous_rates", "channels", "low_channels", "aux", "variant", "drop_path"),
 )
 PATHS = ("root", "palette", "pretrained")  # in which ~ is the home folder
 FAR = 2**63 - 1  # what PyTorch's integers hold

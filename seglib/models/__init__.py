@@ -17,6 +17,7 @@ from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
 from seglib.models.lraspp import LRASPP
 from seglib.models.pretrained import CARRIED, KINDS, fill, find_carried, load_own, load_pretrained
+from seglib.models.segformer import SegFormer
 from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
 from seglib.util.suggest import did_you_mean
@@ -25,6 +26,7 @@ __all__ = ["UNet", "adapt_batchnorm", "available_models", "create_model"]
 __all__ += ["freeze", "parameter_groups", "unfreeze"]
 
 _OWN: Any = (UNet, BackboneUNet, FCN32s, FCN16s, FCN8s, SegNet, DeepLabV3, DeepLabV3Plus, LRASPP)
+_OWN += (SegFormer,)
 _MODELS: dict[str, Callable[..., nn.Module]] = {
     **{network.name: network for network in _OWN},
     **{f"torchvision:{name}": partial(TorchvisionModel, name) for name in ARCHITECTURES},
@@ -56,6 +58,7 @@ def create_model(
         pretrained: False: random weights, and no network access, ever.
             "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
+            "ade20k": SegFormer's published weights for the 150 classes of ADE20K.
             "streets", "imagenet+streets": a checkpoint that the course carries, with its own
             options; only output_stride and atrous_rates, on which no weight depends, may differ.
             A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.

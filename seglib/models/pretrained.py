@@ -18,7 +18,7 @@ from seglib.util.paths import data_roots, find_dataset
 from seglib.util.progress import shown
 
 CARRIED = ("streets", "imagenet+streets")  # checkpoints that the course brings along
-KINDS = ("imagenet", "coco", *CARRIED)
+KINDS = ("imagenet", "coco", "ade20k", *CARRIED)
 FORMAT = "seglib-1"  # of our own checkpoints
 KEYS = {  # that all of them have
     *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
@@ -27,10 +27,11 @@ KEYS = {  # that all of them have
 
 
 def load_pretrained(model: Any, kind: str) -> None:
-    """Fill `model` with torchvision's weights of `kind`; errors as in `create_model`.
+    """Fill `model` with the published weights of `kind`; errors as in `create_model`.
 
     "imagenet": in the backbone (torchvision's V1, on which it built its segmentation networks).
     "coco": COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
+    "ade20k": ADE20K with 150 classes, likewise, for SegFormer.
     """
     if model.options.get("norm", "batch") != "batch":
         raise ValueError(f'pretrained={kind!r} needs norm="batch", as its weights were trained')
@@ -39,6 +40,12 @@ def load_pretrained(model: Any, kind: str) -> None:
         if getattr(model, "aux_classifier", None) is None:
             state = {key: value for key, value in state.items() if not key.startswith("aux_")}
         fill(model, state, replaced_classes=21)
+    elif kind == "ade20k":
+        if not hasattr(model, "load_ade20k"):
+            raise ValueError(
+                f"there are no ADE20K weights for {model.name}; there are for segformer"
+            )
+        model.load_ade20k()
     elif loader := getattr(getattr(model, "backbone", model), "load_imagenet", None):  # timm's
         loader()
     elif hasattr(model, "load_imagenet"):  # smp's fetch their own

@@ -24,6 +24,7 @@ NETS = [
     ("deeplabv3", {**MOBILE, "output_stride": 8, "aux": True}, 33),
     ("deeplabv3plus", MOBILE, 33),  # (on small maps all its rates have few taps)
     ("lraspp", MOBILE, 33),
+    ("segformer", {}, 61),
     ("fcn32s", {"backbone": "timm:resnet18"}, 33),
     ("torchvision:deeplabv3_mobilenet_v3_large", {}, 33),
 ]

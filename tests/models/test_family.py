@@ -27,6 +27,7 @@ SMALL = {
     "deeplabv3": {"backbone": "resnet18", "atrous_rates": (1, 2), "channels": 16, "aux": True},
     "deeplabv3plus": {**MOBILE, "channels": 32, "low_channels": 8, "aux": True},
     "lraspp": {**MOBILE, "channels": 16},
+    "segformer": {},
     "torchvision:lraspp_mobilenet_v3_large": {},
     "torchvision:deeplabv3_mobilenet_v3_large": {"aux": True},
 }
