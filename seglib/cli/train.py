@@ -43,12 +43,8 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     weights = None if method is None else class_weights(statistics[s.train_split], method)
     torch.manual_seed(s.seed)  # the first weights
     going_on = (out / "last.pt").exists()
-    fixed = s.pretrained in (
-        None,
-        "imagenet",
-        "coco",
-        "ade20k",
-    )  # (others bring options of the model)
+    published = (None, "imagenet", "coco", "ade20k")  # (others bring options of the model)
+    fixed = s.pretrained in published
     replaced = (options.resume or options.extend) and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)

@@ -152,9 +152,8 @@ def dev_iou(loss: nn.Module, lr: float, seeds: Sequence[int] = (0, 1), epochs: i
     for seed in seeds:
         torch.manual_seed(seed)
         model, loader = UNet(3, base_channels=8), make_loader(train, 4, shuffle=True, seed=seed)
-        fit(
-            model, loader, epochs=epochs, lr=lr, loss=loss, schedule="constant", seed=seed, ema=0.96
-        )
+        how: Any = {"schedule": "constant", "seed": seed, "ema": 0.96}
+        fit(model, loader, epochs=epochs, lr=lr, loss=loss, **how)
         ious.append(f"{evaluate(model, make_loader(dev, 10)).iou[1]:.2f}")
     return f"{type(loss).__name__}, learning rate {lr:g}: lesion IoU on dev {' and '.join(ious)}"
 
