@@ -24,6 +24,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RECORD = HERE.parent / "results" / "experiments" / "benchmarks.json"
 PEERS = ("torchmetrics", "monai", "kornia", "segmentation-models-pytorch", "pytorch-lightning")
+PEERS += ("transformers",)
 
 
 def cores_busy() -> float | None:
