@@ -69,8 +69,8 @@ class MaskLoss(nn.Module):
         if queries is None:
             raise ValueError(
                 "the logits carry no queries, which MaskLoss compares: expected those that a model "
-                "of masks returned, such as hf:mask2former, as they are (another operation loses "
-                "them, and so do several processes with freeze_epochs); or use CrossEntropyLoss()"
+                "of masks returned, such as hf:mask2former, as they are; another loss, such as "
+                "CrossEntropyLoss(), needs none"
             )
         checked(logits, target)
         check_labels(target, logits.shape[1], self.ignore_index)
