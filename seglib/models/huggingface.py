@@ -92,7 +92,7 @@ class HuggingFaceModel(nn.Module):
         kind, changes = _published(which) if self.repository else (which, {})
         changes = {**changes, **(config or {})}
         self.config = _configured(kind, num_classes, changes)
-        self.network: Any = _classes()[kind](self.config)
+        self.network: Any = getattr(_transformers(), _known()[kind])(self.config)
         self.network.criterion = None  # (theirs counts void as outside of every mask)
         self.name, self.num_classes = f"hf:{kind}", num_classes
         self.options = {"config": changes}
@@ -185,7 +185,7 @@ class HuggingFaceModel(nn.Module):
 
 def _configured(kind: str, num_classes: int, changes: Mapping[str, Any]) -> Any:
     """The configuration of type `kind` with these changes; ValueError for unknown ones."""
-    known = _classes()
+    known = _known()
     if kind not in known:
         raise ValueError(f"there is no model 'hf:{kind}'{did_you_mean(kind, known)}")
     nested = {}
@@ -242,15 +242,14 @@ def _difference(config: Any) -> dict[str, Any]:
     return found
 
 
-def _classes() -> dict[str, Any]:
-    """The networks of transformers that fit our interface, by type."""
-    transformers = _transformers()
+def _known() -> dict[str, str]:
+    """The types of transformers that fit our interface, and the names of their classes."""
+    _transformers()
     from transformers.models.auto import modeling_auto as auto
 
     names = dict(auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES)
     universal = dict(auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES)
-    names |= {kind: universal[kind] for kind in MASKS if kind in universal}
-    return {kind: getattr(transformers, name) for kind, name in names.items()}
+    return names | {kind: universal[kind] for kind in MASKS if kind in universal}
 
 
 def _not_fetched(repository: str, what: str, error: Exception) -> OSError:
