@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import CLASSES, loader, words, write_folder
+from toys import CLASSES, SWIN, TINY, loader, words, write_folder
 
 from seglib.cli.main import main
 from seglib.engine.checkpoints import load_model, read_content, save_checkpoint
@@ -16,15 +16,10 @@ from seglib.inference import TestTimeAugmentation, predict
 from seglib.losses import CrossEntropyLoss, MaskLoss
 from seglib.models import create_model, is_model, model_options, parameter_groups
 from seglib.models.hub import segformer_name
-from seglib.models.huggingface import Queries, semantic_logits
+from seglib.models.huggingface import MASKS, ONE_SIZE, Queries, semantic_logits
 from seglib.training import evaluate, fit
 
 transformers = pytest.importorskip("transformers")
-SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
-SWIN |= {"window_size": 4, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
-TINY = {"backbone_config": SWIN, "feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32}
-TINY |= {"num_queries": 5, "decoder_layers": 3, "encoder_layers": 1, "num_attention_heads": 2}
-TINY |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16}
 DETR = {"model_type": "detr", "d_model": 16, "encoder_layers": 1, "decoder_layers": 2}
 DETR |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 5}
 DETR |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
@@ -76,7 +71,7 @@ def test_every_type_takes_any_size_and_is_saved_with_its_options(kind, tmp_path)
         loaded = load_model(tmp_path / "a.pt")
         assert torch.equal(loaded(images), logits) and loaded.name == f"hf:{kind}"
         assert torch.equal(copy.deepcopy(model)(images), logits)
-    assert hasattr(logits, "queries") == (kind in ("mask2former", "maskformer", "eomt"))
+    assert hasattr(logits, "queries") == (kind in MASKS)
     if model.backbone is None:
         assert kind == "eomt"
         with pytest.raises(ValueError, match="hf:eomt has no backbone"):
@@ -84,10 +79,9 @@ def test_every_type_takes_any_size_and_is_saved_with_its_options(kind, tmp_path)
     else:
         head, backbone = parameter_groups(model, 0.1)
         assert head["params"] and backbone["params"]
-    sizes = [5, 7] if model.name not in ("hf:eomt", "hf:dpt", "hf:data2vec-vision") else [65, 64]
-    if sizes[0] == 65:
+    if kind in ONE_SIZE:
         with pytest.raises(ValueError, match=r"65×64 pixels, but .* built for 64×64 at most"):
-            model(torch.randn(1, 3, *sizes))
+            model(torch.randn(1, 3, 65, 64))
 
 
 def test_pixels_scores_are_those_of_the_paper():
@@ -122,7 +116,7 @@ def test_its_argmax_is_that_of_transformers():
     process = transformers.Mask2FormerImageProcessor().post_process_semantic_segmentation
     theirs = process(SimpleNamespace(**pair))[0]
     ours = semantic_logits(Queries(*pair.values(), (384, 384)), 384, 384)[0].argmax(0)
-    assert (theirs == ours).float().mean() > 0.999 and len(ours.unique()) > 2  # (but for ties)
+    assert (theirs == ours).float().mean() > 0.999 and len(ours.unique()) > 1  # (but for ties)
 
 
 def test_segformer_equals_ours(tmp_path):
@@ -169,7 +163,8 @@ def test_it_learns_by_its_own_loss(options, tmp_path):
         loss = criterion(model.eval()(images), target)
     close = 2**-8 * 8 if "amp" in options else 1e-5  # (bfloat16 is rounded to 2⁻⁸)
     assert rows[-1]["val_loss"] == pytest.approx(loss.item(), rel=close)
-    assert evaluate(model, batches(2)).miou == pytest.approx(rows[-1]["val_miou"], abs=0.05)
+    again = evaluate(model, batches(2), amp=options.get("amp"))
+    assert again.miou == pytest.approx(rows[-1]["val_miou"], abs=1e-6)
     state = read_content(tmp_path / "last.pt")["state"]
     assert set(state) == set(model.state_dict())
 
@@ -245,7 +240,7 @@ def hub(tmp_path, monkeypatch):
 
 def test_published_weights(hub):
     torch.manual_seed(0)
-    config = transformers.Mask2FormerConfig(**{**TINY, "num_labels": 4})
+    config = transformers.Mask2FormerConfig(**copy.deepcopy(TINY), num_labels=4)
     before = create_model("hf:mask2former", 4, config=TINY)
     before.network.config = config
     name = hub(before)
