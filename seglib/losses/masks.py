@@ -79,7 +79,7 @@ class MaskLoss(nn.Module):
 
         `valid` is bool (N, H, W); pixels where it is false are void.
         """
-        layers = [(queries.class_logits, queries.mask_logits), *queries.auxiliary]
+        layers: Any = [(queries.class_logits, queries.mask_logits), *queries.auxiliary]
         if len(targets) != len(valid) or len(valid) != len(layers[0][0]):
             counts = f"{len(layers[0][0])} images, {len(targets)} targets, {len(valid)} valid maps"
             raise ValueError(f"found queries for {counts}; expected as many of each")
