@@ -79,7 +79,7 @@ class MaskLoss(nn.Module):
 
         `valid` is bool (N, H, W); pixels where it is false are void.
         """
-        layers: Any = [(queries.class_logits, queries.mask_logits), *queries.auxiliary]
+        layers = [(queries.class_logits, queries.mask_logits), *queries.auxiliary]
         if len(targets) != len(valid) or len(valid) != len(layers[0][0]):
             counts = f"{len(layers[0][0])} images, {len(targets)} targets, {len(valid)} valid maps"
             raise ValueError(f"found queries for {counts}; expected as many of each")
@@ -89,7 +89,7 @@ class MaskLoss(nn.Module):
                 (classes, masks[:, rows, columns])
                 for (classes, masks), (rows, columns) in zip(targets, pixels, strict=True)
             ]
-            losses = [self._layer(*layer, seen, pixels, queries.size) for layer in layers]
+            losses = [self._layer(a, b, seen, pixels, queries.size) for a, b in layers]
             return torch.stack(losses).sum()
 
     def _layer(
