@@ -336,14 +336,14 @@ MODELS = (
     "transformers_nets.NETS transformers_nets.build",
 )
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
-TESTED = ("tensors rate schedule scores_of by_size", "predicted miou")
+TESTED = ("tensors rate schedule scores_of by_size", "predicted transformers_nets.miou")
 MEASURED = (*CODE, *TESTED, "shifted cropped IMAGES label as_text")
 PLACED = (*CODE, "POSITIONS Placed positioned place")
 SEEN = (
     "FAR find",
     "nearest nearest_net train_nearest nearest_logits nearest_scores",
     "NearestScenes nearest_scenes nearest_input called_nearest Attend NearestNet convolve",
-    "transformers.CAR SMALLEST NEARER KINDS",
+    "transformers.CAR SMALLEST NEARER transformers.KINDS",
     "UNet Up DoubleConv make_norm make_optimizer normalise resize_image resize_mask _centres",
     "segformer.Attention MixFFN segformer.Block resize_to",
     *RENDERING,

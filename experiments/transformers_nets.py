@@ -173,9 +173,8 @@ def train_nearest(kind: str, settings: Mapping[str, Any], seed: int) -> tuple[nn
     images = nearest_input(data.images).to(DEVICE)
     labels = torch.from_numpy(data.labels.astype(np.int64)).to(DEVICE)
     steps = max(8, settings["images"] // settings["batch_size"])
-    optimizer = make_optimizer(
-        [{"params": list(model.parameters())}], settings["lr"], settings["weight_decay"], DEVICE
-    )
+    groups = [{"params": list(model.parameters())}]
+    optimizer = make_optimizer(groups, DEVICE, settings["lr"], settings["weight_decay"])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings["lr"], total_steps=steps)
     numbers, losses = np.random.default_rng(seed), torch.zeros(steps, device=DEVICE)
     model.train()
