@@ -73,7 +73,8 @@ def fit(
     Args:
         train_loader, val_loader: of float images (N, 3, H, W) and labels (N, H, W), or lists of
             such batches. The masks of val, if a data set of ours has them, are read beforehand.
-        loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`.
+        loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`, and
+            `MaskLoss` for models that classify masks.
         schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120), "poly"
             (power 0.9), "plateau" (÷ 3 after 5 epochs without a better one) or "constant".
         clip: bound of the gradient's norm, or None.
@@ -110,7 +111,7 @@ def fit(
     validation.check_settings(settings)
     check_model(model)
     compute = Compute.of(model, amp, channels_last)
-    loss = validation.as_loss(loss, ignore_index, compute.device)
+    loss = validation.as_loss(loss, ignore_index, compute.device, model)
     train_loader = Batches(train_loader, ignore_index)
     validation.check_data(ignore_index, train_loader.dataset, loss)
     validation.check_trainable(model)

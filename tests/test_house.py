@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # A part of seglib imports from what stands above it, and nothing of those in its own line.
 ORDER = ["seglib util", "data transforms losses metrics models plotting", "engine"]
-ORDER += ["training inference", "course", "exercises", "cli", "__main__"]
+ORDER += ["training inference", "panoptic", "course", "exercises", "cli", "__main__"]
 FLOOR = {part: n for n, parts in enumerate(ORDER) for part in parts.split()}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import json
 import os
 import tomllib
 import types
@@ -19,12 +20,13 @@ HELP = {  # what a name alone does not tell, for --help
     "palette": "data folder: text file of colours for coloured masks",
     "layout": "data folder: auto recognises VOC, Cityscapes, lists, one folder, …; or a name",
     "val_share": "with layout: share of train for val where there is none (0.2)",
-    "pretrained": "imagenet (a backbone), coco, ade20k, streets, imagenet+streets or a checkpoint",
+    "pretrained": "imagenet (a backbone), coco, ade20k, hub, streets, imagenet+streets or a file",
     "backbone_lr": "none: as lr",
     "freeze_epochs": "first epochs in which the backbone is frozen",
     "clip": "bound of the gradient's norm",
     "patience": "epochs without a better one before stopping",
-    "loss": "focal, dice, tversky, lovasz, or a sum: cross-entropy+dice",
+    "loss": "auto (mask for models of masks, else cross-entropy), cross-entropy, focal, dice, "
+    "tversky, lovasz, mask, or a sum: cross-entropy+dice",
     "class_weights": "median, enet, dabnet, inverse or effective",
     "amp": "bf16 or fp16: the forward pass in half precision",
     "accumulate": "batches to a step of the optimiser, as one batch of so many times the size",
@@ -40,7 +42,7 @@ HELP = {  # what a name alone does not tell, for --help
 # The options of all models; a test compares with them, so that --help need not load PyTorch.
 MODEL_OPTIONS = (
     *("in_channels", "base_channels", "depth", "norm", "up", "backbone", "output_stride"),
-    *("atrous_rates", "channels", "low_channels", "aux", "variant", "drop_path"),
+    *("atrous_rates", "channels", "low_channels", "aux", "variant", "drop_path", "config"),
 )
 PATHS = ("root", "palette", "pretrained")  # in which ~ is the home folder
 FAR = 2**63 - 1  # what PyTorch's integers hold
@@ -78,7 +80,7 @@ class TrainSettings:
     schedule: str = "onecycle"
     clip: float | None = None
     patience: int | None = None
-    loss: str = "cross-entropy"
+    loss: str = "auto"
     class_weights: str | None = None
     label_smoothing: float = 0.0
     zoom: tuple[float, ...] = (0.8, 2.0)
@@ -143,7 +145,7 @@ def read_settings(recipe: str | os.PathLike[str] | None, flags: dict[str, Any]) 
             setattr(settings, key, convert(key, value, kinds[key]))
         elif key in defaults:
             default = defaults[key]
-            kind: Any = type(default)
+            kind: Any = dict if key == "config" else type(default)
             if kind is tuple:
                 kind = types.GenericAlias(tuple, (type(default[0]), ...))
             settings.options[key] = convert(key, value, kind)
@@ -177,6 +179,8 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     >>> convert("classes", 'floor, "wall, partition"', tuple[str, ...])
     ('floor', 'wall, partition')
     """
+    if kind is dict:
+        return table(key, value)
     if get_origin(kind) is tuple:
         return tuple(convert(key, part, get_args(kind)[0]) for part in split_list(key, value))
     kinds = list(get_args(kind)) or [kind]
@@ -199,6 +203,15 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         return os.path.expanduser(text) if key in PATHS else text
     what = {bool: [], int: ["a whole number"], float: ["a number"], str: ["text"]}[plain]
     raise ValueError(f"found {key} = {value!r}, expected {' or '.join([*what, *words])}")
+
+
+def table(key: str, value: Any) -> dict[str, Any]:
+    """A table of TOML, or the JSON of one; ValueError for anything else."""
+    with contextlib.suppress(ValueError):
+        value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        raise ValueError(f"found {key} = {value!r}, expected a table, as '{{\"num_queries\": 20}}'")
+    return value
 
 
 def split_list(key: str, value: Any) -> list[Any]:

@@ -43,11 +43,12 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     weights = None if method is None else class_weights(statistics[s.train_split], method)
     torch.manual_seed(s.seed)  # the first weights
     going_on = (out / "last.pt").exists()
-    published = (None, "imagenet", "coco", "ade20k")  # (others bring options of the model)
+    published = (None, "imagenet", "coco", "ade20k", "hub")  # (others bring options of the model)
     fixed = s.pretrained in published
     replaced = (options.resume or options.extend) and going_on and fixed  # by the checkpoint's
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
+    own = "mask" if getattr(model, "classifies_masks", False) else "cross-entropy"
     mean, std = normalisation(model)
     augment: Any = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
     train_set.transform = train_transform(s.height, s.width, mean=mean, std=std, **augment)
@@ -64,7 +65,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     history = fit(
         model,
         *loaders(train_set, val_set, s, device),
-        loss=create_loss(s.loss, weights, s.label_smoothing),
+        loss=create_loss(own if s.loss == "auto" else s.loss, weights, s.label_smoothing),
         out=out,
         resume="extend" if options.extend else options.resume,
         config=s.compared(),
@@ -143,6 +144,7 @@ def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> 
         "focal": lambda: losses.FocalLoss(weight=weight),
         "dice": lambda: losses.DiceLoss(weight),
         "tversky": lambda: losses.TverskyLoss(weight=weight),
+        "mask": losses.MaskLoss,
         "lovasz": lambda: losses.LovaszSoftmaxLoss(weight),
     }
     names = name.split("+")
@@ -152,6 +154,8 @@ def create_loss(name: str, weight: Any = None, label_smoothing: float = 0.0) -> 
             raise ValueError(f"there is no loss {part!r}{hint}; several are joined by +")
     if label_smoothing and "cross-entropy" not in names:
         raise ValueError(f"the loss {name!r} has no label_smoothing; only cross-entropy has it")
+    if weight is not None and "mask" in names:
+        raise ValueError("the loss 'mask' has no class_weights; leave them out, or choose another")
     found = [makers[part]() for part in names]
     return found[0] if len(found) == 1 else losses.CombinedLoss(dict.fromkeys(found, 1.0))
 

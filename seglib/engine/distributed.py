@@ -145,9 +145,23 @@ def wrapped(model: nn.Module, device: torch.device, partly_frozen: bool = False)
         return model
     devices = [device] if device.type == "cuda" else None
     unused = partly_frozen or any(name.startswith("aux") for name, _ in model.named_parameters())
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=devices, find_unused_parameters=unused
-    )
+    unused |= str(getattr(model, "name", "")).startswith("hf:")  # (some have parts to spare)
+    return Parallel(model, device_ids=devices, find_unused_parameters=unused)
+
+
+class Parallel(nn.parallel.DistributedDataParallel):
+    """torch's, which hands on a copy of the logits: with the queries that they carry, if any."""
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        found: list[Any] = []
+        hook = self.module.register_forward_hook(lambda *call: found.append(call[-1]))
+        try:
+            output = super().forward(*inputs, **options)
+        finally:
+            hook.remove()
+        if hasattr(found[-1], "queries"):
+            output.queries = found[-1].queries
+        return output
 
 
 def own_part(items: Any) -> Any:

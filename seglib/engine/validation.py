@@ -21,7 +21,7 @@ from seglib.data.statistics import count_classes
 from seglib.engine.checkpoints import DataSpec, unwrapped
 from seglib.engine.normalisation import normalisation
 from seglib.engine.schedules import SCHEDULES
-from seglib.losses import CrossEntropyLoss
+from seglib.losses import CrossEntropyLoss, MaskLoss
 from seglib.losses.check import check_labels
 from seglib.util.progress import progress
 from seglib.util.suggest import did_you_mean
@@ -53,10 +53,14 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"there is no schedule {schedule!r}{did_you_mean(schedule, SCHEDULES)}")
 
 
-def as_loss(loss: Any, ignore_index: int, device: torch.device) -> Any:
-    """`loss` on the device; a function that can leave a label out (F.cross_entropy) does so."""
+def as_loss(loss: Any, ignore_index: int, device: torch.device, model: Any = None) -> Any:
+    """`loss` on the device; a function that can leave a label out (F.cross_entropy) does so.
+
+    None: cross-entropy, or `MaskLoss` for a model that classifies masks.
+    """
     if loss is None:
-        loss = CrossEntropyLoss(ignore_index=ignore_index)
+        masks = getattr(unwrapped(model), "classifies_masks", False)
+        loss = (MaskLoss if masks else CrossEntropyLoss)(ignore_index=ignore_index)
     if isinstance(loss, nn.Module):
         return loss.to(device)
     if isinstance(loss, type) or not callable(loss):

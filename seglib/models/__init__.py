@@ -15,6 +15,7 @@ from seglib.models.deeplab import DeepLabV3, DeepLabV3Plus
 from seglib.models.external import ARCHITECTURES, SMPModel, TorchvisionModel
 from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
+from seglib.models.huggingface import HuggingFaceModel
 from seglib.models.lraspp import LRASPP
 from seglib.models.pretrained import CARRIED, KINDS, fill, find_carried, load_own, load_pretrained
 from seglib.models.segformer import SegFormer
@@ -34,13 +35,13 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def available_models() -> list[str]:
-    """The names that `create_model` knows; it also takes smp:DECODER/ENCODER (extra "hub")."""
+    """The names that `create_model` knows; with the extra "hub" also smp:… and hf:…, as there."""
     return sorted(_MODELS)
 
 
 def is_model(name: str) -> bool:
     """Whether `create_model` can build a model of this name."""
-    return name in _MODELS or name.startswith("smp:")
+    return name in _MODELS or name.startswith(("smp:", "hf:"))
 
 
 def model_options(name: str) -> dict[str, Any]:
@@ -54,11 +55,15 @@ def create_model(
 ) -> nn.Module:
     """Build the network `name` for `num_classes` classes; `options` are its own arguments.
 
+    With the extra "hub" also smp:DECODER/ENCODER, and of Hugging Face hf:TYPE or
+    hf:OWNER/REPOSITORY, whose option is config={…} (`seglib.models.huggingface`).
+
     Args:
         pretrained: False: random weights, and no network access, ever.
             "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
             "ade20k": SegFormer's published weights for the 150 classes of ADE20K.
+            "hub": the published weights of hf:OWNER/REPOSITORY.
             "streets", "imagenet+streets": a checkpoint that the course carries, with its own
             options; only output_stride and atrous_rates, on which no weight depends, may differ.
             A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.
@@ -92,7 +97,8 @@ def create_model(
     if path is not None:
         content = load_own(path, name, options)
         model = _builder(name)(num_classes, **content["options"])
-        fill(model, content["state"], content["num_classes"], f"the weights in {path}")
+        rows = content["num_classes"] + getattr(model, "classifies_masks", 0)  # of the old head
+        fill(model, content["state"], rows, f"the weights in {path}")
         return model
     model = _builder(name)(num_classes, **options)
     if pretrained:
@@ -103,6 +109,8 @@ def create_model(
 def _builder(name: str) -> Callable[..., nn.Module]:
     if name.startswith("smp:"):
         return partial(SMPModel, name.removeprefix("smp:"))
+    if name.startswith("hf:"):
+        return partial(HuggingFaceModel, name.removeprefix("hf:"))
     if name not in _MODELS:
         raise ValueError(f"there is no model {name!r}{did_you_mean(name, _MODELS)}")
     return _MODELS[name]

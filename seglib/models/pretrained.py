@@ -18,7 +18,7 @@ from seglib.util.paths import data_roots, find_dataset
 from seglib.util.progress import shown
 
 CARRIED = ("streets", "imagenet+streets")  # checkpoints that the course brings along
-KINDS = ("imagenet", "coco", "ade20k", *CARRIED)
+KINDS = ("imagenet", "coco", "ade20k", "hub", *CARRIED)
 FORMAT = "seglib-1"  # of our own checkpoints
 KEYS = {  # that all of them have
     *("model", "num_classes", "options", "classes", "palette", "size", "mean", "std"),
@@ -32,10 +32,18 @@ def load_pretrained(model: Any, kind: str) -> None:
     "imagenet": in the backbone (torchvision's V1, on which it built its segmentation networks).
     "coco": COCO with the 21 classes of Pascal VOC, the head included if `model` has as many.
     "ade20k": ADE20K with 150 classes, likewise, for SegFormer.
+    "hub": those of the repository that the model is named after, likewise.
     """
     if model.options.get("norm", "batch") != "batch":
         raise ValueError(f'pretrained={kind!r} needs norm="batch", as its weights were trained')
-    if kind == "coco":
+    if kind == "hub" or hasattr(model, "load_hub"):
+        if kind != "hub" or not hasattr(model, "load_hub"):
+            raise ValueError(
+                f'found pretrained={kind!r} for {model.name}, but "hub" and models named '
+                "hf:OWNER/REPOSITORY go together; leave pretrained out, or choose the other"
+            )
+        model.load_hub()
+    elif kind == "coco":
         state = read_weights(weights_url(coco_architecture(model), "COCO_WITH_VOC_LABELS_V1"))
         if getattr(model, "aux_classifier", None) is None:
             state = {key: value for key, value in state.items() if not key.startswith("aux_")}

@@ -81,7 +81,8 @@ def test_none_switches_off_what_can_be():
 
 
 def test_help_knows_every_setting_and_every_models_options(capsys):
-    options = {option for name in available_models() for option in model_options(name)}
+    names = [*available_models(), "hf:segformer"]
+    options = {option for name in names for option in model_options(name)}
     assert set(MODEL_OPTIONS) == options and len(MODEL_OPTIONS) == len(options)
     with pytest.raises(SystemExit) as end:
         main(["train", "--help"])
