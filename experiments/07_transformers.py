@@ -98,7 +98,7 @@ def chosen(images: int, seed: int, settings: dict[str, Any]) -> InMemory:
 # ---------------------------------------------------------------- learning rates
 
 
-def scores_of(job: Job, part: str, arm: str) -> dict[float, float]:
+def dev_scores(job: Job, part: str, arm: str) -> dict[float, float]:
     """{learning rate: score on dev} of what is tuned so far: mIoU, or the share exactly right."""
     runs = job.record.read()["parts"].get(part, {"runs": []})["runs"]
     found = {run["lr"]: run["dev"] for run in runs if run["arm"].startswith(f"{arm}, lr ")}
@@ -122,19 +122,28 @@ def tuned(job: Job, arm: str, *measure: Any) -> None:
     asked: set[float] = set()
     seed = job.settings["tuning_seed"]
     while True:
-        rates = schedule(scores_of(job, job.name, arm), job.settings["rates"])
+        rates = schedule(dev_scores(job, job.name, arm), job.settings["rates"])
         left = [lr for lr in rates if lr not in asked]
         if not left:
             return
         asked.add(left[0])
         function, *arguments = measure
         settings = {**job.settings, "lr": left[0]}
-        job.once(f"{arm}, lr {left[0]:g}", seed, function, *arguments, settings, seed, "dev")
+        job.once(f"{arm}, lr {left[0]:g}", seed, attempt, function, *arguments, settings, seed)
+
+
+def attempt(function: Any, *arguments: Any) -> dict[str, Any]:
+    """What a rate brings on dev: nothing if the training diverges."""
+    try:
+        return function(*arguments, "dev")
+    except FloatingPointError:
+        nothing = {"miou": 0.0, "iou": dict.fromkeys(Streets("test").classes, 0.0)}
+        return {"lr": arguments[-2]["lr"], "diverged": True, "dev": nothing}
 
 
 def rate(job: Job, part: str, arm: str) -> float:
     """The learning rate that won on dev."""
-    found = scores_of(job, part, arm)
+    found = dev_scores(job, part, arm)
     if not found or not set(schedule(found, job.settings["rates"])) <= set(found):
         raise ValueError(f"{arm}: its learning rate is not tuned yet; run the part {part}")
     return max(found, key=lambda lr: found[lr])
@@ -316,7 +325,7 @@ MODELS = (
     "transformers_nets.NETS transformers_nets.build",
 )
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
-TESTED = ("tensors rate schedule scores_of by_size", "predicted transformers_nets.miou")
+TESTED = ("tensors rate schedule dev_scores by_size", "predicted transformers_nets.miou")
 MEASURED = (*CODE, *TESTED, "shifted cropped IMAGES label as_text")
 PLACED = (*CODE, "POSITIONS Placed positioned place")
 MASKS = {
@@ -347,23 +356,23 @@ SEEN = (
 )
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned schedule"), STREETS),
-    "tuning_far": Part(tuning_far, (*SEEN, "tuning_far tuned schedule"), NEAREST),
+    "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned attempt schedule"), STREETS),
+    "tuning_far": Part(tuning_far, (*SEEN, "tuning_far tuned attempt schedule"), NEAREST),
+    "tuning_masks": Part(tuning_masks, (*SEGMENTED, "tuning_masks tuned attempt schedule"), MASKS),
     "images": Part(compare, (*MEASURED, "compare"), {**STREETS, **KEPT}, seeds=5),
     "far": Part(
         far,
-        (*SEEN, "far rate schedule scores_of distance as_text"),
+        (*SEEN, "far rate schedule dev_scores distance as_text"),
         {**NEAREST, "fields": [20, 44], "maps": 12},
         seeds=5,
     ),
+    "masks": Part(masks, (*SEGMENTED, "masks rate schedule dev_scores"), MASKS, seeds=5),
     "tuning_positions": Part(
-        tuning_positions, (*PLACED, "tuning_positions tuned schedule"), PLACES
+        tuning_positions, (*PLACED, "tuning_positions tuned attempt schedule"), PLACES
     ),
     "positions": Part(
         positions, (*PLACED, *TESTED, "positions"), {**PLACES, "sizes": KEPT["sizes"]}, seeds=5
     ),
-    "tuning_masks": Part(tuning_masks, (*SEGMENTED, "tuning_masks tuned schedule"), MASKS),
-    "masks": Part(masks, (*SEGMENTED, "masks rate schedule scores_of"), MASKS, seeds=5),
     "longer": Part(longer, (*MEASURED, "longer"), {**STREETS, **KEPT, "images": 32_000}, seeds=5),
 }
 
