@@ -275,8 +275,17 @@ def tuning_masks(job: Job) -> None:
 def masks(job: Job) -> None:
     for seed in job.seeds:
         for arm in MASK_ARMS:
-            settings = {**job.settings, "lr": rate(job, "tuning_masks", arm)}
+            lr = rate(job, "tuning_masks", arm)
+            settings = {**job.settings, "lr": lr, "threshold": threshold(job, arm, lr)}
             job.once(arm, seed, segment, arm, settings, seed, "test")
+
+
+def threshold(job: Job, arm: str, lr: float) -> str | None:
+    """Of the queries' scores, what gave the best PQ on dev; None for the other arms."""
+    runs = job.record.read()["parts"]["tuning_masks"]["runs"]
+    run = next(run for run in runs if run["arm"] == f"{arm}, lr {lr:g}")
+    found = run["dev"].get("queries", {})
+    return max(found, key=lambda t: found[t]["all"][0], default=None)
 
 
 def segment(arm: str, settings: dict[str, Any], seed: int, judged: str) -> dict[str, Any]:
@@ -287,7 +296,12 @@ def segment(arm: str, settings: dict[str, Any], seed: int, judged: str) -> dict[
     first = 3000 if judged == "dev" else Streets.SEEDS["test"][0]
     other = copy(mask_training.with_instances(first, 60))
     other.transform = eval_transform(*size, **HALF)
-    return {**budget, judged: mask_training.mask_scores(arm, model, other, settings)}
+    scores = mask_training.mask_scores(arm, model, other, settings)
+    if judged == "test":
+        best = settings["threshold"]
+        scores["panoptic"] = scores["queries"][best] if best else scores["components"]
+        budget["threshold"] = best
+    return {**budget, judged: scores}
 
 
 # ---------------------------------------------------------------- settings
@@ -366,7 +380,7 @@ PARTS = {
         {**NEAREST, "fields": [20, 44], "maps": 12},
         seeds=5,
     ),
-    "masks": Part(masks, (*SEGMENTED, "masks rate schedule dev_scores"), MASKS, seeds=5),
+    "masks": Part(masks, (*SEGMENTED, "masks rate threshold schedule dev_scores"), MASKS, seeds=5),
     "tuning_positions": Part(
         tuning_positions, (*PLACED, "tuning_positions tuned attempt schedule"), PLACES
     ),

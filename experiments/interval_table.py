@@ -6,7 +6,8 @@ from typing import Any
 
 from seglib.course.records import interval, paired_difference
 
-HEADLINES = ("test miou", "test exact", "test components things PQ")  # their differences are listed
+# What is worth a list of differences
+HEADLINES = ("test miou", "test exact", "test panoptic all PQ", "test panoptic things PQ")
 
 
 def table(content: dict[str, Any]) -> str:
@@ -18,13 +19,14 @@ def table(content: dict[str, Any]) -> str:
         found: dict[str, dict[str, dict[int, float]]] = {}
         for run in runs:
             for what, value in numbers(run):
-                found.setdefault(what, {}).setdefault(run["arm"], {})[run["seed"]] = value
+                if not name.startswith("tuning") or what in ("dev miou", "dev exact"):
+                    found.setdefault(what, {}).setdefault(run["arm"], {})[run["seed"]] = value
         for what, by_arm in found.items():
             for arm, values in by_arm.items():
                 listed = list(values.values())
                 text = interval(listed) if len(listed) > 1 else f"{listed[0]:.4f}"
                 lines.append(f"  {what}: {arm}: {text}")
-            if what in HEADLINES and not name.startswith("tuning"):
+            if what in HEADLINES:
                 lines += gaps(what, by_arm)
     return "\n".join(lines)
 
@@ -50,13 +52,13 @@ def numbers(run: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def gaps(what: str, by_arm: dict[str, dict[int, float]]) -> list[str]:
-    """Paired differences of arms that were trained with the same number of images."""
+    """Paired differences of arms, of those with the same number of images if they name it."""
     lines, names = [], list(by_arm)
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
+            images = [arm.partition(", ")[2] for arm in (first, second) if "images" in arm]
             both = set(by_arm[first]) & set(by_arm[second])
-            same = first.partition(", ")[2] == second.partition(", ")[2]
-            if len(both) > 1 and same:
+            if len(both) > 1 and len(set(images)) < 2:
                 pair = [{seed: by_arm[arm][seed] for seed in both} for arm in (first, second)]
                 lines.append(f"  {what}: {first} − {second}: {paired_difference(*pair)}")
     return lines
