@@ -335,7 +335,7 @@ SEGFORMER = (
 MODELS = (
     *finetuning.TUNED,
     *SEGFORMER,
-    "TimmBackbone _features carried_weights timm_backbone.CARRIED UNet Up DoubleConv make_norm",
+    "TimmBackbone _features UNet Up DoubleConv make_norm",
     "transformers_nets.NETS transformers_nets.build",
 )
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
@@ -353,7 +353,8 @@ MASKS = {
 SEGMENTED = (
     "segment HALF AUGMENTATION mask_training.CLASSES mask_training.THINGS CONFIG PerPixel",
     "encoded decoded with_instances train_masks loss_of components panoptic_scores mask_scores",
-    "truth_of MaskLoss mask_targets match dice masks.places sampled CrossEntropyLoss",
+    "seglib/losses/masks.py",
+    "truth_of CrossEntropyLoss",
     "HuggingFaceModel Queries semantic_logits merge_queries InMemory SampleKey EpochSampler",
     "make_optimizer make_loader resize_image resize_mask _centres normalise cut_window",
     "EvalTransform TrainTransform",
