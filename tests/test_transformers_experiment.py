@@ -1,5 +1,6 @@
 """What lesson 7's experiment measures, by hand."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -126,3 +127,22 @@ def test_scores_of_the_nearest_by_distance():
     assert (found["exact"], found["others"], found["scenes"]) == (0.5, 0.5, "01")
     assert found["by_distance"]["0–20"] == {"scenes": 1, "exact": 0.0}
     assert found["by_distance"]["over 20"] == {"scenes": 1, "exact": 1.0}
+
+
+@pytest.mark.parametrize("name", ["images", "longer", "far", "masks", "positions"])
+def test_every_run_used_the_learning_rate_that_won_on_dev(name):
+    path = EXPERIMENTS.parent / "results" / "experiments" / "07_transformers.json"
+    if not path.exists():
+        pytest.skip("07_transformers.py has no record yet")
+    parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
+    tuning = "tuning" if name in ("images", "longer") else f"tuning_{name}"
+    scores = {}
+    for run in parts[tuning]["runs"]:
+        assert run["seed"] == 100 and "test" not in run
+        arm = run["arm"].rpartition(", lr ")[0]
+        scores.setdefault(arm, {})[run["lr"]] = run["dev"].get("miou", run["dev"].get("exact"))
+    for run in parts[name]["runs"]:
+        found = scores[run["arm"].replace("240 images", "960 images")]
+        assert found[run["lr"]] == max(found.values()) and "dev" not in run, run["arm"]
+        inside = min(found) < run["lr"] < max(found)
+        assert inside or len(found) == len(script.PARTS[tuning].settings["rates"]) + 2
