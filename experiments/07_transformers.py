@@ -16,6 +16,10 @@ tuning_far, far
         images seen (seglib.course.transformers has the task)
 tuning_positions, positions
         SegFormer with 960 images: how it knows places; tested at four resolutions
+tuning_masks, masks
+        960 scenes with instances: a small Mask2Former whose masks are classes or instances, and
+        its pixel decoder with a class for each pixel; panoptic quality, for the latter from
+        connected parts; cross-entropy or the loss of the masks
 longer  images, 960 of them, four times the budget, the same rates
 
 Cross-entropy + Dice, AdamW, one-cycle, gradients' norm at most 1, batches of 8, light augmentation.
@@ -30,19 +34,22 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+from copy import copy
 from functools import cache
 from typing import Any
 
 import arms
 import finetuning
+import mask_training
 import nets
 import numpy as np
 import torch
 import transformers_nets as tn
 from arms import RENDERING, InMemory
+from interval_table import table
+from mask_training import MASK_ARMS
 from records import TRIALS, Job, Part, main
 
-from seglib.course.records import interval, paired_difference
 from seglib.course.transformers import KINDS
 from seglib.data import RenderedStreets, Streets
 from seglib.transforms import eval_transform, train_transform
@@ -91,7 +98,7 @@ def chosen(images: int, seed: int, settings: dict[str, Any]) -> InMemory:
 # ---------------------------------------------------------------- learning rates
 
 
-def scores_of(job: Job, part: str, arm: str) -> dict[float, float]:
+def dev_scores(job: Job, part: str, arm: str) -> dict[float, float]:
     """{learning rate: score on dev} of what is tuned so far: mIoU, or the share exactly right."""
     runs = job.record.read()["parts"].get(part, {"runs": []})["runs"]
     found = {run["lr"]: run["dev"] for run in runs if run["arm"].startswith(f"{arm}, lr ")}
@@ -115,19 +122,28 @@ def tuned(job: Job, arm: str, *measure: Any) -> None:
     asked: set[float] = set()
     seed = job.settings["tuning_seed"]
     while True:
-        rates = schedule(scores_of(job, job.name, arm), job.settings["rates"])
+        rates = schedule(dev_scores(job, job.name, arm), job.settings["rates"])
         left = [lr for lr in rates if lr not in asked]
         if not left:
             return
         asked.add(left[0])
         function, *arguments = measure
         settings = {**job.settings, "lr": left[0]}
-        job.once(f"{arm}, lr {left[0]:g}", seed, function, *arguments, settings, seed, "dev")
+        job.once(f"{arm}, lr {left[0]:g}", seed, attempt, function, *arguments, settings, seed)
+
+
+def attempt(function: Any, *arguments: Any) -> dict[str, Any]:
+    """What a rate brings on dev: nothing if the training diverges."""
+    try:
+        return function(*arguments, "dev")
+    except FloatingPointError:
+        nothing = {"miou": 0.0, "iou": dict.fromkeys(Streets("test").classes, 0.0)}
+        return {"lr": arguments[-2]["lr"], "diverged": True, "dev": nothing}
 
 
 def rate(job: Job, part: str, arm: str) -> float:
     """The learning rate that won on dev."""
-    found = scores_of(job, part, arm)
+    found = dev_scores(job, part, arm)
     if not found or not set(schedule(found, job.settings["rates"])) <= set(found):
         raise ValueError(f"{arm}: its learning rate is not tuned yet; run the part {part}")
     return max(found, key=lambda lr: found[lr])
@@ -248,58 +264,45 @@ def find(kind: str, settings: dict[str, Any], seed: int, judged: str) -> dict[st
     return scores
 
 
-# ---------------------------------------------------------------- the table
+# ---------------------------------------------------------------- masks
 
 
-def table(content: dict[str, Any]) -> str:
-    """Of each part the means with 95 % intervals over seeds, and paired differences by seed."""
-    lines = []
-    for name, part in content["parts"].items():
-        runs, seconds = part["runs"], sum(run["seconds"] for run in part["runs"])
-        lines.append(f"{name}: {len(runs)} runs, {seconds / 60:.0f} minutes")
-        found: dict[str, dict[str, dict[int, float]]] = {}
-        for run in runs:
-            for what, value in numbers(run):
-                found.setdefault(what, {}).setdefault(run["arm"], {})[run["seed"]] = value
-        for what, by_arm in found.items():
-            for arm, values in by_arm.items():
-                listed = list(values.values())
-                text = interval(listed) if len(listed) > 1 else f"{listed[0]:.4f}"
-                lines.append(f"  {what}: {arm}: {text}")
-            if what in HEADLINES and not name.startswith("tuning"):
-                lines += gaps(what, by_arm)
-    return "\n".join(lines)
+def tuning_masks(job: Job) -> None:
+    for arm in MASK_ARMS:
+        tuned(job, arm, segment, arm)
 
 
-def numbers(run: dict[str, Any]) -> list[tuple[str, float]]:
-    """What a run measured: ("test", "crop whole", …, number)."""
-    found = []
-    for key in ("dev", "test", "crop", "resolution", "shift"):
-        for name, value in run.get(key, {}).items():
-            inner = value if isinstance(value, dict) else {"": value}
-            if name == "iou":
-                continue
-            for last, number in inner.items():
-                number = number["exact"] if isinstance(number, dict) else number
-                if isinstance(number, float):
-                    found.append((f"{key} {name} {last}".strip(), number))
-    return found
+def masks(job: Job) -> None:
+    for seed in job.seeds:
+        for arm in MASK_ARMS:
+            lr = rate(job, "tuning_masks", arm)
+            settings = {**job.settings, "lr": lr, "threshold": threshold(job, arm, lr)}
+            job.once(arm, seed, segment, arm, settings, seed, "test")
 
 
-def gaps(what: str, by_arm: dict[str, dict[int, float]]) -> list[str]:
-    """Paired differences of arms that were trained with the same number of images."""
-    lines, names = [], list(by_arm)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            both = set(by_arm[first]) & set(by_arm[second])
-            same = first.partition(", ")[2] == second.partition(", ")[2]
-            if len(both) > 1 and same:
-                pair = [{seed: by_arm[arm][seed] for seed in both} for arm in (first, second)]
-                lines.append(f"  {what}: {first} − {second}: {paired_difference(*pair)}")
-    return lines
+def threshold(job: Job, arm: str, lr: float) -> str | None:
+    """Of the queries' scores, what gave the best PQ on dev; None for the other arms."""
+    runs = job.record.read()["parts"]["tuning_masks"]["runs"]
+    run = next(run for run in runs if run["arm"] == f"{arm}, lr {lr:g}")
+    found = run["dev"].get("queries", {})
+    return max(found, key=lambda t: found[t]["all"][0], default=None)
 
 
-HEADLINES = ("test miou", "test exact", "test things pq")
+def segment(arm: str, settings: dict[str, Any], seed: int, judged: str) -> dict[str, Any]:
+    size = settings["height"], settings["width"]
+    data = copy(mask_training.with_instances(10_000, settings["scenes"]))
+    data.transform = train_transform(*size, **AUGMENTATION, **HALF)
+    model, budget = mask_training.train_masks(arm, data, settings, seed)
+    first = 3000 if judged == "dev" else Streets.SEEDS["test"][0]
+    other = copy(mask_training.with_instances(first, 60))
+    other.transform = eval_transform(*size, **HALF)
+    scores = mask_training.mask_scores(arm, model, other, settings)
+    if judged == "test":
+        best = settings["threshold"]
+        scores["panoptic"] = scores["queries"][best] if best else scores["components"]
+        budget["threshold"] = best
+    return {**budget, judged: scores}
+
 
 # ---------------------------------------------------------------- settings
 
@@ -336,9 +339,26 @@ MODELS = (
     "transformers_nets.NETS transformers_nets.build",
 )
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
-TESTED = ("tensors rate schedule scores_of by_size", "predicted transformers_nets.miou")
+TESTED = ("tensors rate schedule dev_scores by_size", "predicted transformers_nets.miou")
 MEASURED = (*CODE, *TESTED, "shifted cropped IMAGES label as_text")
 PLACED = (*CODE, "POSITIONS Placed positioned place")
+MASKS = {
+    **NET,
+    "rates": [3e-4, 1e-3, 3e-3],
+    "images": 8000,
+    "scenes": 960,
+    "smallest": 8,
+    "thresholds": [0.3, 0.5, 0.8],
+}
+SEGMENTED = (
+    "segment HALF AUGMENTATION mask_training.CLASSES mask_training.THINGS CONFIG PerPixel",
+    "encoded decoded with_instances train_masks loss_of components panoptic_scores mask_scores",
+    "truth_of MaskLoss mask_targets match dice masks.places sampled CrossEntropyLoss",
+    "HuggingFaceModel Queries semantic_logits merge_queries InMemory SampleKey EpochSampler",
+    "make_optimizer make_loader resize_image resize_mask _centres normalise cut_window",
+    "EvalTransform TrainTransform",
+    *RENDERING[1:],
+)
 SEEN = (
     "FAR find",
     "nearest nearest_net train_nearest nearest_logits nearest_scores",
@@ -350,17 +370,19 @@ SEEN = (
 )
 
 PARTS = {
-    "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned schedule"), STREETS),
-    "tuning_far": Part(tuning_far, (*SEEN, "tuning_far tuned schedule"), NEAREST),
+    "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned attempt schedule"), STREETS),
+    "tuning_far": Part(tuning_far, (*SEEN, "tuning_far tuned attempt schedule"), NEAREST),
+    "tuning_masks": Part(tuning_masks, (*SEGMENTED, "tuning_masks tuned attempt schedule"), MASKS),
     "images": Part(compare, (*MEASURED, "compare"), {**STREETS, **KEPT}, seeds=5),
     "far": Part(
         far,
-        (*SEEN, "far rate schedule scores_of distance as_text"),
+        (*SEEN, "far rate schedule dev_scores distance as_text"),
         {**NEAREST, "fields": [20, 44], "maps": 12},
         seeds=5,
     ),
+    "masks": Part(masks, (*SEGMENTED, "masks rate threshold schedule dev_scores"), MASKS, seeds=5),
     "tuning_positions": Part(
-        tuning_positions, (*PLACED, "tuning_positions tuned schedule"), PLACES
+        tuning_positions, (*PLACED, "tuning_positions tuned attempt schedule"), PLACES
     ),
     "positions": Part(
         positions, (*PLACED, *TESTED, "positions"), {**PLACES, "sizes": KEPT["sizes"]}, seeds=5
