@@ -57,8 +57,8 @@ def show_task(scenes: NearestScenes, shown: Sequence[int], field: int = 41) -> N
         picture, reach = scenes.images[i].copy(), field // 2
         for place in (1, 2):
             row, column = np.argwhere(scenes.instances[i] == place).mean(0).round().astype(int)
-            frame = [(int(column + r), int(row + r)) for r in (-reach, reach)]
-            cv2.rectangle(picture, *frame, (255, 230, 0))
+            low, high = ((int(column + r), int(row + r)) for r in (-reach, reach))
+            cv2.rectangle(picture, low, high, (255, 230, 0))
         panels["a scene" + " " * i] = picture
         truth = vehicles(scenes.images[i], scenes.instances[i], scenes.labels[i])
         panels["which vehicle is nearest" + " " * i] = truth
@@ -71,7 +71,7 @@ def show_answers(
     arms: Sequence[str] = ("3 convolutions", "attention"),
 ) -> None:
     """For each scene the truth, and what networks of seed 0 answered, as recorded."""
-    record, panels = read_record("07_transformers"), {}
+    record, panels = read_record("07_transformers"), dict[str, Any]()
     for i in shown:
         image, instances = scenes.images[i], scenes.instances[i]
         panels["truth" + " " * len(panels)] = vehicles(image, instances, scenes.labels[i])
@@ -158,10 +158,10 @@ def redraw(picture: NDArray[Any], window: int, stride: int = 16, numbers: int = 
     x = np.pad(picture / 255, ((edge, edge), (edge, edge), (0, 0)), mode="reflect")
     views = np.lib.stride_tricks.sliding_window_view(x, (window, window), axis=(0, 1))
     patches = views[::stride, ::stride]  # (rows, columns, 3, window, window)
-    flat = patches.reshape(-1, 3 * window**2)
+    flat = torch.from_numpy(patches.reshape(-1, 3 * window**2))
     centred = flat - flat.mean(0)
-    main = np.linalg.eigh(centred @ centred.T)[1][:, -numbers:]  # their left singular vectors
-    drawn = (main @ (main.T @ centred) + flat.mean(0)).reshape(patches.shape)
+    main = torch.linalg.eigh(centred @ centred.T)[1][:, -numbers:]  # their left singular vectors
+    drawn = (main @ (main.T @ centred) + flat.mean(0)).reshape(patches.shape).numpy()
     weight = np.hanning(window + 2)[1:-1] if edge else np.ones(window)
     total, weights = np.zeros_like(x), np.zeros((*x.shape[:2], 1))
     for i, j in np.ndindex(*drawn.shape[:2]):
@@ -280,7 +280,8 @@ def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
 def show_instances(scene: Any, maps: Mapping[str, NDArray[Any]]) -> None:
     """A scene, its semantic map, and maps of instance numbers {title: (H, W)}."""
     panels = {"scene": scene.image, "semantic": colorize(scene.semantic, STREET_PALETTE)}
-    colours = np.array([(225, 225, 228), *(np.array(plt.get_cmap("tab20").colors) * 255)], np.uint8)
+    shades = plt.get_cmap("tab20")(range(20))[:, :3] * 255
+    colours = np.vstack([[225, 225, 228], shades]).astype(np.uint8)
     for name, numbers in maps.items():
         panels[name] = colours[np.where(numbers > 0, 1 + (numbers - 1) % 20, 0)]
     show_row(panels)
