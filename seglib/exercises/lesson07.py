@@ -2,6 +2,8 @@
 
 # mypy: allow-untyped-defs
 
+import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,7 @@ _ATTENTION_CLUES = {  # of errors
     "t() expects a tensor with <= 2": f".t() takes two dimensions at most: {_TURN}",
     "Dimension out of range": "count the dimensions from the end, as in transpose(-2, -1)",
     "no ellipsis was given": "write ... in einsum for the dimensions before the last two",
+    "x.T": f"do you use .T? It reverses all dimensions: {_TURN}",
     "must match the size": f"do you use .T? It reverses all dimensions: {_TURN}",
     "mat1 and mat2 shapes": f"a matrix product needs (n, d) times (d, m): {_TURN}",
     "must be a matrix": "mm takes two dimensions only; @ takes any number",
@@ -183,11 +186,11 @@ attention = LESSON.ask(  # type: ignore[assignment]
         run=_attended,
         agree=_close,
         shown=_shown_output,
-        otherwise="print the scores' shape, (..., n, m), and each row's sum of weights, 1",
+        otherwise="are the scores of shape (..., n, m), and does each row of weights sum to 1?",
     ),
     attention,
     "Three steps: scores of each query with each key, softmax over the keys, mean of the values.",
-    "query @ key.transpose(-2, -1) holds all dot products: one row a query, one column a key.",
+    "query @ key.transpose(-2, -1) holds all dot products: one row per query, one column per key.",
     "Divide by the root of query.shape[-1], take .softmax(-1), and multiply by value with @.",
 )
 
@@ -212,7 +215,7 @@ _READINGS: kit.Readings = {
     _REDUCED: [
         (128, f"that divides by 8. The keys' map is {_SIDE}"),
         (1024, "that is without the reduction"),
-        (1 / 4, "the queries are reduced as well; only the keys are"),
+        (1 / 4, "you reduce the queries as well; only keys and values are reduced"),
         (2, "that divides by 8 three times; the keys' map has two sides"),
         (4, "that is how many million weights there are; each has 4 bytes"),
         (8, "that is half precision; a float32 has 4 bytes"),
@@ -227,8 +230,8 @@ _READINGS: kit.Readings = {
         (128, "that is 8 times as much. There are 4 times the queries and 4 times the keys"),
         (2048, f"that divides by 8. The keys' map is {_SIDE}"),
         (16384, "that is without the reduction"),
-        (4, "the queries are reduced as well; only the keys are"),
-        (1024, "64 times: the number of places grows 4 times, and with it queries and keys"),
+        (4, "you reduce the queries as well; only keys and values are reduced"),
+        (1024, "that is 64 times as much. There are 4 times the queries and 4 times the keys"),
         (1 / 4, "that is in GiB; give MiB"),
     ],
 }
@@ -262,7 +265,7 @@ memory = LESSON.ask(
     dict(MEBIBYTES),
     "How many places has the map? Without reduction each is a query and a key.",
     "There is a weight for each query and each key: 128·128 queries times 128·128 keys, 4 bytes.",
-    "Reduction 8 leaves 16·16 keys of 128·128. Twice the side: 4 times the queries, and the keys.",
+    "Reduction 8 leaves 16·16 keys. Twice the side gives 4 times the queries and 4 times the keys.",
     variable="guess",
 )
 
@@ -300,8 +303,8 @@ def _shown_labels(found: Tensor) -> str:
     shape, values = f"shape {tuple(found.shape)}", found.double()
     if found.ndim != 3 or not torch.equal(values, values.round()):
         return f"a tensor of {shape} in {str(found.dtype)[6:]}"
-    counts = ", ".join(f"{int((found == label).sum())}" for label in range(4))
-    return f"{shape} with {counts} pixels of classes 0 to 3"
+    counts = [(f"class {label}", int((found == label).sum())) for label in range(4)]
+    return f"{shape} with " + ", ".join(f"{n} pixels of {name}" for name, n in counts if n)
 
 
 def _other_labels(found: Tensor, right: Tensor) -> str:
@@ -318,24 +321,25 @@ def _integers(answer: Any) -> str:
 
 
 _BLOCKS = "the labels come in blocks, as nearest copies them. Enlarge the logits, bilinearly"
-_BETWEEN = "a mean of labels is no label: between classes 0 and 2 lies class 1. Argmax comes last"
+_BETWEEN = (
+    "a mean of labels is no label: between classes 0 and 2 lies class 1. Take the argmax last"
+)
 _RESIZE, _AREA = 'F.interpolate(logits, size, mode="bilinear")', 'mode="bilinear"'
 _EARLY = "logits.argmax(1, keepdim=True).float()"
-_EXACT = "nearest or nearest-exact"
 _LABEL_MISTAKES = kit.edits(
     labels,
     (_BLOCKS, _AREA, 'mode="nearest"'),
-    (f"{_BLOCKS}; {_EXACT} makes no difference to that", _AREA, 'mode="nearest-exact"'),
+    (f"{_BLOCKS}, not by nearest-exact", _AREA, 'mode="nearest-exact"'),
     (_BETWEEN, "interpolate(logits", f"interpolate({_EARLY}", "logits.argmax(1)", "logits[:, 0]"),
     (
-        f"{_BETWEEN}, and .long() rounds down",
+        f"{_BETWEEN}; .long() rounds down",
         "interpolate(logits",
         f"interpolate({_EARLY}",
         "logits.argmax(1)",
         "logits[:, 0].long()",
     ),
     (
-        f"{_BETWEEN}, rounded or not",
+        f"{_BETWEEN}; rounding does not help",
         "interpolate(logits",
         f"interpolate({_EARLY}",
         "logits.argmax(1)",
@@ -395,7 +399,7 @@ labels = LESSON.ask(  # type: ignore[assignment]
         otherwise=_other_labels,
     ),
     labels,
-    "Between two labels there is nothing. Between two logits there is: which step comes first?",
+    "The mean of two labels means nothing; the mean of two logits does. Which step comes first?",
     "Enlarge the logits with F.interpolate(…, size, mode=…), then take the argmax.",
     'mode="bilinear" without align_corners, on all classes; argmax(1) at the end.',
 )
@@ -506,11 +510,14 @@ def overlaps_given(iou: Any) -> str:
 
 
 def _one_number(answer: Any, given: str) -> float:
-    if getattr(answer, "ndim", 0) or isinstance(answer, list | tuple):
-        answer = np.asarray(answer, dtype=object).reshape(-1).tolist()
-        answer = answer[0] if len(answer) == 1 else tuple(answer)
-    if isinstance(answer, float | np.floating) and np.isnan(answer):
-        return float("nan")
+    """PQ as a float; a list or an array of a single number will do, and NaN."""
+    while isinstance(answer, list | tuple) and len(answer) == 1:
+        answer = answer[0]
+    with suppress(Exception):
+        answer = answer.item()
+    with suppress(Exception):
+        if math.isnan(answer):
+            return math.nan
     return kit.number(answer, f"PQ ({given})")
 
 
@@ -552,17 +559,17 @@ _PQ_MISTAKES = kit.edits(
     ("that divides by the true segments only; FP count, too", _TOTAL, "tp + fn"),
     ("that divides by the predicted segments only; FN count, too", _TOTAL, "tp + fp"),
     (
-        "that is divided by predicted and true segments together; PQ halves them",
+        "that divides by P + T, which counts each match twice: divide by half of it",
         _TOTAL,
         "2 * tp + fp + fn",
     ),
-    ("that divides by TP and twice FP and FN; PQ halves them", _TOTAL, "tp + 2 * fp + 2 * fn"),
+    ("that doubles FP and FN; PQ halves them", _TOTAL, "tp + 2 * fp + 2 * fn"),
     (
         "FP and FN are counted as pairs below the threshold; count segments without a match",
         _LEFT,
         "fp = fn = (~match).sum()",
     ),
-    ("a segment that overlaps a little without a match is FP or FN as well", _LEFT, _ALONE),
+    ("FP and FN also include segments that overlap a little but match nothing", _LEFT, _ALONE),
     ("that is in percent; PQ lies between 0 and 1", _SUM, f"100 * {_SUM}"),
 )
 
@@ -576,7 +583,7 @@ pq = LESSON.ask(
         "right for exact halves, for no match, and without any segment",
         read=_one_number,
         run=lambda answer, given, iou: kit.call(answer, iou, given=given, clues=_PQ_CLUES),
-        otherwise="print TP, FP and FN: TP + FP are all rows, TP + FN all columns",
+        otherwise="print TP, FP and FN: TP + FP is the number of rows, TP + FN that of columns",
     ),
     panoptic_quality,
     "match = iou > 0.5 marks the matches; no segment can have two of them.",
