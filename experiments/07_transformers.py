@@ -353,7 +353,8 @@ MASKS = {
 SEGMENTED = (
     "segment HALF AUGMENTATION mask_training.CLASSES mask_training.THINGS CONFIG PerPixel",
     "encoded decoded with_instances train_masks loss_of components panoptic_scores mask_scores",
-    "truth_of MaskLoss mask_targets match dice masks.places sampled CrossEntropyLoss",
+    "truth_of CrossEntropyLoss",
+    "seglib/losses/masks.py",
     "HuggingFaceModel Queries semantic_logits merge_queries InMemory SampleKey EpochSampler",
     "make_optimizer make_loader resize_image resize_mask _centres normalise cut_window",
     "EvalTransform TrainTransform",

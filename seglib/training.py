@@ -73,8 +73,7 @@ def fit(
     Args:
         train_loader, val_loader: of float images (N, 3, H, W) and labels (N, H, W), or lists of
             such batches. The masks of val, if a data set of ours has them, are read beforehand.
-        loss: called as loss(logits, target); default `CrossEntropyLoss(ignore_index=…)`, and
-            `MaskLoss` for models that classify masks.
+        loss: called as loss(logits, target); default cross-entropy; of masks `MaskLoss`.
         schedule: of the learning rate: "onecycle" (Smith & Topin, 2018, arXiv:1708.07120), "poly"
             (power 0.9), "plateau" (÷ 3 after 5 epochs without a better one) or "constant".
         clip: bound of the gradient's norm, or None.

@@ -23,6 +23,13 @@ PALETTE = np.array([[90, 90, 90], [220, 60, 60], [60, 60, 220]], dtype=np.uint8)
 LANDSCAPE_CLASSES = ("meadow", "lake", "path")
 LANDSCAPE_PALETTE = np.array([(60, 120, 60), (30, 60, 180), (250, 140, 20)], np.uint8)
 
+# The smallest Mask2Former; its group normalisation asks for multiples of 32
+SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+SWIN |= {"window_size": 4, "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+TINY = {"backbone_config": SWIN, "feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32}
+TINY |= {"num_queries": 5, "decoder_layers": 3, "encoder_layers": 1, "num_attention_heads": 2}
+TINY |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16}
+
 
 @cache
 def load_script(path):

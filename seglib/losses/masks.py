@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from seglib.losses.check import check_labels, checked
 
 Targets = tuple[Tensor, Tensor]  # classes (T,) and masks (T, H, W) of an image
+Pixels = tuple[Tensor, Tensor]  # rows and columns of P pixels, (P,) each
 
 
 class MaskLoss(nn.Module):
@@ -31,9 +32,8 @@ class MaskLoss(nn.Module):
     One draw serves all layers, matching and loss. (The paper draws anew each time, and most where
     a mask is unsure: left out.) An image without valid pixel has no part in any sum.
 
-    As loss(logits, target) it is called with logits of a model that classifies masks (`hf:…`),
-    which carry its queries, and has one target mask for each class in the image. With instances,
-    call `compare` in a loop of your own.
+    loss(logits, target) takes logits of a model of masks (`hf:…`), which carry its queries, and
+    makes a target mask of each class in an image. For instances, call `compare` in your own loop.
     """
 
     def __init__(
@@ -48,10 +48,8 @@ class MaskLoss(nn.Module):
         super().__init__()
         weights = (class_weight, mask_weight, dice_weight)
         if min(*weights, no_object_weight) < 0 or sum(weights) == 0:
-            raise ValueError(
-                f"found weights {weights} and no_object_weight={no_object_weight}, expected "
-                "numbers ≥ 0, the first three not all 0"
-            )
+            text = f"{weights} and no_object_weight={no_object_weight}"
+            raise ValueError(f"found weights {text}, expected numbers ≥ 0, not all of them 0")
         if points is not None and points < 1:
             raise ValueError(f"found points={points}, expected a number from 1 up, or None for all")
         self.ignore_index, self.points, self.weights = ignore_index, points, weights
@@ -68,9 +66,8 @@ class MaskLoss(nn.Module):
         queries: Any = getattr(logits, "queries", None)
         if queries is None:
             raise ValueError(
-                "the logits carry no queries, which MaskLoss compares: expected those that a model "
-                "of masks returned, such as hf:mask2former, as they are; another loss, such as "
-                "CrossEntropyLoss(), needs none"
+                "the logits carry no queries; expected those that a model of masks returned, such "
+                "as hf:mask2former, as they are, or another loss, such as CrossEntropyLoss()"
             )
         checked(logits, target)
         check_labels(target, logits.shape[1], self.ignore_index)
@@ -84,55 +81,52 @@ class MaskLoss(nn.Module):
         """
         layers = [(queries.class_logits, queries.mask_logits), *queries.auxiliary]
         if len(targets) != len(valid) or len(valid) != len(layers[0][0]):
-            raise ValueError(
-                f"found queries for {len(layers[0][0])} images, {len(targets)} targets and "
-                f"{len(valid)} maps of valid pixels; expected as many of each"
-            )
+            counts = f"{len(layers[0][0])} images, {len(targets)} targets, {len(valid)} valid maps"
+            raise ValueError(f"found queries for {counts}; expected as many of each")
         with torch.autocast(valid.device.type, enabled=False):
-            chosen = [self._chosen(image) for image in valid]
-            pixels = [
-                (places(rows, columns, queries.size), masks[:, rows, columns])
-                for (rows, columns), (_, masks) in zip(chosen, targets, strict=True)
+            pixels = [self._chosen(image) for image in valid]
+            seen = [
+                (classes, masks[:, rows, columns])
+                for (classes, masks), (rows, columns) in zip(targets, pixels, strict=True)
             ]
-            classes = [own for own, _ in targets]
-            return torch.stack([self._layer(*layer, classes, pixels) for layer in layers]).sum()
+            losses = [self._layer(a, b, seen, pixels, queries.size) for a, b in layers]
+            return torch.stack(losses).sum()
 
     def _layer(
         self,
         class_logits: Tensor,
         mask_logits: Tensor,
-        classes: Sequence[Tensor],
-        pixels: Sequence[tuple[Tensor, Tensor]],
+        targets: Sequence[Targets],
+        pixels: Sequence[Pixels],
+        size: tuple[int, int],
     ) -> Tensor:
-        """The loss of one layer; `pixels` has each image's places (P, 2) and masks there (T, P)."""
+        """The loss of one layer; the targets' masks are (T, P), at each image's `pixels`."""
         kind = torch.promote_types(mask_logits.dtype, torch.float32)
         class_logits, mask_logits = class_logits.to(kind), mask_logits.to(kind)
-        no_object = class_logits.shape[-1] - 1
-        labels, rows = [], []
+        images = [i for i, (rows, _) in enumerate(pixels) if len(rows)]
         outline = mask_logits[:0].sum()  # (0, with a path for gradients)
-        for i, (where, masks) in enumerate(pixels):
-            if not len(where):
-                continue
-            logits = sampled(mask_logits[i], where)  # (Q, P)
-            found, own = match(class_logits[i], logits, classes[i], masks, self.weights)
-            label = torch.full(class_logits.shape[1:2], no_object, device=logits.device)
-            label[found] = classes[i][own]
-            labels.append(label)
-            rows.append(i)
+        if not images:
+            return outline + class_logits[:0].sum()
+        no_object = class_logits.shape[2] - 1
+        labels = torch.full(class_logits.shape[:2], no_object, device=class_logits.device)
+        for i in images:
+            classes, masks = targets[i]
+            logits = sampled(mask_logits[i], pixels[i], size)  # (Q, P)
+            found, own = match(class_logits[i], logits, classes, masks, self.weights)
+            labels[i, found] = classes[own]
             logits, truth = logits[found], masks[own].to(kind)  # (M, P)
             each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1)
-            outline = (
-                outline + (self.weights[1] * each + self.weights[2] * dice(logits, truth)).sum()
-            )
-        if not rows:
-            return class_logits[:0].sum() + outline
+            inside = logits.sigmoid()
+            sizes = inside.sum(1) + truth.sum(1)
+            dice = 1 - (2 * (inside * truth).sum(1) + 1) / (sizes + 1)
+            outline = outline + (self.weights[1] * each + self.weights[2] * dice).sum()
         weight = class_logits.new_ones(no_object + 1)
         weight[-1] = self.no_object_weight
-        naming = F.cross_entropy(class_logits[rows].flatten(0, 1), torch.cat(labels), weight)
-        count = sum(len(classes[i]) for i in rows)
+        naming = F.cross_entropy(class_logits[images].mT, labels[images], weight)
+        count = sum(len(targets[i][0]) for i in images)
         return self.weights[0] * naming + outline / max(count, 1)
 
-    def _chosen(self, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def _chosen(self, valid: Tensor) -> Pixels:
         """Rows and columns of the pixels that are looked at, of a map (H, W) of the valid ones."""
         rows, columns = valid.nonzero(as_tuple=True)
         if self.points is None or len(rows) <= self.points:
@@ -155,10 +149,8 @@ def mask_targets(
     labels = torch.as_tensor(semantic).long()
     numbers = torch.zeros_like(labels) if instance is None else torch.as_tensor(instance).long()
     if labels.ndim != 2 or numbers.shape != labels.shape:
-        raise ValueError(
-            f"found maps of shapes {tuple(labels.shape)} and {tuple(numbers.shape)}, expected two "
-            "of one size, (H, W)"
-        )
+        found = f"{tuple(labels.shape)} and {tuple(numbers.shape)}"
+        raise ValueError(f"found maps of shapes {found}, expected two of one size (H, W)")
     valid = labels != ignore_index
     if (numbers[valid] < 0).any():
         raise ValueError("found negative instance numbers; 0 is stuff")
@@ -203,20 +195,10 @@ def match(
     return torch.as_tensor(queries, device=device), torch.as_tensor(targets, device=device)
 
 
-def dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """1 − (2·Σ p·g + 1) / (Σ p + Σ g + 1) of each of M masks, (M, P) both: (M,)."""
-    inside = logits.sigmoid()
-    return 1 - (2 * (inside * truth).sum(1) + 1) / (inside.sum(1) + truth.sum(1) + 1)
-
-
-def places(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
-    """The centres of pixels as x and y from −1 to 1 over a picture of `size`: (P, 2)."""
-    centres = torch.stack([columns, rows], dim=1) + 0.5
-    return centres * 2 / centres.new_tensor([size[1], size[0]]) - 1
-
-
-def sampled(maps: Tensor, where: Tensor) -> Tensor:
-    """Maps (Q, h, w) at `where` (P, 2), as if enlarged bilinearly: (Q, P)."""
-    grid = where.to(maps.dtype)[None, None]  # (1, 1, P, 2)
+def sampled(maps: Tensor, pixels: Pixels, size: tuple[int, int]) -> Tensor:
+    """Maps (Q, h, w) at the centres of P pixels, as if enlarged bilinearly to `size`: (Q, P)."""
+    rows, columns = (part.to(maps.dtype) + 0.5 for part in pixels)
+    x, y = columns * 2 / size[1] - 1, rows * 2 / size[0] - 1  # from −1 to 1
+    grid = torch.stack([x, y], dim=-1)[None, None]  # (1, 1, P, 2)
     found = F.grid_sample(maps[None], grid, padding_mode="border", align_corners=False)
     return found[0, :, 0]

@@ -35,7 +35,7 @@ _MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def available_models() -> list[str]:
-    """The names that `create_model` knows; with the extra "hub" also smp:… and hf:…, as there."""
+    """The names that `create_model` knows; it also takes smp:… and hf:…, as it says there."""
     return sorted(_MODELS)
 
 
@@ -55,10 +55,9 @@ def create_model(
 ) -> nn.Module:
     """Build the network `name` for `num_classes` classes; `options` are its own arguments.
 
-    With the extra "hub" also smp:DECODER/ENCODER, and of Hugging Face hf:TYPE or
-    hf:OWNER/REPOSITORY, whose option is config={…} (`seglib.models.huggingface`).
-
     Args:
+        name: of `available_models()`; with the extra "hub" also smp:DECODER/ENCODER, and hf:TYPE or
+            hf:OWNER/REPOSITORY with the option config={…} (see `seglib.models.huggingface`).
         pretrained: False: random weights, and no network access, ever.
             "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.

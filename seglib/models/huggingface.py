@@ -6,6 +6,7 @@ A network of *mask classification* (MaskFormer, Cheng et al., 2021, arXiv:2107.0
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from seglib.util.suggest import did_you_mean
 
 MASKS = ("mask2former", "maskformer", "eomt")  # the types that classify masks
-ONE_SIZE = ("data2vec-vision", "dpt", "eomt")  # those that take images of config["image_size"] only
+ONE_SIZE = ("beit", "data2vec-vision", "dpt", "eomt")  # that take config["image_size"] only
 OURS = {  # entries of a configuration that follow from num_classes, or that are of no use here
     *("num_labels", "id2label", "label2id", "model_type", "architectures", "transformers_version"),
     *("dtype", "torch_dtype", "_name_or_path", "name_or_path", "return_dict"),
@@ -68,8 +69,8 @@ class HuggingFaceModel(nn.Module):
     weights are random until `load_hub`.
 
     The logits of types that classify masks have an attribute more, `queries`, which `MaskLoss` and
-    `predict_panoptic` read. Images are padded by their border to multiples of 32 (data2vec, dpt and
-    eomt: to config["image_size"]), and the logits cut.
+    `predict_panoptic` read. Images are padded by their border to multiples of 32 (for `ONE_SIZE` to
+    config["image_size"]), and the logits cut.
 
     >>> backbone = {"model_type": "swin", "embed_dim": 24, "depths": [1, 1, 2, 1], "window_size": 4}
     >>> backbone |= {"num_heads": [1, 2, 4, 8], "out_features": [f"stage{i}" for i in range(1, 5)]}
@@ -77,8 +78,8 @@ class HuggingFaceModel(nn.Module):
     >>> config |= {"feature_size": 64, "mask_feature_size": 64, "hidden_dim": 64}
     >>> config |= {"num_attention_heads": 4, "encoder_layers": 2, "encoder_feedforward_dim": 128}
     >>> model = HuggingFaceModel("mask2former", 11, config | {"dim_feedforward": 128})
-    >>> sum(p.numel() for p in model.parameters())
-    1106383
+    >>> round(sum(p.numel() for p in model.parameters()) / 1e6, 1)
+    1.1
 
     Raises ValueError for an unknown type or entry of `config`; OSError if the configuration can
     neither be found nor fetched.
@@ -90,9 +91,9 @@ class HuggingFaceModel(nn.Module):
         super().__init__()
         self.repository = which if "/" in which else None
         kind, changes = _published(which) if self.repository else (which, {})
-        changes = {**changes, **(config or {})}
+        changes = copy.deepcopy({**changes, **(config or {})})
         self.config = _configured(kind, num_classes, changes)
-        self.network: Any = _classes()[kind](self.config)
+        self.network: Any = getattr(_transformers(), _known()[kind])(self.config)
         self.network.criterion = None  # (theirs counts void as outside of every mask)
         self.name, self.num_classes = f"hf:{kind}", num_classes
         self.options = {"config": changes}
@@ -185,7 +186,7 @@ class HuggingFaceModel(nn.Module):
 
 def _configured(kind: str, num_classes: int, changes: Mapping[str, Any]) -> Any:
     """The configuration of type `kind` with these changes; ValueError for unknown ones."""
-    known = _classes()
+    known = _known()
     if kind not in known:
         raise ValueError(f"there is no model 'hf:{kind}'{did_you_mean(kind, known)}")
     nested = {}
@@ -201,7 +202,8 @@ def _configured(kind: str, num_classes: int, changes: Mapping[str, Any]) -> Any:
             _check_keys(configurations[which](), value, f"{key} ({which})")
             nested[key] = {**value, "model_type": which}
     try:
-        return type(default)(**{**changes, **nested}, num_labels=num_classes)
+        mine = copy.deepcopy({**changes, **nested})  # (they write into what they are given)
+        return type(default)(**mine, num_labels=num_classes)
     except Exception as error:  # of transformers' own checks, each of another kind
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
@@ -235,22 +237,21 @@ def _difference(config: Any) -> dict[str, Any]:
     usual = default.to_dict()
     for key, value in config.to_dict().items():
         if key not in OURS and key in usual and value != usual[key]:
-            inner = getattr(config, key, None)
+            inner: Any = getattr(config, key, None)
             if hasattr(inner, "to_dict"):
                 value = {"model_type": inner.model_type, **_difference(inner)}
             found[key] = value
     return found
 
 
-def _classes() -> dict[str, Any]:
-    """The networks of transformers that fit our interface, by type."""
-    transformers = _transformers()
+def _known() -> dict[str, str]:
+    """The types of transformers that fit our interface, and the names of their classes."""
+    _transformers()
     from transformers.models.auto import modeling_auto as auto
 
     names = dict(auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES)
     universal = dict(auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES)
-    names |= {kind: universal[kind] for kind in MASKS if kind in universal}
-    return {kind: getattr(transformers, name) for kind, name in names.items()}
+    return names | {kind: universal[kind] for kind in MASKS if kind in universal}
 
 
 def _not_fetched(repository: str, what: str, error: Exception) -> OSError:

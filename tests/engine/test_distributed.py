@@ -14,7 +14,7 @@ import torch
 from accidents import forkserver, same_weights, terminated, training_of
 from filelock import FileLock
 from test_accumulation import WEIGHT, Double, weights_of
-from toys import Toy, Uneven, flags, loader, tiny_model, wait_for, write_folder
+from toys import TINY, Toy, Uneven, flags, loader, tiny_model, wait_for, write_folder
 
 from seglib.engine import distributed
 from seglib.engine import state as state_module
@@ -65,6 +65,16 @@ def resting():
     return weights_of(model)
 
 
+def masked():
+    """A model of masks, whose backbone sleeps for an epoch, by its own loss."""
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = create_model("hf:mask2former", 3, config=TINY)
+    train, val = loader(4, 4, Uneven, 32, 48, shuffle=True), loader(2, 1, Uneven, 32, 48)
+    history = fit(model, train, val, epochs=2, freeze_epochs=1, ema=0.5)
+    return weights_of(model), history.rows[-1]["val_loss"]
+
+
 @descending
 def noisy(out, at=None, resume=False):
     """A run with dropout and BatchNorm, hit by a signal in one process only."""
@@ -112,6 +122,7 @@ def all_of_it(folder):
         **{f"evaluated {n}": evaluated(n) for n in (1, 2, 4, 5)},
         "orders": [order_of(*order) for order in ORDERS],
         "resting": resting(),
+        "masked": masked(),
         "stops": [*stops, noisy(folder / "judged", 3)],  # (its first batch that is evaluated)
         "whole": noisy(folder / "whole"),
         "resumed": [noisy(folder / name, None, True) for name in ("stopped", "judged")],
@@ -181,6 +192,11 @@ class TestTogether:
         alone = resting()
         for found in together[0]:
             torch.testing.assert_close(found["resting"], alone, rtol=0, atol=1e-4)
+
+    def test_a_model_of_masks_learns_with_its_queries(self, together):
+        (weights, loss), *others = (found["masked"] for found in together[0])
+        assert weights.isfinite().all() and 0 < loss < 100
+        assert all(torch.equal(weights, theirs) and loss == other for theirs, other in others)
 
     @pytest.mark.parametrize("images", [1, 2, 4, 5])
     def test_each_image_is_evaluated_once(self, together, images):
