@@ -8,8 +8,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
+from seglib.course.attention import NEAREST, OTHER, vehicles
 from seglib.course.losses import SLICE, slices
 from seglib.course.metrics import street_predictions
 from seglib.data import RenderedStreets, Streets, make_loader
@@ -18,11 +20,13 @@ from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
 from seglib.plotting import colorize, legend, place_labels, show_predictions
 from seglib.course.records import label_map, read_record, values
+from seglib.course.transformers import nearest_scenes
 from seglib.inference import predict
 from seglib.training import fit
 from seglib.transforms import eval_transform, resize_mask
 
 HERE = Path(__file__).parent
+SCENE = 3                                              # of lesson 7
 LIMIT = 250_000                                        # bytes of a picture
 DPI = {"01": 96}                                       # dots an inch, else 80
 
@@ -192,6 +196,27 @@ def lesson_06():
     bottom.legend(frameon=False, loc="upper left")
     for axis in (top, bottom):
         axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def lesson_07():
+    """A street, which of its vehicles is nearest, and the recorded answers of two networks."""
+    scenes, record = nearest_scenes(range(70_000, 70_012)), read_record("07_transformers")
+    image, instances, labels = (part[SCENE] for part in (scenes.images, scenes.instances,
+                                                         scenes.labels))
+    panels = {"which vehicle is nearest?": image, "truth": vehicles(image, instances, labels)}
+    for title, arm in (("a network that sees 41 pixels", "3 convolutions"),
+                       ("a network with attention", "attention")):
+        kept = values(record, "far", arm, lambda run: run.get("maps"))[0]
+        panels[title] = vehicles(image, instances, label_map(kept[str(SCENE)]))
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.6), layout="constrained")
+    for axis, (title, picture) in zip(axes, panels.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=12)
+        axis.axis("off")
+    handles = [Patch(color=np.array(colour) / 255, label=name)
+               for name, colour in (("called nearest", NEAREST), ("another vehicle", OTHER))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     return figure
 
 

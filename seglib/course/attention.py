@@ -1,0 +1,287 @@
+"""What lesson 7 draws and measures: far views, attention, its memory, patches, masks."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from torch import Tensor, nn
+
+from seglib.course.charts import draw_intervals
+from seglib.course.labels import show_row
+from seglib.course.records import (
+    interval,
+    label_map,
+    paired_difference,
+    prediction,
+    read_record,
+    values,
+)
+from seglib.course.transformers import NearestNet, NearestScenes
+from seglib.data import Streets, make_loader
+from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
+from seglib.losses import CombinedLoss
+from seglib.metrics.scores import Interval
+from seglib.models.pretrained import find_carried, read_file
+from seglib.plotting import colorize
+from seglib.training import fit
+from seglib.transforms import eval_transform, train_transform
+
+CAR, POLE = STREET_CLASSES.index("Car"), STREET_CLASSES.index("Pole")
+SIZE = 72, 96
+NEAREST, OTHER = (213, 94, 0), (0, 114, 178)  # colours
+FIELDS = {"3 convolutions": 41, "9 convolutions": 89}  # pixels that an output sees
+NETS = {"SegFormer": "#d55e00", "DeepLabV3+": "#0072b2", "U-Net": "#009e73"}
+IMAGES = 60, 240, 960
+MASKS = "per pixel", "masks, one for each class", "masks, with instances"
+LIVE = 0.276, 0.291, 0.282, 0.280, 0.285  # val mIoU after 4 epochs of `train_on_streets`
+
+
+def vehicles(image: Any, instances: Any, nearest: Any) -> NDArray[np.uint8]:
+    """A grey picture of the scene; vehicles are orange where `nearest`, and blue elsewhere."""
+    grey = np.repeat(image.mean(2, keepdims=True) * 0.5 + 110, 3, axis=2).astype(np.uint8)
+    grey[instances > 0] = np.where(nearest[instances > 0][:, None] == 1, NEAREST, OTHER)
+    return grey
+
+
+def show_task(scenes: NearestScenes, shown: Sequence[int], field: int = 41) -> None:
+    """Scenes with a square of `field` pixels around the centre of two vehicles, and the truth."""
+    panels = {}
+    for i in shown:
+        picture, reach = scenes.images[i].copy(), field // 2
+        for place in (1, 2):
+            row, column = np.argwhere(scenes.instances[i] == place).mean(0).round().astype(int)
+            low, high = ((int(column + r), int(row + r)) for r in (-reach, reach))
+            cv2.rectangle(picture, low, high, (255, 230, 0))
+        panels["a scene" + " " * i] = picture
+        truth = vehicles(scenes.images[i], scenes.instances[i], scenes.labels[i])
+        panels["which vehicle is nearest" + " " * i] = truth
+    show_row(panels)
+
+
+def show_answers(
+    scenes: NearestScenes,
+    shown: Sequence[int],
+    arms: Sequence[str] = ("3 convolutions", "attention"),
+) -> None:
+    """For each scene the truth, and what networks of seed 0 answered, as recorded."""
+    record, panels = read_record("07_transformers"), dict[str, Any]()
+    for i in shown:
+        image, instances = scenes.images[i], scenes.instances[i]
+        panels["truth" + " " * len(panels)] = vehicles(image, instances, scenes.labels[i])
+        for arm in arms:
+            maps = values(record, "far", arm, lambda run: run.get("maps"))[0]
+            name = f"{arm} ({FIELDS[arm]} pixels)" if arm in FIELDS else arm
+            panels[name + " " * len(panels)] = vehicles(image, instances, label_map(maps[str(i)]))
+    show_row(panels, columns=1 + len(arms))
+
+
+def print_nearest() -> None:
+    """Of each network the percentage of the recorded test scenes that are exactly right."""
+    record = read_record("07_transformers")
+    for arm in ("3 convolutions", "9 convolutions", "U-Net", "attention"):
+        found = values(record, "far", arm, lambda run: run["test"]["exact"])
+        print(f"{arm:<14}  {interval(list(found.values()))}")
+
+
+def nearest_network() -> nn.Module:
+    """The recorded network with attention (seed 0), for `nearest_scenes` at 72×96."""
+    network = NearestNet("attention")
+    network.load_state_dict(read_file(find_carried("nearest", "attention")))
+    return network.eval()
+
+
+def draw_attention(image: Any, weights: Tensor, row: int, column: int) -> None:
+    """An image, a place (row, column) of its map, and where each head looks from there.
+
+    `weights` (heads, h·w, h·w) of a map of a quarter of the size are enlarged bilinearly.
+    """
+    size = image.shape[0] // 4, image.shape[1] // 4
+    maps = weights[:, row * size[1] + column].unflatten(-1, size)  # (heads, h, w)
+    large = F.interpolate(maps[None], image.shape[:2], mode="bilinear")[0]
+    grey = image.mean(2) / 2 + 110
+    _, axes = plt.subplots(1, 1 + len(large), figsize=(11, 2), dpi=96, layout="constrained")
+    for k, axis in enumerate(axes):
+        axis.imshow(image if k == 0 else grey, cmap="gray", vmin=0, vmax=255)
+        if k > 0:
+            colour = np.full_like(image, NEAREST)
+            axis.imshow(colour, alpha=(large[k - 1] / large[k - 1].max()).numpy())
+        axis.plot(4 * column + 1.5, 4 * row + 1.5, "o", color="#56b4e9", mec="black", ms=6)
+        axis.set_title(f"head {k}" if k else "the query", fontsize=10)
+        axis.axis("off")
+    plt.show()
+
+
+def kept_mib(side: int, reduction: int) -> float:
+    """MiB that plain attention keeps for the backward pass: an image of `side`², map at 1/4."""
+    found: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    counts = (side // 4) ** 2, (side // 4 // reduction) ** 2  # queries, keys
+    query, key, value = (torch.randn(counts[i], 32, requires_grad=True) for i in (0, 1, 1))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        _ = (query @ key.T / 32**0.5).softmax(-1) @ value
+    return sum(found.values()) / 2**20
+
+
+def draw_memory(curves: Mapping[int, Mapping[int, float]]) -> None:
+    """{reduction: {side of the image: MiB}} on logarithmic axes."""
+    _, axis = plt.subplots(figsize=(6, 3.2), dpi=96, layout="constrained")
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(curves)))
+    for (reduction, curve), shade in zip(curves.items(), shades, strict=True):
+        axis.plot(*zip(*curve.items(), strict=True), "o-", color=shade, label=str(reduction))
+    axis.set(xscale="log", yscale="log", xlabel="side of the image (pixels)", ylabel="MiB")
+    axis.set_xticks([64, 128, 256, 512], ["64", "128", "256", "512"])
+    axis.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(title="reduction", frameon=False)
+    plt.show()
+
+
+def redraw(picture: NDArray[Any], window: int, stride: int = 16, numbers: int = 8) -> NDArray[Any]:
+    """A picture drawn from `numbers` for each patch: its principal components in this picture.
+
+    Patches of `window`² pixels lie `stride` apart; where they overlap they are blended.
+    """
+    edge = (window - stride) // 2
+    x = np.pad(picture / 255, ((edge, edge), (edge, edge), (0, 0)), mode="reflect")
+    views = np.lib.stride_tricks.sliding_window_view(x, (window, window), axis=(0, 1))
+    patches = views[::stride, ::stride]  # (rows, columns, 3, window, window)
+    flat = torch.from_numpy(patches.reshape(-1, 3 * window**2))
+    centred = flat - flat.mean(0)
+    main = torch.linalg.eigh(centred @ centred.T)[1][:, -numbers:]  # their left singular vectors
+    drawn = (main @ (main.T @ centred) + flat.mean(0)).reshape(patches.shape).numpy()
+    weight = np.hanning(window + 2)[1:-1] if edge else np.ones(window)
+    total, weights = np.zeros_like(x), np.zeros((*x.shape[:2], 1))
+    for i, j in np.ndindex(*drawn.shape[:2]):
+        here = np.s_[i * stride : i * stride + window, j * stride : j * stride + window]
+        total[here] += drawn[i, j].transpose(1, 2, 0) * np.outer(weight, weight)[..., None]
+        weights[here] += np.outer(weight, weight)[..., None]
+    height, width = picture.shape[:2]
+    return np.clip(total / weights, 0, 1)[edge : edge + height, edge : edge + width]
+
+
+def seam(picture: NDArray[Any], stride: int = 16) -> float:
+    """The mean jump in grey across the columns where patches meet, over that elsewhere."""
+    jumps = np.abs(np.diff(picture.mean(2), axis=1)).mean(0)
+    meet = np.arange(1, len(jumps) + 1) % stride == 0
+    return float(jumps[meet].mean() / jumps[~meet].mean())
+
+
+@cache
+def _kept(split: str) -> Any:
+    data: Any = Streets(split, transform=eval_transform(*SIZE))
+    data.read = cache(data.read)
+    return data
+
+
+def streets(split: str) -> tuple[Tensor, Tensor]:
+    """All images (N, 3, 72, 96) and labels (N, 72, 96) of a split of Streets."""
+    images, labels = zip(*(_kept(split)[i] for i in range(len(_kept(split)))), strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def train_on_streets(model: nn.Module, epochs: int, lr: float = 1e-3) -> list[float]:
+    """Train on the 240 scenes of Streets: the mIoU on val after each epoch."""
+    train = Streets("train", transform=train_transform(*SIZE, zoom=(0.9, 1.6), colour=0.2))
+    loaders = make_loader(train, 8, shuffle=True), make_loader(_kept("val"), 20)
+    history = fit(model, *loaders, epochs=epochs, lr=lr, loss=CombinedLoss(), clip=1.0)
+    return [row["val_miou"] for row in history.rows]
+
+
+def live() -> Interval:
+    """Where 99.9 % of trainings with four epochs end, by five seeds (val mIoU)."""
+    return prediction(LIVE)
+
+
+def draw_training(curve: Sequence[float]) -> None:
+    """The mIoU on val after each epoch, and where a training with four epochs is expected."""
+    _, axis = plt.subplots(figsize=(5, 2.8), dpi=96, layout="constrained")
+    axis.plot(range(1, len(curve) + 1), curve, "o-", color=NETS["SegFormer"])
+    axis.axhspan(live().low, live().high, color="0.9", zorder=0)
+    axis.set(xlabel="epoch", ylabel="mIoU on val", ylim=(0, 1.2 * live().high))
+    axis.set_xticks(range(1, len(curve) + 1))
+    plt.show()
+
+
+@torch.inference_mode()
+def small_logits(model: Any, images: Tensor) -> Tensor:
+    """The logits of a SegFormer before it enlarges them: (N, C, H/4, W/4)."""
+    found: list[Tensor] = []
+    handle = model.classifier.register_forward_hook(lambda *call: found.append(call[2]))
+    for part in images.split(20):
+        model.eval()(part)
+    handle.remove()
+    return torch.cat(found)
+
+
+def by_seed(net: str, images: int = 960, part: str = "images") -> dict[int, float]:
+    """{seed: test mIoU} of one of NETS, as recorded."""
+    record, arm = read_record("07_transformers"), f"{net}, {images} images"
+    return values(record, part, arm, lambda run: run["test"]["miou"])
+
+
+def gap(first: str, second: str, images: int = 960, part: str = "images") -> Interval:
+    """The paired difference of two NETS in test mIoU."""
+    return paired_difference(by_seed(first, images, part), by_seed(second, images, part))
+
+
+def draw_networks() -> None:
+    """The recorded test mIoU of NETS by the number of images, and SegFormer's lead."""
+    _, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.2), dpi=90, layout="constrained")
+    for k, (net, colour) in enumerate(NETS.items()):
+        rows = [interval(list(by_seed(net, images).values())) for images in IMAGES]
+        places, means = np.arange(3) + 0.08 * (k - 1), [row.value for row in rows]
+        reach = [row.high - row.value for row in rows]
+        left.errorbar(places, means, reach, fmt="o-", capsize=3, color=colour, label=net)
+    left.set_xticks(range(3), [str(images) for images in IMAGES])
+    left.set(xlabel="training images", ylabel="test mIoU", ylim=(0, None))
+    left.legend(frameon=False, loc="lower right")
+    pairs = [(net, images) for net in list(NETS)[1:] for images in IMAGES]
+    gaps = {f"− {net}, {images}": gap("SegFormer", net, images) for net, images in pairs}
+    draw_intervals(right, gaps, NETS["SegFormer"])
+    right.set(xlabel="SegFormer − the other: test mIoU, seed by seed")
+    plt.show()
+
+
+def print_masks() -> None:
+    """The recorded test mIoU and PQ of things of three ways to label pixels and instances."""
+    record = read_record("07_transformers")
+    print(f"{'':<28} {'mIoU':<20} PQ of things")
+    for arm in MASKS:
+        runs = values(record, "masks", arm, lambda run: run["test"]).values()
+        found = [run["miou"] for run in runs], [run["panoptic"]["things"][0] for run in runs]
+        print(f"{arm:<28}", *(str(interval(part)) for part in found))
+
+
+def blobs(semantic: NDArray[Any], number: int = CAR) -> NDArray[np.int64]:
+    """Instance numbers as a semantic map gives them: connected components of a class."""
+    return np.asarray(label(semantic == number)[0], np.int64)
+
+
+def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """The IoU of each instance of one map (rows) with each of the other (columns); 0 is none."""
+    masks = [[part == i for i in np.unique(part[part > 0])] for part in (first, second)]
+    pairs = [[(a & b).sum() / (a | b).sum() for b in masks[1]] for a in masks[0]]
+    return np.array(pairs, float).reshape(len(masks[0]), len(masks[1]))
+
+
+def show_instances(scene: Any, maps: Mapping[str, NDArray[Any]]) -> None:
+    """A scene, its semantic map, and maps of instance numbers {title: (H, W)}."""
+    panels = {"scene": scene.image, "semantic": colorize(scene.semantic, STREET_PALETTE)}
+    shades = plt.get_cmap("tab20")(range(20))[:, :3] * 255
+    colours = np.vstack([[225, 225, 228], shades]).astype(np.uint8)
+    for name, numbers in maps.items():
+        panels[name] = colours[np.where(numbers > 0, 1 + (numbers - 1) % 20, 0)]
+    show_row(panels)

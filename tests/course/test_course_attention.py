@@ -1,0 +1,80 @@
+"""What lesson 7 draws, measures and trains on."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from seglib.course import attention
+from seglib.course.photos import photo
+from seglib.data.render import render_scene
+from seglib.metrics.panoptic import PanopticCounts
+from seglib.models import create_model
+
+
+def test_only_vehicles_are_coloured():
+    image = np.full((2, 3, 3), 100, np.uint8)
+    instances, nearest = np.array([[0, 1, 2]] * 2), np.array([[255, 1, 0]] * 2)
+    found = attention.vehicles(image, instances, nearest)
+    assert found[0].tolist() == [[160] * 3, [*attention.NEAREST], [*attention.OTHER]]
+
+
+def test_attention_keeps_weights_queries_keys_and_values():
+    """All in float32: 64 queries and 16 keys of 32 channels; the scores are not kept."""
+    kept = attention.kept_mib(32, 2) * 2**20 / 4
+    assert 64 * 16 + 32 * (64 + 2 * 16) <= kept <= 64 * 16 + 32 * (64 + 2 * 16) + 1
+    grown = attention.kept_mib(256, 1) / attention.kept_mib(128, 1)
+    assert grown == pytest.approx((4096**2 + 3 * 32 * 4096) / (1024**2 + 3 * 32 * 1024))
+
+
+def test_patches_with_all_numbers_are_the_picture():
+    picture = photo("coffee")[:64, 100:164]
+    for window in (16, 32):  # 16 patches have 15 components at most
+        drawn = attention.redraw(picture, window, numbers=15)
+        np.testing.assert_allclose(drawn, picture / 255, atol=1e-9)
+    edges = np.kron(np.arange(16.0).reshape(4, 4), np.ones((16, 16)))[..., None] + np.zeros(3)
+    edges[:, ::2] += 1.0  # jumps by 1, and by 2 where patches meet
+    assert attention.seam(edges) == pytest.approx(2.0)
+
+
+def test_overlaps_are_ious_of_instances():
+    first, second = np.array([[1, 1, 0, 3]]), np.array([[0, 2, 2, 2]])
+    assert attention.overlaps(first, second).tolist() == [[1 / 4], [1 / 3]]
+    assert attention.overlaps(first, 0 * second).shape == (2, 0)
+    scene = render_scene(9008, 144, 192)
+    cars = np.where(scene.semantic == attention.CAR, scene.instance, 0)
+    found = attention.overlaps(attention.blobs(scene.semantic), cars)
+    counts = PanopticCounts(11)
+    counts.update((scene.semantic, attention.blobs(scene.semantic)), (scene.semantic, cars))
+    assert (found > 0.5).sum() == counts.compute().counts[attention.CAR, 0]
+
+
+def test_small_logits_are_those_that_segformer_enlarges():
+    torch.manual_seed(0)
+    model, images = create_model("segformer", 11), torch.randn(3, 3, 72, 96)
+    small = attention.small_logits(model, images)
+    assert small.shape == (3, 11, 18, 24)
+    with torch.inference_mode():
+        expected = model(images)
+    torch.testing.assert_close(F.interpolate(small, (72, 96), mode="bilinear"), expected)
+
+
+def test_a_query_is_drawn_with_its_heads():
+    image = np.full((16, 24, 3), 90, np.uint8)
+    weights = torch.rand(2, 24, 24).softmax(-1)
+    attention.draw_attention(image, weights, row=1, column=2)
+    axes = plt.gcf().axes
+    assert [axis.get_title() for axis in axes] == ["the query", "head 1", "head 2"]
+    assert axes[1].images[1].get_alpha().shape == (16, 24)
+    plt.close("all")
+
+
+def test_the_recorded_networks_are_drawn(capsys):
+    attention.draw_networks()
+    left, right = plt.gcf().axes
+    assert len(left.containers) == 3 and len(right.get_yticks()) == 6
+    attention.print_nearest()
+    attention.print_masks()
+    assert len(capsys.readouterr().out.splitlines()) == 4 + 1 + 3
+    plt.close("all")
