@@ -101,9 +101,8 @@ def fit(
     Raises ValueError for settings or batches that do not fit (on resume, naming the key that
     differs), FileExistsError if `out` holds a run already, FloatingPointError, naming the batch's
     files, if the loss is not finite (on CUDA up to 50 batches later: `BatchLosses`), MemoryError
-    with what to try. With `out`, SIGTERM and Ctrl-C
-    wait for the end of a step, save where the run stands, to be resumed there, and raise
-    `Interrupted`; a second one acts at once. Several processes: `seglib.engine.distributed`.
+    with what to try. With `out`, SIGTERM and Ctrl-C wait for the end of a step, save where the run
+    stands and raise `Interrupted`; a second acts at once. Processes: `seglib.engine.distributed`.
     """
     settings = {name: value for name, value in locals().items() if name in validation.COMPARED}
     settings["validation"] = val_loader is not None

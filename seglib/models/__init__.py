@@ -63,9 +63,9 @@ def create_model(
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
             "ade20k": SegFormer's published weights for the 150 classes of ADE20K.
             "hub": the published weights of hf:OWNER/REPOSITORY.
-            "streets", "imagenet+streets": a checkpoint that the course carries, with its own
-            options; only output_stride and atrous_rates, on which no weight depends, may differ.
-            A path such as "runs/mine/best.pt": a checkpoint of your own, with its options likewise.
+            "streets", "imagenet+streets", or a path such as "runs/mine/best.pt": a checkpoint of
+            the course or of your own, with its options; only output_stride and atrous_rates, on
+            which no weight depends, may differ.
             With another `num_classes`, all but "imagenet" get a new last layer.
 
     Raises ValueError for an unknown name, option or combination; OSError, naming the file and its
@@ -76,23 +76,17 @@ def create_model(
     1942747
     """
     known = model_options(name)
-    for option in options:
-        if option not in known:
-            hint = "; the model backbone_unet has it" if option == "backbone" else ""
-            raise ValueError(
-                f"{name} has no option {option!r}{hint or did_you_mean(option, known)}"
-            )
+    for option in (option for option in options if option not in known):
+        hint = "; the model backbone_unet has it" if option == "backbone" else ""
+        raise ValueError(f"{name} has no option {option!r}{hint or did_you_mean(option, known)}")
     if num_classes < 1:
         raise ValueError(f"found num_classes={num_classes}, expected a number from 1 up")
     path = find_carried(str(pretrained), name) if pretrained in CARRIED else None
     if pretrained not in (False, *KINDS):
         path = Path(os.path.expanduser(str(pretrained)))
         if not path.is_file():
-            kinds = ", ".join(f'"{kind}"' for kind in KINDS)
-            raise ValueError(
-                f"found pretrained={pretrained!r}, which is no file; expected False, {kinds} or a "
-                "checkpoint's path"
-            )
+            kinds = f"False, {', '.join(KINDS)} or a checkpoint's path"
+            raise ValueError(f"found pretrained={pretrained!r}, which is no file; expected {kinds}")
     if path is not None:
         content = load_own(path, name, options)
         model = _builder(name)(num_classes, **content["options"])
