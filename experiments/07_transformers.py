@@ -20,7 +20,7 @@ tuning_masks, masks
         960 scenes with instances: a small Mask2Former whose masks are classes or instances, and
         its pixel decoder with a class for each pixel; panoptic quality, for the latter from
         connected parts; cross-entropy or the loss of the masks
-longer  images, 960 of them, four times the budget, the same rates
+live    the training of the lesson itself: SegFormer, four epochs of 240 images, 72×96
 
 Cross-entropy + Dice, AdamW, one-cycle, gradients' norm at most 1, batches of 8, light augmentation.
 Streets at 96×128, void dropped, one confusion matrix over the split, the last epoch's weights.
@@ -50,6 +50,7 @@ from interval_table import table
 from mask_training import MASK_ARMS
 from records import TRIALS, Job, Part, main
 
+from seglib.course.attention import train_on_streets
 from seglib.course.transformers import KINDS
 from seglib.data import RenderedStreets, Streets
 from seglib.transforms import eval_transform, train_transform
@@ -171,11 +172,15 @@ def compare(job: Job) -> None:
                 job.once(label(net, images), seed, measure, net, images, settings, seed, "test")
 
 
-def longer(job: Job) -> None:
+def live(job: Job) -> None:
     for seed in job.seeds:
-        for net in tn.NETS:
-            settings = {**job.settings, "lr": rate(job, "tuning", label(net, 960))}
-            job.once(label(net, 960), seed, measure, net, 960, settings, seed, "test")
+        job.once("SegFormer", seed, as_in_the_lesson, job.settings, seed)
+
+
+def as_in_the_lesson(settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    model = tn.build("SegFormer", 11, seed)
+    curve = train_on_streets(model, settings["epochs"], settings["lr"], seed)
+    return {"val": {"miou": round(curve[-1], 4)}, "curve": [round(value, 4) for value in curve]}
 
 
 def measure(net: str, images: int, settings: dict[str, Any], seed: int, judged: str) -> Any:
@@ -369,6 +374,12 @@ SEEN = (
     "segformer.Attention MixFFN segformer.Block resize_to",
     *RENDERING,
 )
+LIVE = (
+    *finetuning.TUNED,
+    *SEGFORMER,
+    "transformers_nets.build as_in_the_lesson train_on_streets attention.SIZE",
+    "data/streets",
+)
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned attempt schedule"), STREETS),
@@ -388,7 +399,7 @@ PARTS = {
     "positions": Part(
         positions, (*PLACED, *TESTED, "positions"), {**PLACES, "sizes": KEPT["sizes"]}, seeds=5
     ),
-    "longer": Part(longer, (*MEASURED, "longer"), {**STREETS, **KEPT, "images": 32_000}, seeds=5),
+    "live": Part(live, LIVE, {"epochs": 4, "lr": 1e-3}, seeds=10),
 }
 
 if __name__ == "__main__":
