@@ -12,6 +12,8 @@ import pytest
 import torch
 import workbook
 
+from seglib.course.attention import nearest_network
+from seglib.course.transformers import called_nearest, nearest_input, nearest_scenes
 from seglib.data import Streets, make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.normalisation import normalisation
@@ -48,6 +50,23 @@ def test_the_manifest_belongs_to_the_file_and_no_scene_of_streets_and_no_night_w
     embedded = {seed for split in Streets.SEEDS.values() for seed in split}
     assert embedded and not embedded & set(seen)
     assert scenes["light"] == "day" and scenes["times_seen"] == 1
+
+
+def test_lesson_7s_network_is_the_recorded_one():
+    card = json.loads((WEIGHTS / "nearest_attention.json").read_text("utf-8"))
+    file, named = WEIGHTS / card["file"], card["record"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == card["sha256"]
+    path = ROOT / "results" / "experiments" / f"{named['experiment']}.json"
+    runs = json.loads(path.read_text("utf-8"))["parts"][named["part"]]["runs"]
+    chosen = [r for r in runs if (r["arm"], r["seed"]) == (named["arm"], named["seed"])]
+    assert [run["test"]["exact"] for run in chosen] == [card["exact"]]
+    network, scenes = nearest_network(), nearest_scenes(range(70_000, 70_040))
+    with torch.inference_mode():
+        called = called_nearest(network(nearest_input(scenes.images)), scenes.instances)
+    mine = [first and not any(others) for first, *others in called]
+    theirs = [flag == "1" for flag in chosen[0]["test"]["scenes"][: len(mine)]]
+    same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+    assert len(mine) > 30 and same >= len(mine) - 2  # (a half may turn in half precision)
 
 
 def test_no_seed_of_the_course_was_seen():

@@ -271,7 +271,7 @@ def draw_networks() -> None:
         reach = [row.high - row.value for row in rows]
         left.errorbar(places, means, reach, fmt="o-", capsize=3, color=colour, label=net)
     left.set_xticks(range(3), [str(images) for images in IMAGES])
-    left.set(xlabel="training images", ylabel="test mIoU", ylim=(0, None))
+    left.set(xlabel="training images", ylabel="test mIoU", ylim=(0, 0.65))
     left.legend(frameon=False, loc="lower right")
     pairs = [(net, images) for net in list(NETS)[1:] for images in IMAGES]
     gaps = {f"− {net}, {images}": gap("SegFormer", net, images) for net, images in pairs}

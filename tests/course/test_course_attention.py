@@ -74,7 +74,8 @@ def test_the_recorded_networks_are_drawn(capsys):
     attention.draw_networks()
     left, right = plt.gcf().axes
     assert len(left.containers) == 3 and len(right.get_yticks()) == 6
-    attention.print_nearest()
+    attention.draw_far()
+    assert len(plt.gca().containers) == 4 and len(plt.gca().get_xticks()) == 4
     attention.print_masks()
-    assert len(capsys.readouterr().out.splitlines()) == 4 + 1 + 3
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
     plt.close("all")
