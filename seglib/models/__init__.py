@@ -85,7 +85,7 @@ def create_model(
     if pretrained not in (False, *KINDS):
         path = Path(os.path.expanduser(str(pretrained)))
         if not path.is_file():
-            kinds = f"False, {', '.join(KINDS)} or a checkpoint's path"
+            kinds = f"False, {str(KINDS)[1:-1]} or a checkpoint's path"
             raise ValueError(f"found pretrained={pretrained!r}, which is no file; expected {kinds}")
     if path is not None:
         content = load_own(path, name, options)

@@ -218,7 +218,7 @@ def test_names_bad_arguments_and_the_warning_that_torchvisions_rates_bring():
         ("torchvision:fcn_resnet5", {}, "did you mean 'torchvision:fcn_resnet50'"),
         ("torchvision:lraspp_mobilenet_v3_large", {"aux": True}, "no auxiliary head; leave aux"),
         ("smp:unet", {}, "found 'smp:unet', expected smp:DECODER/ENCODER"),
-        ("unet", {"pretrained": True}, 'pretrained=True, .* expected False, "imagenet", "coco"'),
+        ("unet", {"pretrained": True}, "pretrained=True, .* expected False, 'imagenet', 'coco'"),
         ("unet", {"pretrained": "backbone"}, "pretrained='backbone', which is no file; .*imagenet"),
         ("unet", {"pretrained": "imagenet"}, "unet has no backbone .* such as backbone_unet"),
     ):
