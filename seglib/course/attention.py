@@ -1,5 +1,6 @@
 """What lesson 7 draws and measures: far views, attention, its memory, patches, masks."""
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -23,10 +24,11 @@ from seglib.course.records import (
     read_record,
     values,
 )
-from seglib.course.transformers import NearestNet, NearestScenes
+from seglib.course.transformers import NearestNet, NearestScenes, nearest_input
 from seglib.data import Streets, make_loader
 from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
 from seglib.losses import CombinedLoss
+from seglib.metrics import ConfusionMatrix
 from seglib.metrics.scores import Interval
 from seglib.models.pretrained import find_carried, read_file
 from seglib.plotting import colorize
@@ -56,15 +58,13 @@ def vehicles(image: Any, instances: Any, nearest: Any) -> NDArray[np.uint8]:
 
 
 def show_task(scenes: NearestScenes, shown: Sequence[int], field: int = 41) -> None:
-    """Scenes with a square of `field` pixels around the centre of two vehicles, and the truth."""
+    """Scenes with a square of `field` pixels around the nearest vehicle's centre, and the truth."""
     panels = {}
     for i in shown:
         picture, reach = scenes.images[i].copy(), field // 2
-        for place in (1, 2):
-            row, column = np.argwhere(scenes.instances[i] == place).mean(0).round().astype(int)
-            low, high = ((int(column + r), int(row + r)) for r in (-reach, reach))
-            cv2.rectangle(picture, low, high, (255, 230, 0))
-        panels["a scene" + " " * i] = picture
+        row, column = np.argwhere(scenes.instances[i] == 1).mean(0).round().astype(int)
+        low, high = ((int(column + r), int(row + r)) for r in (-reach, reach))
+        panels["a scene" + " " * i] = cv2.rectangle(picture, low, high, (255, 230, 0))
         truth = vehicles(scenes.images[i], scenes.instances[i], scenes.labels[i])
         panels["which vehicle is nearest" + " " * i] = truth
     show_row(panels)
@@ -120,12 +120,25 @@ def nearest_network() -> nn.Module:
     return network.eval()
 
 
-def draw_attention(image: Any, weights: Tensor, row: int, column: int) -> None:
-    """An image, a place (row, column) of its map, and where each head looks from there.
+@torch.inference_mode()
+def queries_and_keys(network: Any, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Of a `NearestNet` with attention: queries and keys (heads, h·w, d) for one image."""
+    x = network.body[0](network.stem(nearest_input(image[None])))  # (1, C, h, w)
+    block = network.body[1]
+    query, key, _ = block.attention.queries_keys_values(block.norm1(x.permute(0, 2, 3, 1)))
+    return query[0], key[0]
 
-    `weights` (heads, h·w, h·w) of a map of a quarter of the size are enlarged bilinearly.
+
+def draw_attention(scenes: NearestScenes, i: int, vehicle: int, weights: Tensor) -> None:
+    """Scene `i` with the token in the middle of a vehicle (1: the nearest), and where it looks.
+
+    `weights` (heads, h·w, h·w) of a map of a quarter of the size are enlarged bilinearly, and each
+    head is drawn up to its own maximum.
     """
+    image, where = scenes.images[i], np.argwhere(scenes.instances[i] == vehicle)
     size = image.shape[0] // 4, image.shape[1] // 4
+    middle = where.mean(0) if len(where) else np.array(image.shape[:2]) / 2
+    row, column = (middle / 4).astype(int)
     maps = weights[:, row * size[1] + column].unflatten(-1, size)  # (heads, h, w)
     large = F.interpolate(maps[None], image.shape[:2], mode="bilinear")[0]
     grey = image.mean(2) / 2 + 110
@@ -155,6 +168,20 @@ def kept_mib(side: int, reduction: int) -> float:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         _ = (query @ key.T / 32**0.5).softmax(-1) @ value
     return sum(found.values()) / 2**20
+
+
+def time_ratio(first: int, second: int) -> float:
+    """How many times as long PyTorch's attention takes for an image of `second`² as of `first`²."""
+    best = []
+    for side in (first, second):
+        query, key, value = torch.randn(3, 1, 1, (side // 4) ** 2, 32)
+        spent = []
+        for _ in range(3):
+            start = time.perf_counter()
+            F.scaled_dot_product_attention(query, key, value)
+            spent.append(time.perf_counter() - start)
+        best.append(min(spent))
+    return best[1] / best[0]
 
 
 def draw_memory(curves: Mapping[int, Mapping[int, float]]) -> None:
@@ -193,13 +220,6 @@ def redraw(picture: NDArray[Any], window: int, stride: int = 16, numbers: int = 
         weights[here] += np.outer(weight, weight)[..., None]
     height, width = picture.shape[:2]
     return np.clip(total / weights, 0, 1)[edge : edge + height, edge : edge + width]
-
-
-def seam(picture: NDArray[Any], stride: int = 16) -> float:
-    """The mean jump in grey across the columns where patches meet, over that elsewhere."""
-    jumps = np.abs(np.diff(picture.mean(2), axis=1)).mean(0)
-    meet = np.arange(1, len(jumps) + 1) % stride == 0
-    return float(jumps[meet].mean() / jumps[~meet].mean())
 
 
 @cache
@@ -252,6 +272,28 @@ def small_logits(model: Any, images: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def print_orders(labels: Any, model: Any) -> float:
+    """What an early argmax costs on Streets val; what the fix, `labels`, gains on perfect scores.
+
+    Of a SegFormer's logits, and of perfect scores: of each place the true fraction of each class.
+    """
+    images, truth = streets("val")
+    one_hot = F.one_hot(truth.where(truth != 255, 0), 11) * (truth != 255)[..., None]
+    perfect = F.avg_pool2d(one_hot.permute(0, 3, 1, 2).float(), 4)  # (60, 11, 18, 24)
+    gains: list[float] = []
+    for name, logits in {"SegFormer": small_logits(model, images), "perfect": perfect}.items():
+        early = F.interpolate(logits.argmax(1)[:, None].float(), truth.shape[1:])[:, 0].long()
+        orders = {"argmax first": early, "enlarge first": labels(logits, truth.shape[1:])}
+        for order, found in orders.items():
+            matrix = ConfusionMatrix(11)
+            matrix.update(found, truth)
+            scores = matrix.compute()
+            gains.append(scores.miou)
+            classes = f"car {scores.iou[CAR]:.2f}, pole {scores.iou[POLE]:.2f}"
+            print(f"{name:<9} {order:<13} mIoU {scores.miou:.3f}, {classes}")
+    return gains[3] - gains[2]
+
+
 def by_seed(net: str, images: int = 960, part: str = "images") -> dict[int, float]:
     """{seed: test mIoU} of one of NETS, as recorded."""
     record, arm = read_record("07_transformers"), f"{net}, {images} images"
@@ -275,8 +317,9 @@ def draw_networks() -> None:
     left.set(xlabel="training images", ylabel="test mIoU", ylim=(0, 0.65))
     left.legend(frameon=False, loc="lower right")
     pairs = [(net, images) for net in list(NETS)[1:] for images in IMAGES]
-    gaps = {f"− {net}, {images}": gap("SegFormer", net, images) for net, images in pairs}
+    gaps = {f"against {n}, {images}": gap("SegFormer", n, images) for n, images in pairs}
     draw_intervals(right, gaps, NETS["SegFormer"])
+    right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel="SegFormer − the other: test mIoU, seed by seed")
     plt.show()
 
@@ -304,10 +347,18 @@ def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def show_instances(scene: Any, maps: Mapping[str, NDArray[Any]]) -> None:
-    """A scene, its semantic map, and maps of instance numbers {title: (H, W)}."""
+    """A scene, its semantic map, and maps of instance numbers {title: (H, W)}, with the numbers."""
     panels = {"scene": scene.image, "semantic": colorize(scene.semantic, STREET_PALETTE)}
     shades = plt.get_cmap("tab20")(range(20))[:, :3] * 255
     colours = np.vstack([[225, 225, 228], shades]).astype(np.uint8)
     for name, numbers in maps.items():
-        panels[name] = colours[np.where(numbers > 0, 1 + (numbers - 1) % 20, 0)]
+        present = np.unique(numbers[numbers > 0])
+        places = np.searchsorted(present, numbers) + 1  # 1, 2, … whatever the numbers are
+        picture = colours[np.where(numbers > 0, (places - 1) % 20 + 1, 0)].copy()
+        for place, number in enumerate(present, start=1):
+            rows, columns = np.nonzero(numbers == number)
+            middle = int(np.median(columns)) - 4, int(np.median(rows)) + 5
+            for colour, thick in (((255,) * 3, 3), ((0,) * 3, 1)):
+                cv2.putText(picture, str(place), middle, 0, 0.45, colour, thick)
+        panels[name] = picture
     show_row(panels)

@@ -19,7 +19,7 @@ LESSON = kit.Lesson(
     outcomes=(
         "compute attention by hand, and implement it",
         "predict the memory that attention needs from image size, stride and reduction",
-        "use a SegFormer, and enlarge its logits before the argmax",
+        "use a SegFormer, and turn its small logits into labels",
         "explain how queries with masks replace a class for each pixel, and match them to the "
         "truth",
         "compute panoptic quality, and say what instance labels add",

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from seglib.course import attention
 from seglib.course.photos import photo
+from seglib.course.transformers import nearest_scenes
 from seglib.data.render import render_scene
 from seglib.metrics.panoptic import PanopticCounts
 from seglib.models import create_model
@@ -33,9 +34,6 @@ def test_patches_with_all_numbers_are_the_picture():
     for window in (16, 32):  # 16 patches have 15 components at most
         drawn = attention.redraw(picture, window, numbers=15)
         np.testing.assert_allclose(drawn, picture / 255, atol=1e-9)
-    edges = np.kron(np.arange(16.0).reshape(4, 4), np.ones((16, 16)))[..., None] + np.zeros(3)
-    edges[:, ::2] += 1.0  # jumps by 1, and by 2 where patches meet
-    assert attention.seam(edges) == pytest.approx(2.0)
 
 
 def test_overlaps_are_ious_of_instances():
@@ -61,13 +59,27 @@ def test_small_logits_are_those_that_segformer_enlarges():
 
 
 def test_a_query_is_drawn_with_its_heads():
-    image = np.full((16, 24, 3), 90, np.uint8)
-    weights = torch.rand(2, 24, 24).softmax(-1)
-    attention.draw_attention(image, weights, row=1, column=2)
+    scenes = nearest_scenes(range(70_000, 70_002))
+    query, key = attention.queries_and_keys(attention.nearest_network(), scenes.images[0])
+    assert query.shape == key.shape == (4, 18 * 24, 12)
+    weights = (query @ key.mT / 12**0.5).softmax(-1)
+    attention.draw_attention(scenes, 0, 1, weights)
     axes = plt.gcf().axes
-    assert [axis.get_title() for axis in axes] == ["the query", "head 1", "head 2"]
-    assert axes[1].images[1].get_alpha().shape == (16, 24)
+    assert [axis.get_title() for axis in axes] == ["the query", *(f"head {k}" for k in range(1, 5))]
+    assert axes[1].images[1].get_alpha().shape == (72, 96)
+    column, row = (float(value[0]) for value in axes[0].lines[0].get_data())
+    assert scenes.instances[0][round(row), round(column)] == 1
     plt.close("all")
+
+
+def test_the_cost_of_an_early_argmax_is_printed(capsys):
+    def late(logits, size):
+        return F.interpolate(logits, size, mode="bilinear").argmax(1)
+
+    gain = attention.print_orders(late, create_model("segformer", 11))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9].strip() for line in lines] == ["SegFormer"] * 2 + ["perfect"] * 2
+    assert gain == pytest.approx(0.05, abs=0.01)
 
 
 def test_the_recorded_networks_are_drawn(capsys):
