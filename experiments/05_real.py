@@ -15,6 +15,7 @@ edges   the next rate up for what was best at the highest
 small   20, 60 and 367 frames of train at 96×128, 800 images seen, scored on test
 longer  as small with three times the images
 large   as small at 180×240, 400 images seen, ASPP's dilations twice as large
+larger  as large with three times the images
 tuning_moves, moves
         the same with 60 frames, with the backbone or BatchNorm frozen
 tuning_night, night
@@ -397,6 +398,7 @@ PARTS = {
     "small": Part(compare, MEASURED, SMALL, 5, STREETS),
     "large": Part(compare, MEASURED, LARGE, 5, STREETS),
     "longer": Part(compare, MEASURED, {**SMALL, "images": 2400}, 5, STREETS),
+    "larger": Part(compare, MEASURED, {**LARGE, "images": 1200}, 5, STREETS),
     "tuning_night": Part(
         tuning_night, (*BY_NIGHT, "STARTS tuned tune_night"), {**SCENES, **RATES}, 1, STREETS
     ),
