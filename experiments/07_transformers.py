@@ -1,4 +1,4 @@
-"""SegFormer, DeepLabV3+ and U-Net of like cost on Streets; positions, a far view, masks.
+"""SegFormer, DeepLabV3+ and U-Net of like cost on Streets; a far view, masks.
 
     python experiments/07_transformers.py                  # all parts: made for a GPU
     python experiments/07_transformers.py tuning images    # some of them
@@ -14,8 +14,6 @@ images  60, 240 (which take the rate of 960) and 960 images: mIoU; what moves wi
 tuning_far, far
         which vehicle is the nearest? Networks that see 41 pixels, 89 pixels, or everything; 32,000
         images seen (seglib.course.transformers has the task)
-tuning_positions, positions
-        SegFormer with 960 images: how it knows places; tested at four resolutions
 tuning_masks, masks
         960 scenes with instances: a small Mask2Former whose masks are classes or instances, and
         its pixel decoder with a class for each pixel; panoptic quality, for the latter from
@@ -210,31 +208,6 @@ def by_size(model: torch.nn.Module, sizes: list[list[int]]) -> dict[str, float]:
     return found
 
 
-# ---------------------------------------------------------------- positions
-
-
-def tuning_positions(job: Job) -> None:
-    for arm in tn.POSITIONS:
-        tuned(job, arm, place, arm)
-
-
-def positions(job: Job) -> None:
-    for seed in job.seeds:
-        for arm in tn.POSITIONS:
-            settings = {**job.settings, "lr": rate(job, "tuning_positions", arm)}
-            job.once(arm, seed, place, arm, settings, seed, "test")
-
-
-def place(arm: str, settings: dict[str, Any], seed: int, judged: str) -> dict[str, Any]:
-    data, size = chosen(960, seed, settings), (settings["height"], settings["width"])
-    model = tn.positioned(arm, data.num_classes, seed, *size)
-    budget = finetuning.train(model, data, settings, seed, {})
-    scores = {**budget, judged: finetuning.score(model, at(judged, *size))}
-    return (
-        scores if judged == "dev" else {**scores, "resolution": by_size(model, settings["sizes"])}
-    )
-
-
 # ---------------------------------------------------------------- the nearest vehicle
 
 
@@ -320,7 +293,6 @@ KEPT = {
     "sizes": [[72, 96], [96, 128], [144, 192], [192, 256]],
     "shown": [3, 8, 20],
 }
-PLACES = {**STREETS, "rates": [7e-4, 1.7e-3, 4e-3]}
 NEAREST = {
     "batch_size": 8,
     "weight_decay": 0.01,
@@ -346,7 +318,6 @@ MODELS = (
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
 TESTED = ("tensors rate schedule dev_scores by_size", "predicted transformers_nets.miou")
 MEASURED = (*CODE, *TESTED, "shifted cropped IMAGES label as_text")
-PLACED = (*CODE, "POSITIONS Placed positioned place")
 MASKS = {
     **NET,
     "rates": [3e-4, 1e-3, 3e-3],
@@ -393,12 +364,6 @@ PARTS = {
         seeds=5,
     ),
     "masks": Part(masks, (*SEGMENTED, "masks rate threshold schedule dev_scores"), MASKS, seeds=5),
-    "tuning_positions": Part(
-        tuning_positions, (*PLACED, "tuning_positions tuned attempt schedule"), PLACES
-    ),
-    "positions": Part(
-        positions, (*PLACED, *TESTED, "positions"), {**PLACES, "sizes": KEPT["sizes"]}, seeds=5
-    ),
     "live": Part(live, LIVE, {"epochs": 4, "lr": 1e-3}, seeds=10),
 }
 

@@ -42,7 +42,6 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "U-Net": ("unet", {"base_channels": 12}),
 }
-POSITIONS = "zero padding", "learned positions", "no positions"
 
 
 def build(net: str, classes: int, seed: int) -> nn.Module:
@@ -50,45 +49,6 @@ def build(net: str, classes: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     name, options = NETS[net]
     return create_model(name, classes, **options).to(DEVICE)
-
-
-# ---------------------------------------------------------------- positions
-
-
-class Placed(nn.Module):
-    """A patch embedding plus a learned vector for each place (Dosovitskiy et al., 2021).
-
-    At another size than (height, width) the vectors are interpolated bilinearly.
-    """
-
-    def __init__(self, embedding: nn.Module, channels: int, height: int, width: int) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.place = nn.Parameter(torch.zeros(1, channels, height, width))
-        nn.init.trunc_normal_(self.place, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embedding(x)  # (N, h, w, C)
-        place = F.interpolate(self.place, x.shape[1:3], mode="bilinear")
-        return x + place.permute(0, 2, 3, 1)
-
-
-def positioned(arm: str, classes: int, seed: int, height: int, width: int) -> nn.Module:
-    """A SegFormer that knows positions in one of the three ways of POSITIONS.
-
-    "no positions" keeps the zero padding of the patch embeddings and drops that of the Mix-FFN.
-    """
-    model: Any = build("SegFormer", classes, seed)
-    if arm == "zero padding":
-        return model
-    backbone = model.backbone
-    for block in (block for stage in backbone.stages for block in stage):
-        block.ffn.conv = nn.Identity()  # what is left is a plain FFN
-    if arm == "learned positions":
-        for i, channels in enumerate(backbone.channels):
-            size = height // (4 * 2**i), width // (4 * 2**i)
-            backbone.embeddings[i] = Placed(backbone.embeddings[i], channels, *size)
-    return model.to(DEVICE)
 
 
 # ---------------------------------------------------------------- measures

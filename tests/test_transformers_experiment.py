@@ -72,20 +72,6 @@ def test_a_shift_and_a_crop_by_hand():
     assert found["same"] == {"1": round(10 / 11, 5), "4": round(7 / 8, 5)}
 
 
-def test_only_learned_positions_depend_on_the_size():
-    torch.manual_seed(0)
-    images = torch.randn(1, 3, 96, 128)
-    models = {arm: tn.positioned(arm, 3, 0, 96, 128).eval() for arm in tn.POSITIONS}
-    count = {arm: sum(p.numel() for p in model.parameters()) for arm, model in models.items()}
-    places = sum(c * 768 // 4**i for i, c in enumerate((32, 64, 160, 256)))
-    assert count["learned positions"] - count["no positions"] == places
-    convolutions = 2 * sum(4 * c * 10 for c in (32, 64, 160, 256))  # 3×3 weights and a bias
-    assert count["zero padding"] - count["no positions"] == convolutions
-    for model in models.values():
-        assert model(images.to(tn.DEVICE)).shape == (1, 3, 96, 128)
-        assert model(images[..., :72, :96].to(tn.DEVICE)).shape == (1, 3, 72, 96)
-
-
 def test_codes_hold_class_and_instance():
     semantic = np.array([[0, 8, 8, 10], [255, 8, 9, 10]], np.uint8)
     instance = np.array([[0, 4, 7, 9], [0, 4, 8, 9]], np.int32)
@@ -129,7 +115,7 @@ def test_scores_of_the_nearest_by_distance():
     assert found["by_distance"]["over 20"] == {"scenes": 1, "exact": 1.0}
 
 
-@pytest.mark.parametrize("name", ["images", "far", "masks", "positions"])
+@pytest.mark.parametrize("name", ["images", "far", "masks"])
 def test_every_run_used_the_learning_rate_that_won_on_dev(name):
     path = EXPERIMENTS.parent / "results" / "experiments" / "07_transformers.json"
     if not path.exists():

@@ -142,7 +142,7 @@ def draw_attention(scenes: NearestScenes, i: int, vehicle: int, weights: Tensor)
     maps = weights[:, row * size[1] + column].unflatten(-1, size)  # (heads, h, w)
     large = F.interpolate(maps[None], image.shape[:2], mode="bilinear")[0]
     grey = image.mean(2) / 2 + 110
-    _, axes = plt.subplots(1, 1 + len(large), figsize=(11, 2), dpi=96, layout="constrained")
+    _, axes = plt.subplots(1, 1 + len(large), figsize=(9.4, 1.75), dpi=96, layout="constrained")
     for k, axis in enumerate(axes):
         axis.imshow(image if k == 0 else grey, cmap="gray", vmin=0, vmax=255)
         if k > 0:
@@ -294,6 +294,18 @@ def print_orders(labels: Any, model: Any) -> float:
     return gains[3] - gains[2]
 
 
+def show_early(model: Any, shown: Sequence[int] = (3, 8, 20)) -> None:
+    """Scenes of Streets val with truth, and labels from an argmax at a quarter of the size."""
+    images, truth = streets("val")
+    labels = small_logits(model, images[list(shown)]).argmax(1).numpy()
+    panels: dict[str, Any] = {}
+    for i, small in zip(shown, labels, strict=True):
+        found = {"scene": _kept("val").read(i)[0], "truth": colorize(truth[i], STREET_PALETTE)}
+        found["argmax first"] = colorize(np.kron(small, np.ones((4, 4), int)), STREET_PALETTE)
+        panels |= {name + " " * len(panels): picture for name, picture in found.items()}
+    show_row(panels, columns=3, key=True)
+
+
 def by_seed(net: str, images: int = 960, part: str = "images") -> dict[int, float]:
     """{seed: test mIoU} of one of NETS, as recorded."""
     record, arm = read_record("07_transformers"), f"{net}, {images} images"
@@ -317,7 +329,7 @@ def draw_networks() -> None:
     left.set(xlabel="training images", ylabel="test mIoU", ylim=(0, 0.65))
     left.legend(frameon=False, loc="lower right")
     pairs = [(net, images) for net in list(NETS)[1:] for images in IMAGES]
-    gaps = {f"against {n}, {images}": gap("SegFormer", n, images) for n, images in pairs}
+    gaps = {f"{n}, {images} images": gap("SegFormer", n, images) for n, images in pairs}
     draw_intervals(right, gaps, NETS["SegFormer"])
     right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel="SegFormer − the other: test mIoU, seed by seed")

@@ -113,7 +113,7 @@ _MEAN = "weights @ value"
 _ONE_SIZE = "that divides by the root of the number of {}; d is the length of a query"
 _FIRST = "softmax runs over the first dimension; the keys are the last one of the scores"
 _QUERIES = "softmax runs over the queries; for each query, the weights of the keys must sum to 1"
-_NO_SOFTMAX = "without softmax the scores are no weights: they do not sum to 1"
+_NO_SOFTMAX = "without softmax the scores are not weights: they do not sum to 1"
 _ATTENTION_MISTAKES = kit.edits(
     attention,
     ("the scale is missing: divide the scores by √d", f" / {_ROOT}", ""),
@@ -145,7 +145,11 @@ _ATTENTION_MISTAKES = kit.edits(
     ),
     (f"{_NO_SOFTMAX}, and may be negative", _WEIGHTS, "scores"),
     (f"{_NO_SOFTMAX}, and the scale is missing as well", _WEIGHTS, "scores", f" / {_ROOT}", ""),
-    ("sigmoid weighs each key for itself; softmax lets them compete", "softmax(-1)", "sigmoid()"),
+    (
+        "sigmoid weights each key independently; softmax lets them compete",
+        "softmax(-1)",
+        "sigmoid()",
+    ),
     ("log_softmax returns logarithms; the weights are its exp", "softmax(-1)", "log_softmax(-1)"),
     (
         "the scores are divided by their sum; softmax takes their exp first",
@@ -208,7 +212,7 @@ _READINGS: kit.Readings = {
         (512, "that is half precision; a float32 has 4 bytes"),
         (2048, "that is double precision; a float32 has 4 bytes"),
         (8192, "that is in Mibit; a byte has 8 bits"),
-        (2**18, "that takes each pixel for a query. The map has 128×128 places"),
+        (2**18, "that treats each pixel as a query. The map has 128×128 places"),
         (64, "that is a map of an eighth of the size; the first stage has a quarter"),
         (1 / 16, "that is one query's weights; each of the 16,384 places is a query"),
     ],
@@ -219,7 +223,7 @@ _READINGS: kit.Readings = {
         (2, "that divides by 8 three times; the keys' map has two sides"),
         (4, "that is how many million weights there are; each has 4 bytes"),
         (8, "that is half precision; a float32 has 4 bytes"),
-        (4096, "that takes each pixel for a query. The map has 128×128 places"),
+        (4096, "that treats each pixel as a query. The map has 128×128 places"),
         (256, "that is the number of keys, 16·16; each of 16,384 queries has a weight for each"),
         (1 / 64, "that is in GiB; give MiB"),
     ],
@@ -257,13 +261,13 @@ memory = LESSON.ask(
             (_times(1 / 2), "you count 2 bytes for a number, as in half precision; it has 4"),
             (_times(2), "you count 8 bytes for a number, or scores and weights; count 4 once"),
             (_times(8), "you count bits; a byte has 8"),
-            (_times(256), "you take each pixel for a query and forget the stride of 4"),
+            (_times(256), "you treat each pixel as a query and forget the stride of 4"),
             (_times(1 / 1024), "you give GiB; a GiB has 1024 MiB"),
             (_times(2**20), "you give bytes; a MiB has 2^20"),
         ],
     ),
     dict(MEBIBYTES),
-    "How many places has the map? Without reduction each is a query and a key.",
+    "How many places does the map have? Without reduction each is a query and a key.",
     "There is a weight for each query and each key: 128·128 queries times 128·128 keys, 4 bytes.",
     "Reduction 8 leaves 16·16 keys. Twice the side gives 4 times the queries and 4 times the keys.",
     variable="guess",
@@ -322,7 +326,7 @@ def _integers(answer: Any) -> str:
 
 _BLOCKS = "the labels come in blocks, as nearest copies them. Enlarge the logits, bilinearly"
 _BETWEEN = (
-    "a mean of labels is no label: between classes 0 and 2 lies class 1. Take the argmax last"
+    "a mean of labels is not a label: between classes 0 and 2 lies class 1. Take the argmax last"
 )
 _RESIZE, _AREA = 'F.interpolate(logits, size, mode="bilinear")', 'mode="bilinear"'
 _EARLY = "logits.argmax(1, keepdim=True).float()"

@@ -45,8 +45,8 @@ WRONG = {
             _PRODUCT, end="F.softmax(scores, 0) @ value"
         ),
         "use softmax(-1)": _attention(_PRODUCT, end="F.softmax(scores, 1) @ value"),
-        "without softmax the scores are no weights": _attention(_PRODUCT, end="scores @ value"),
-        "sigmoid weighs each key for itself": _attention(
+        "without softmax the scores are not weights": _attention(_PRODUCT, end="scores @ value"),
+        "sigmoid weights each key independently": _attention(
             _PRODUCT, end="torch.sigmoid(scores) @ value"
         ),
         "exp of a large score overflows": _attention(
@@ -85,7 +85,7 @@ WRONG = {
         "the labels come in blocks": _labels(
             _SMALL, "return F.interpolate(small.float(), size, mode='nearest')[:, 0].long()"
         ),
-        "a mean of labels is no label": _labels(
+        "a mean of labels is not a label": _labels(
             _SMALL, "return F.interpolate(small.float(), size, mode='bilinear')[:, 0]"
         ),
         "long() rounds down": _labels(
