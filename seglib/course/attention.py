@@ -294,7 +294,7 @@ def print_orders(labels: Any, model: Any) -> float:
     return gains[3] - gains[2]
 
 
-def show_early(model: Any, shown: Sequence[int] = (3, 8, 20)) -> None:
+def show_early(model: Any, shown: Sequence[int] = (8, 20)) -> None:
     """Scenes of Streets val with truth, and labels from an argmax at a quarter of the size."""
     images, truth = streets("val")
     labels = small_logits(model, images[list(shown)]).argmax(1).numpy()
