@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from seglib.engine.batches import as_array
 from seglib.inference import photo_logits
+from seglib.metrics.check import check_not_nan
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -53,7 +54,7 @@ def predict_panoptic(
     """The segments of one photo, by one pass of a model of masks, such as hf:mask2former.
 
     `image`, `size`, `mean` and `std` as in `predict`; the rest as in `merge_queries`. ValueError
-    for a model without queries.
+    for a model without queries, for NaN, and for more classes than a label map can hold (255).
     """
     photo = as_array(image)
     queries = getattr(photo_logits(model, photo, size, mean, std), "queries", None)
@@ -63,7 +64,15 @@ def predict_panoptic(
             "which segments are made; take a model of masks, such as hf:mask2former, or predict"
         )
     masks = queries.masks(*(size or photo.shape[:2]))[0]  # (Q, h, w)
-    classes = queries.class_logits[0]
+    classes = queries.class_logits[0]  # (Q, C + 1)
+    if classes.shape[1] > 256:
+        raise ValueError(
+            f"found {classes.shape[1] - 1} classes, but a label map of uint8 holds 255 and void; "
+            "take a model of fewer classes"
+        )
+    check_not_nan(classes)
+    check_not_nan(masks)
+    things = None if things is None else [*map(int, things)]
     return merge_queries(classes, masks, photo.shape[:2], threshold, overlap, things)
 
 

@@ -116,8 +116,8 @@ def first_page():
 
 LIMITS = {
     reading_path: 2500,
-    core: 11_000,
-    course: 2_200,
+    core: 11_050,
+    course: 2_260,
     exercises: 4000,
     all_tests: 19_150,
     first_page: 130,

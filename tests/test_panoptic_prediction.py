@@ -8,7 +8,7 @@ from torch import nn
 
 from seglib.metrics.panoptic import PanopticCounts
 from seglib.models import create_model
-from seglib.models.huggingface import Queries
+from seglib.models.huggingface import Queries, semantic_logits
 from seglib.panoptic import Segment, merge_queries, predict_panoptic
 
 HIGH, WIDE = 8, 12
@@ -128,3 +128,27 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             merged([(0, 0.9)], masks, **options)
+
+
+class Said(nn.Module):
+    """A model of masks that says the same of every image of 8×8 pixels."""
+
+    def __init__(self, class_logits):
+        super().__init__()
+        self.queries = Queries(class_logits[None], torch.ones(1, len(class_logits), 8, 8), (8, 8))
+
+    def forward(self, images):
+        logits = semantic_logits(self.queries, 8, 8)
+        logits.queries = self.queries
+        return logits
+
+
+def test_nan_too_many_classes_and_things_as_an_array():
+    photo = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="NaN"):
+        predict_panoptic(Said(torch.full((2, 4), torch.nan)), photo)
+    with pytest.raises(ValueError, match="found 300 classes, but a label map of uint8 holds 255"):
+        predict_panoptic(Said(torch.zeros(2, 301)), photo)
+    sure = torch.tensor([[9.0, 0, 0, 0]])
+    found = predict_panoptic(Said(sure), photo, things=np.array([0, 1]))
+    assert (found.semantic == 0).all() and (found.instance == 1).all()

@@ -337,13 +337,16 @@ def draw_networks() -> None:
 
 
 def print_masks() -> None:
-    """The recorded test mIoU and PQ of things of three ways to label pixels and instances."""
+    """The recorded test mIoU of three ways to label, and PQ of things by two ways to instances."""
     record = read_record("07_transformers")
-    print(f"{'':<28} {'mIoU':<20} PQ of things")
+    print(f"{'':<28} {'mIoU':<20} PQ: {'regions':<20} queries")
     for arm in MASKS:
-        runs = values(record, "masks", arm, lambda run: run["test"]).values()
-        found = [run["miou"] for run in runs], [run["panoptic"]["things"][0] for run in runs]
-        print(f"{arm:<28}", *(str(interval(part)) for part in found))
+        runs = list(values(record, "masks", arm, lambda run: run["test"]).values())
+        found = [[run["miou"] for run in runs], [run["components"]["things"][0] for run in runs]]
+        if "queries" in runs[0]:
+            found.append([run["panoptic"]["things"][0] for run in runs])
+        miou, *quality = (str(interval(part)) for part in found)
+        print(f"{arm:<28} {miou}     {' '.join(quality)}")
 
 
 def blobs(semantic: NDArray[Any], number: int = CAR) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 A loss is a mean over the valid pixels of its batch, or over their weights; the number of these, or
 their sum, is its denominator dᵢ. Each batch's gradient counts by its part of the step's: Σ dᵢ·gradᵢ
 / Σ dᵢ is one big batch's, exactly for losses that are means over pixels. Dice and Lovász are ratios
-of sums over a batch, which no weighting of parts gives back; a sum of losses is weighted by valid
-pixels, not exact if its parts have class weights; and BatchNorm sees the batches one by one anyway.
+of sums over a batch, and `MaskLoss` is a mean over its masks, which no weighting of parts gives
+back; a sum of losses is weighted by valid pixels, not exact if its parts have class weights; and
+BatchNorm sees the batches one by one anyway.
 """
 
 import math

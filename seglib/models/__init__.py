@@ -58,7 +58,7 @@ def create_model(
     Args:
         name: of `available_models()`; with the extra "hub" also smp:DECODER/ENCODER, and hf:TYPE or
             hf:OWNER/REPOSITORY with the option config={…} (see `seglib.models.huggingface`).
-        pretrained: False: random weights, and no network access, ever.
+        pretrained: False: random weights, no network access (a REPOSITORY's configuration aside).
             "imagenet": ImageNet's weights in the backbone, a new head.
             "coco": torchvision's weights for COCO and the 21 classes of Pascal VOC.
             "ade20k": SegFormer's published weights for the 150 classes of ADE20K.

@@ -25,6 +25,12 @@ OURS = {  # entries of a configuration that follow from num_classes, or that are
 }
 
 
+OF_THE_LOSS = {  # entries for their own loss, of which `MaskLoss` knows nothing
+    *("class_weight", "mask_weight", "dice_weight", "cross_entropy_weight", "no_object_weight"),
+    *("ignore_value", "train_num_points", "oversample_ratio", "importance_sample_ratio"),
+}
+
+
 @dataclass(frozen=True)
 class Queries:
     """What a network says of N images by Q queries, each with a class and a mask.
@@ -212,8 +218,10 @@ def _configured(kind: str, num_classes: int, changes: Mapping[str, Any]) -> Any:
 
 
 def _check_keys(default: Any, changes: Mapping[str, Any], where: str) -> None:
-    known = {*default.to_dict(), *default.attribute_map} - OURS
+    known = {*default.to_dict(), *default.attribute_map} - OURS - OF_THE_LOSS
     for key in changes:
+        if key in OF_THE_LOSS:
+            raise ValueError(f"leave {key} out of config: it belongs to the loss, as MaskLoss(…)")
         if key in OURS and key != "model_type":
             raise ValueError(f"leave {key} out of config: it follows from num_classes or the name")
         if key not in known and key != "model_type":
@@ -236,7 +244,7 @@ def _difference(config: Any) -> dict[str, Any]:
     default, found = _transformers().CONFIG_MAPPING[config.model_type](), {}
     usual = default.to_dict()
     for key, value in config.to_dict().items():
-        if key not in OURS and key in usual and value != usual[key]:
+        if key not in OURS | OF_THE_LOSS and key in usual and value != usual[key]:
             inner: Any = getattr(config, key, None)
             if hasattr(inner, "to_dict"):
                 value = {"model_type": inner.model_type, **_difference(inner)}

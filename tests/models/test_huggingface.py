@@ -270,6 +270,11 @@ def test_bad_names_and_options(monkeypatch):
         ("hf:mask2former", {"config": {"num_labels": 3}}, "leave num_labels out"),
         (
             "hf:mask2former",
+            {"config": {"no_object_weight": 0.4}},
+            "belongs to the loss, as MaskLoss",
+        ),
+        (
+            "hf:mask2former",
             {"config": {"backbone_config": {"model_type": "swin", "embed_dims": 3}}},
             r"configuration of backbone_config \(swin\) has no entry 'embed_dims'; did you mean",
         ),
