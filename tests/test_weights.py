@@ -12,8 +12,12 @@ import pytest
 import torch
 import workbook
 
-from seglib.course.attention import nearest_network
-from seglib.course.transformers import called_nearest, nearest_input, nearest_scenes
+from seglib.course.transformers import (
+    called_nearest,
+    nearest_input,
+    nearest_network,
+    nearest_scenes,
+)
 from seglib.data import Streets, make_loader
 from seglib.engine.checkpoints import load_checkpoint
 from seglib.engine.normalisation import normalisation

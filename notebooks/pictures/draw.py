@@ -11,7 +11,6 @@ import torch
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from seglib.course.attention import NEAREST, OTHER, vehicles
 from seglib.course.losses import SLICE, slices
 from seglib.course.metrics import street_predictions
 from seglib.data import RenderedStreets, Streets, make_loader
@@ -20,7 +19,7 @@ from seglib.metrics import ConfusionMatrix
 from seglib.models import create_model
 from seglib.plotting import colorize, legend, place_labels, show_predictions
 from seglib.course.records import label_map, read_record, values
-from seglib.course.transformers import nearest_scenes
+from seglib.course.transformers import NEAREST, OTHER, nearest_scenes, vehicles
 from seglib.inference import predict
 from seglib.training import fit
 from seglib.transforms import eval_transform, resize_mask

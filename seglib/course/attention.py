@@ -1,4 +1,4 @@
-"""What lesson 7 draws and measures: far views, attention, its memory, patches, masks."""
+"""What lesson 7 draws and measures: far views, attention, its memory, patches, SegFormer."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from scipy.ndimage import label
 from torch import Tensor, nn
 
 from seglib.course.charts import draw_intervals
@@ -24,37 +22,27 @@ from seglib.course.records import (
     read_record,
     values,
 )
-from seglib.course.transformers import NearestNet, NearestScenes, nearest_input
+from seglib.course.transformers import CAR, NEAREST, NearestScenes, vehicles
 from seglib.data import Streets, make_loader
 from seglib.data.colours import STREET_CLASSES, STREET_PALETTE
 from seglib.losses import CombinedLoss
 from seglib.metrics import ConfusionMatrix
 from seglib.metrics.scores import Interval
-from seglib.models.pretrained import find_carried, read_file
 from seglib.plotting import colorize
 from seglib.training import fit
 from seglib.transforms import eval_transform, train_transform
 
-CAR, POLE = STREET_CLASSES.index("Car"), STREET_CLASSES.index("Pole")
+POLE = STREET_CLASSES.index("Pole")
 SIZE = 72, 96
-NEAREST, OTHER = (213, 94, 0), (0, 114, 178)  # colours
 FIELDS = {"3 convolutions": 41, "9 convolutions": 89}  # pixels that an output sees
 NETS = {"SegFormer": "#d55e00", "DeepLabV3+": "#0072b2", "U-Net": "#009e73"}
 IMAGES = 60, 240, 960
-MASKS = "per pixel", "masks, one for each class", "masks, with instances"
 FAR = {
     "3 convolutions": "#777777",
     "9 convolutions": "#0072b2",
     "U-Net": "#009e73",
     "attention": "#d55e00",
 }
-
-
-def vehicles(image: Any, instances: Any, nearest: Any) -> NDArray[np.uint8]:
-    """A grey picture of the scene; vehicles are orange where `nearest`, and blue elsewhere."""
-    grey = np.repeat(image.mean(2, keepdims=True) * 0.5 + 110, 3, axis=2).astype(np.uint8)
-    grey[instances > 0] = np.where(nearest[instances > 0][:, None] == 1, NEAREST, OTHER)
-    return grey
 
 
 def show_task(scenes: NearestScenes, shown: Sequence[int], field: int = 41) -> None:
@@ -111,22 +99,6 @@ def draw_far() -> None:
     axis.set(ylabel="scenes exactly right (%)", ylim=(0, 100))
     axis.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
     plt.show()
-
-
-def nearest_network() -> nn.Module:
-    """The recorded network with attention (seed 0), for `nearest_scenes` at 72×96."""
-    network = NearestNet("attention")
-    network.load_state_dict(read_file(find_carried("nearest", "attention")))
-    return network.eval()
-
-
-@torch.inference_mode()
-def queries_and_keys(network: Any, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Of a `NearestNet` with attention: queries and keys (heads, h·w, d) for one image."""
-    x = network.body[0](network.stem(nearest_input(image[None])))  # (1, C, h, w)
-    block = network.body[1]
-    query, key, _ = block.attention.queries_keys_values(block.norm1(x.permute(0, 2, 3, 1)))
-    return query[0], key[0]
 
 
 def draw_attention(scenes: NearestScenes, i: int, vehicle: int, weights: Tensor) -> None:
@@ -197,29 +169,6 @@ def draw_memory(curves: Mapping[int, Mapping[int, float]]) -> None:
     axis.grid(alpha=0.3)
     axis.legend(title="reduction", frameon=False)
     plt.show()
-
-
-def redraw(picture: NDArray[Any], window: int, stride: int = 16, numbers: int = 8) -> NDArray[Any]:
-    """A picture drawn from `numbers` for each patch: its principal components in this picture.
-
-    Patches of `window`² pixels lie `stride` apart; where they overlap they are blended.
-    """
-    edge = (window - stride) // 2
-    x = np.pad(picture / 255, ((edge, edge), (edge, edge), (0, 0)), mode="reflect")
-    views = np.lib.stride_tricks.sliding_window_view(x, (window, window), axis=(0, 1))
-    patches = views[::stride, ::stride]  # (rows, columns, 3, window, window)
-    flat = torch.from_numpy(patches.reshape(-1, 3 * window**2))
-    centred = flat - flat.mean(0)
-    main = torch.linalg.eigh(centred @ centred.T)[1][:, -numbers:]  # their left singular vectors
-    drawn = (main @ (main.T @ centred) + flat.mean(0)).reshape(patches.shape).numpy()
-    weight = np.hanning(window + 2)[1:-1] if edge else np.ones(window)
-    total, weights = np.zeros_like(x), np.zeros((*x.shape[:2], 1))
-    for i, j in np.ndindex(*drawn.shape[:2]):
-        here = np.s_[i * stride : i * stride + window, j * stride : j * stride + window]
-        total[here] += drawn[i, j].transpose(1, 2, 0) * np.outer(weight, weight)[..., None]
-        weights[here] += np.outer(weight, weight)[..., None]
-    height, width = picture.shape[:2]
-    return np.clip(total / weights, 0, 1)[edge : edge + height, edge : edge + width]
 
 
 @cache
@@ -334,46 +283,3 @@ def draw_networks() -> None:
     right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel="SegFormer − the other: test mIoU, seed by seed")
     plt.show()
-
-
-def print_masks() -> None:
-    """The recorded test mIoU of three ways to label, and PQ of things by two ways to instances."""
-    record = read_record("07_transformers")
-    print(f"{'':<28} {'mIoU':<20} PQ: {'regions':<20} queries")
-    for arm in MASKS:
-        runs = list(values(record, "masks", arm, lambda run: run["test"]).values())
-        found = [[run["miou"] for run in runs], [run["components"]["things"][0] for run in runs]]
-        if "queries" in runs[0]:
-            found.append([run["panoptic"]["things"][0] for run in runs])
-        miou, *quality = (str(interval(part)) for part in found)
-        print(f"{arm:<28} {miou}     {' '.join(quality)}")
-
-
-def blobs(semantic: NDArray[Any], number: int = CAR) -> NDArray[np.int64]:
-    """Instance numbers as a semantic map gives them: connected components of a class."""
-    return np.asarray(label(semantic == number)[0], np.int64)
-
-
-def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """The IoU of each instance of one map (rows) with each of the other (columns); 0 is none."""
-    masks = [[part == i for i in np.unique(part[part > 0])] for part in (first, second)]
-    pairs = [[(a & b).sum() / (a | b).sum() for b in masks[1]] for a in masks[0]]
-    return np.array(pairs, float).reshape(len(masks[0]), len(masks[1]))
-
-
-def show_instances(scene: Any, maps: Mapping[str, NDArray[Any]]) -> None:
-    """A scene, its semantic map, and maps of instance numbers {title: (H, W)}, with the numbers."""
-    panels = {"scene": scene.image, "semantic": colorize(scene.semantic, STREET_PALETTE)}
-    shades = plt.get_cmap("tab20")(range(20))[:, :3] * 255
-    colours = np.vstack([[225, 225, 228], shades]).astype(np.uint8)
-    for name, numbers in maps.items():
-        present = np.unique(numbers[numbers > 0])
-        places = np.searchsorted(present, numbers) + 1  # 1, 2, … whatever the numbers are
-        picture = colours[np.where(numbers > 0, (places - 1) % 20 + 1, 0)].copy()
-        for place, number in enumerate(present, start=1):
-            rows, columns = np.nonzero(numbers == number)
-            middle = int(np.median(columns)) - 4, int(np.median(rows)) + 5
-            for colour, thick in (((255,) * 3, 3), ((0,) * 3, 1)):
-                cv2.putText(picture, str(place), middle, 0, 0.45, colour, thick)
-        panels[name] = picture
-    show_row(panels)

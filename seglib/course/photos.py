@@ -10,7 +10,7 @@ shaded edge of the saucer). Void are a belt along the outlines and what nobody c
 import importlib.util
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +93,26 @@ def _with_border(mask: NDArray[np.uint8], widths: NDArray[np.float64]) -> NDArra
             near = np.hypot(dy, dx) <= np.minimum(reach[here], reach[there])
             result[here][near & (mask[here] != mask[there])] = VOID
     return result
+
+
+def redraw(picture: NDArray[Any], window: int, stride: int = 16, numbers: int = 8) -> NDArray[Any]:
+    """A picture drawn from `numbers` for each patch: its principal components in this picture.
+
+    Patches of `window`² pixels lie `stride` apart; where they overlap they are blended.
+    """
+    edge = (window - stride) // 2
+    x = np.pad(picture / 255, ((edge, edge), (edge, edge), (0, 0)), mode="reflect")
+    views = np.lib.stride_tricks.sliding_window_view(x, (window, window), axis=(0, 1))
+    patches = views[::stride, ::stride]  # (rows, columns, 3, window, window)
+    flat = patches.reshape(-1, 3 * window**2)
+    centred = flat - flat.mean(0)
+    main = np.linalg.eigh(centred @ centred.T)[1][:, -numbers:]  # their left singular vectors
+    drawn = (main @ (main.T @ centred) + flat.mean(0)).reshape(patches.shape)
+    weight = np.hanning(window + 2)[1:-1] if edge else np.ones(window)
+    total, weights = np.zeros_like(x), np.zeros((*x.shape[:2], 1))
+    for i, j in np.ndindex(*drawn.shape[:2]):
+        here = np.s_[i * stride : i * stride + window, j * stride : j * stride + window]
+        total[here] += drawn[i, j].transpose(1, 2, 0) * np.outer(weight, weight)[..., None]
+        weights[here] += np.outer(weight, weight)[..., None]
+    height, width = picture.shape[:2]
+    return np.clip(total / weights, 0, 1)[edge : edge + height, edge : edge + width]

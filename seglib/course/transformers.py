@@ -1,7 +1,7 @@
 """Lesson 7's task that needs a far view, which vehicle is nearest?, and networks that try it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from seglib.data.colours import STREET_CLASSES
 from seglib.data.render import render_scene
 from seglib.models.blocks import resize_to
+from seglib.models.pretrained import find_carried, read_file
 from seglib.models.segformer import Block
 from seglib.transforms import normalise, resize_image, resize_mask
 
 CAR = STREET_CLASSES.index("Car")
 SMALLEST = 12  # pixels of a vehicle
 NEARER = 1.1  # how many times further away the second vehicle must be
+NEAREST, OTHER = (213, 94, 0), (0, 114, 178)  # colours
 KINDS = "3 convolutions", "9 convolutions", "attention"
 
 
@@ -107,3 +109,26 @@ def convolve(before: int, after: int, stride: int = 1) -> nn.Sequential:
     """A 3×3 convolution, BatchNorm, ReLU."""
     conv = nn.Conv2d(before, after, 3, stride, 1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(after), nn.ReLU())
+
+
+def nearest_network() -> nn.Module:
+    """The recorded network with attention (seed 0), for `nearest_scenes` at 72×96."""
+    network = NearestNet("attention")
+    network.load_state_dict(read_file(find_carried("nearest", "attention")))
+    return network.eval()
+
+
+@torch.inference_mode()
+def queries_and_keys(network: Any, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Of a `NearestNet` with attention: queries and keys (heads, h·w, d) for one image."""
+    x = network.body[0](network.stem(nearest_input(image[None])))  # (1, C, h, w)
+    block = network.body[1]
+    query, key, _ = block.attention.queries_keys_values(block.norm1(x.permute(0, 2, 3, 1)))
+    return query[0], key[0]
+
+
+def vehicles(image: Any, instances: Any, nearest: Any) -> NDArray[np.uint8]:
+    """A grey picture of the scene; vehicles are orange where `nearest`, and blue elsewhere."""
+    grey = np.repeat(image.mean(2, keepdims=True) * 0.5 + 110, 3, axis=2).astype(np.uint8)
+    grey[instances > 0] = np.where(nearest[instances > 0][:, None] == 1, NEAREST, OTHER)
+    return grey

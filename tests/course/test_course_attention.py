@@ -6,19 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from seglib.course import attention
-from seglib.course.photos import photo
-from seglib.course.transformers import nearest_scenes
-from seglib.data.render import render_scene
-from seglib.metrics.panoptic import PanopticCounts
+from seglib.course import attention, transformers
+from seglib.course.photos import photo, redraw
 from seglib.models import create_model
-
-
-def test_only_vehicles_are_coloured():
-    image = np.full((2, 3, 3), 100, np.uint8)
-    instances, nearest = np.array([[0, 1, 2]] * 2), np.array([[255, 1, 0]] * 2)
-    found = attention.vehicles(image, instances, nearest)
-    assert found[0].tolist() == [[160] * 3, [*attention.NEAREST], [*attention.OTHER]]
 
 
 def test_attention_keeps_weights_queries_keys_and_values():
@@ -32,20 +22,8 @@ def test_attention_keeps_weights_queries_keys_and_values():
 def test_patches_with_all_numbers_are_the_picture():
     picture = photo("coffee")[:64, 100:164]
     for window in (16, 32):  # 16 patches have 15 components at most
-        drawn = attention.redraw(picture, window, numbers=15)
+        drawn = redraw(picture, window, numbers=15)
         np.testing.assert_allclose(drawn, picture / 255, atol=1e-9)
-
-
-def test_overlaps_are_ious_of_instances():
-    first, second = np.array([[1, 1, 0, 3]]), np.array([[0, 2, 2, 2]])
-    assert attention.overlaps(first, second).tolist() == [[1 / 4], [1 / 3]]
-    assert attention.overlaps(first, 0 * second).shape == (2, 0)
-    scene = render_scene(9008, 144, 192)
-    cars = np.where(scene.semantic == attention.CAR, scene.instance, 0)
-    found = attention.overlaps(attention.blobs(scene.semantic), cars)
-    counts = PanopticCounts(11)
-    counts.update((scene.semantic, attention.blobs(scene.semantic)), (scene.semantic, cars))
-    assert (found > 0.5).sum() == counts.compute().counts[attention.CAR, 0]
 
 
 def test_small_logits_are_those_that_segformer_enlarges():
@@ -59,8 +37,8 @@ def test_small_logits_are_those_that_segformer_enlarges():
 
 
 def test_a_query_is_drawn_with_its_heads():
-    scenes = nearest_scenes(range(70_000, 70_002))
-    query, key = attention.queries_and_keys(attention.nearest_network(), scenes.images[0])
+    scenes = transformers.nearest_scenes(range(70_000, 70_002))
+    query, key = transformers.queries_and_keys(transformers.nearest_network(), scenes.images[0])
     assert query.shape == key.shape == (4, 18 * 24, 12)
     weights = (query @ key.mT / 12**0.5).softmax(-1)
     attention.draw_attention(scenes, 0, 1, weights)
@@ -82,12 +60,10 @@ def test_the_cost_of_an_early_argmax_is_printed(capsys):
     assert gain == pytest.approx(0.05, abs=0.01)
 
 
-def test_the_recorded_networks_are_drawn(capsys):
+def test_the_recorded_networks_are_drawn():
     attention.draw_networks()
     left, right = plt.gcf().axes
     assert len(left.containers) == 3 and len(right.get_yticks()) == 6
     attention.draw_far()
     assert len(plt.gca().containers) == 4 and len(plt.gca().get_xticks()) == 4
-    attention.print_masks()
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 3
     plt.close("all")

@@ -51,3 +51,10 @@ def test_attention_sees_everything_and_an_unknown_kind_is_refused():
     assert (images.grad.abs().sum((0, 1)) > 0)[::4, ::4].double().mean() > 0.99
     with pytest.raises(ValueError, match="found kind='pooling', expected one of 3 convolutions"):
         transformers.NearestNet("pooling")
+
+
+def test_only_vehicles_are_coloured():
+    image = np.full((2, 3, 3), 100, np.uint8)
+    instances, nearest = np.array([[0, 1, 2]] * 2), np.array([[255, 1, 0]] * 2)
+    found = transformers.vehicles(image, instances, nearest)
+    assert found[0].tolist() == [[160] * 3, [*transformers.NEAREST], [*transformers.OTHER]]
