@@ -1,4 +1,4 @@
-"""SegFormer, DeepLabV3+ and U-Net of like cost on Streets; a far view, masks.
+"""SegFormer, DeepLabV3+ and U-Net of like cost on Streets; positions, a far view, masks.
 
     python experiments/07_transformers.py                  # all parts: made for a GPU
     python experiments/07_transformers.py tuning images    # some of them
@@ -11,6 +11,9 @@ tuning  the learning rate of each, with 60 and 960 images: five rates, and while
         lowest or the highest one more, two at most; 8,000 images seen, scored on other scenes (dev)
 images  60, 240 (which take the rate of 960) and 960 images: mIoU; what moves with the window; the
         middle of the scene with and without the rest; other resolutions
+tuning_positions, positions
+        SegFormer with 960 images: zeros around the feature maps, borders replicated instead, or
+        those and learned positions; tested at four resolutions
 tuning_far, far
         which vehicle is the nearest? Networks that see 41 pixels, 89 pixels, or everything; 32,000
         images seen (seglib.course.transformers has the task)
@@ -208,6 +211,31 @@ def by_size(model: torch.nn.Module, sizes: list[list[int]]) -> dict[str, float]:
     return found
 
 
+# ---------------------------------------------------------------- positions
+
+
+def tuning_positions(job: Job) -> None:
+    for arm in tn.POSITIONS:
+        tuned(job, arm, place, arm)
+
+
+def positions(job: Job) -> None:
+    for seed in job.seeds:
+        for arm in tn.POSITIONS:
+            settings = {**job.settings, "lr": rate(job, "tuning_positions", arm)}
+            job.once(arm, seed, place, arm, settings, seed, "test")
+
+
+def place(arm: str, settings: dict[str, Any], seed: int, judged: str) -> dict[str, Any]:
+    data, size = chosen(960, seed, settings), (settings["height"], settings["width"])
+    model = tn.positioned(arm, data.num_classes, seed, *size)
+    budget = finetuning.train(model, data, settings, seed, {})
+    scores = {**budget, judged: finetuning.score(model, at(judged, *size))}
+    if judged == "test":
+        scores["resolution"] = by_size(model, settings["sizes"])
+    return scores
+
+
 # ---------------------------------------------------------------- the nearest vehicle
 
 
@@ -288,6 +316,7 @@ HALF: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 1.6), "stretch": 1.2, "flip": 0.5, "colour": 0.2}
 NET = {"height": 96, "width": 128, "batch_size": 8, "weight_decay": 0.01, "tuning_seed": 100}
 STREETS = {**NET, "rates": [3e-4, 7e-4, 1.7e-3, 4e-3, 1e-2], "images": 8000}
+PLACES = {**STREETS, "rates": [7e-4, 1.7e-3, 4e-3]}
 KEPT = {
     "shifts": [1, 2, 4, 8, 16],
     "sizes": [[72, 96], [96, 128], [144, 192], [192, 256]],
@@ -317,6 +346,7 @@ MODELS = (
 )
 CODE = (*MODELS, "HALF AUGMENTATION split chosen at measure", "data/streets", *RENDERING)
 TESTED = ("tensors rate schedule dev_scores by_size", "predicted transformers_nets.miou")
+PLACED = (*CODE, "POSITIONS Placed positioned place")
 MEASURED = (*CODE, *TESTED, "shifted cropped IMAGES label as_text")
 MASKS = {
     **NET,
@@ -354,9 +384,15 @@ LIVE = (
 
 PARTS = {
     "tuning": Part(tuning, (*CODE, "IMAGES label tuning tuned attempt schedule"), STREETS),
+    "tuning_positions": Part(
+        tuning_positions, (*PLACED, "tuning_positions tuned attempt schedule"), PLACES
+    ),
     "tuning_far": Part(tuning_far, (*SEEN, "tuning_far tuned attempt schedule"), NEAREST),
     "tuning_masks": Part(tuning_masks, (*SEGMENTED, "tuning_masks tuned attempt schedule"), MASKS),
     "images": Part(compare, (*MEASURED, "compare"), {**STREETS, **KEPT}, seeds=5),
+    "positions": Part(
+        positions, (*PLACED, *TESTED, "positions"), {**PLACES, "sizes": KEPT["sizes"]}, seeds=5
+    ),
     "far": Part(
         far,
         (*SEEN, "far rate schedule dev_scores distance as_text"),

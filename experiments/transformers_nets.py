@@ -42,6 +42,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "U-Net": ("unet", {"base_channels": 12}),
 }
+POSITIONS = "zero padding", "replicated borders", "replicated borders, learned positions"
 
 
 def build(net: str, classes: int, seed: int) -> nn.Module:
@@ -49,6 +50,48 @@ def build(net: str, classes: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     name, options = NETS[net]
     return create_model(name, classes, **options).to(DEVICE)
+
+
+# ---------------------------------------------------------------- positions
+
+
+class Placed(nn.Module):
+    """A patch embedding plus a learned vector for each place (Dosovitskiy et al., 2021).
+
+    At another size than (height, width) the vectors are interpolated bilinearly.
+    """
+
+    def __init__(self, embedding: nn.Module, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.place = nn.Parameter(torch.zeros(1, channels, height, width))
+        nn.init.trunc_normal_(self.place, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embedding(x)  # (N, h, w, C)
+        place = F.interpolate(self.place, x.shape[1:3], mode="bilinear")
+        return x + place.permute(0, 2, 3, 1)
+
+
+def positioned(arm: str, classes: int, seed: int, height: int, width: int) -> nn.Module:
+    """A SegFormer that knows positions in one of the three ways of POSITIONS.
+
+    "replicated borders" continue the last row and column, in the Mix-FFN and the patch embeddings:
+    all 3×3 convolutions stay, and nothing tells a place where it is. Learned positions are added
+    after each patch embedding.
+    """
+    model: Any = build("SegFormer", classes, seed)
+    if arm == "zero padding":
+        return model
+    backbone = model.backbone
+    for module in backbone.modules():
+        if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
+            module.padding_mode = "replicate"
+    if arm == "replicated borders, learned positions":
+        for i, channels in enumerate(backbone.channels):
+            size = height // (4 * 2**i), width // (4 * 2**i)
+            backbone.embeddings[i] = Placed(backbone.embeddings[i], channels, *size)
+    return model.to(DEVICE)
 
 
 # ---------------------------------------------------------------- measures

@@ -72,6 +72,19 @@ def test_a_shift_and_a_crop_by_hand():
     assert found["same"] == {"1": round(10 / 11, 5), "4": round(7 / 8, 5)}
 
 
+def test_replicated_borders_tell_nothing_and_learned_positions_do():
+    grey = torch.full((1, 3, 96, 128), 0.3, device=tn.DEVICE)
+    models = {arm: tn.positioned(arm, 3, 0, 96, 128).eval() for arm in tn.POSITIONS}
+    spread = {arm: model(grey).flatten(2).std(2).max().item() for arm, model in models.items()}
+    assert spread["replicated borders"] < 1e-5 < 1e-3 < spread["zero padding"]
+    assert spread["replicated borders, learned positions"] > 1e-3
+    count = {arm: sum(p.numel() for p in model.parameters()) for arm, model in models.items()}
+    places = sum(c * 768 // 4**i for i, c in enumerate((32, 64, 160, 256)))
+    assert count["replicated borders"] == count["zero padding"]
+    assert count["replicated borders, learned positions"] == count["zero padding"] + places
+    assert all(model(grey[..., :72, :96]).shape == (1, 3, 72, 96) for model in models.values())
+
+
 def test_codes_hold_class_and_instance():
     semantic = np.array([[0, 8, 8, 10], [255, 8, 9, 10]], np.uint8)
     instance = np.array([[0, 4, 7, 9], [0, 4, 8, 9]], np.int32)
@@ -115,7 +128,7 @@ def test_scores_of_the_nearest_by_distance():
     assert found["by_distance"]["over 20"] == {"scenes": 1, "exact": 1.0}
 
 
-@pytest.mark.parametrize("name", ["images", "far", "masks"])
+@pytest.mark.parametrize("name", ["images", "positions", "far", "masks"])
 def test_every_run_used_the_learning_rate_that_won_on_dev(name):
     path = EXPERIMENTS.parent / "results" / "experiments" / "07_transformers.json"
     if not path.exists():
