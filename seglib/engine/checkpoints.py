@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seglib.engine.normalisation import normalisation
 from seglib.engine.plain import plain
 from seglib.models import create_model, is_model
 from seglib.models.pretrained import FORMAT, bare_names, differences, read_content
@@ -95,11 +96,14 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint whole or not at all.
 
-    `training` (optimiser, schedule, epoch, …) may hold tensors and what `plain` takes. Raises
+    Without `data`, the images' normalisation is that of the model. `training` (optimiser, schedule,
+    epoch, …) may hold tensors and what `plain` takes. Raises
     OSError, with the old file unharmed, if the disk is full or the folder unwritable.
     """
     path = Path(os.path.expanduser(path))
-    content = header(model, data or DataSpec()) | {"state": plain_state(model)}
+    mean, std = normalisation(unwrapped(model))
+    data = data or DataSpec(mean=mean, std=std)
+    content = header(model, data) | {"state": plain_state(model)}
     content["training"] = plain(training, "training")
     make_folder(path.parent)
     try:

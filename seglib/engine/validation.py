@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from seglib.data import RenderedScans, RenderedStreets
 from seglib.data.statistics import count_classes
 from seglib.engine.checkpoints import DataSpec, unwrapped
-from seglib.engine.normalisation import normalisation
+from seglib.engine.normalisation import own_normalisation
 from seglib.engine.schedules import SCHEDULES
 from seglib.losses import CrossEntropyLoss, MaskLoss
 from seglib.losses.check import check_labels
@@ -82,16 +82,15 @@ def check_trainable(model: nn.Module) -> None:
 
 
 def check_normalisation(model: nn.Module, dataset: Any) -> None:
-    """Warn of images that are normalised otherwise than the model's backbone knows them."""
-    data, expected = DataSpec.of(dataset), normalisation(unwrapped(model))
-    if data.mean is None or data.std is None or (data.mean, data.std) == expected:
+    """Warn of images that are normalised otherwise than the model or its backbone knows them."""
+    data, expected = DataSpec.of(dataset), own_normalisation(unwrapped(model))
+    if expected is None or data.mean is None or data.std is None:
         return
-    backbone: Any = getattr(unwrapped(model), "backbone", None)
-    if hasattr(backbone, "mean"):
+    if (data.mean, data.std) != expected:
         mean, std = expected
         warnings.warn(
-            f"found images normalised by mean {data.mean} and std {data.std}, but {backbone.name} "
-            f"expects {mean} and {std}; pass mean and std: train_transform(…, mean={mean}, "
+            f"found images normalised by mean {data.mean} and std {data.std}, but the model's "
+            f"weights expect {mean} and {std}; pass mean and std: train_transform(…, mean={mean}, "
             f"std={std}), and so for eval_transform and predict",
             stacklevel=3,
         )

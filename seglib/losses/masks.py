@@ -28,7 +28,7 @@ class MaskLoss(nn.Module):
     over the decoder's last layer and all earlier ones (deep supervision).
 
     Of each image, `points` random valid pixels are looked at, or all if it has no more than these
-    or `points` is None; without gradients, they are evenly spaced, so that scores can be repeated.
+    or `points` is None; without gradients always the same ones, so that scores can be repeated.
     One draw serves all layers, matching and loss. (The paper draws anew each time, and most where
     a mask is unsure: left out.) An image without valid pixel has no part in any sum.
 
@@ -83,6 +83,8 @@ class MaskLoss(nn.Module):
         if len(targets) != len(valid) or len(valid) != len(layers[0][0]):
             counts = f"{len(layers[0][0])} images, {len(targets)} targets, {len(valid)} valid maps"
             raise ValueError(f"found queries for {counts}; expected as many of each")
+        for i, (classes, masks) in enumerate(targets):
+            self._check_targets(i, classes, masks, layers[0][0].shape[2] - 1, valid.shape[1:])
         with torch.autocast(valid.device.type, enabled=False):
             pixels = [self._chosen(image) for image in valid]
             seen = [
@@ -122,9 +124,24 @@ class MaskLoss(nn.Module):
             outline = outline + (self.weights[1] * each + self.weights[2] * dice).sum()
         weight = class_logits.new_ones(no_object + 1)
         weight[-1] = self.no_object_weight
-        naming = F.cross_entropy(class_logits[images].mT, labels[images], weight)
         count = sum(len(targets[i][0]) for i in images)
+        if count or self.no_object_weight:
+            naming = F.cross_entropy(class_logits[images].mT, labels[images], weight)
+        else:
+            naming = class_logits[:0].sum()  # (all weights are 0)
         return self.weights[0] * naming + outline / max(count, 1)
+
+    @staticmethod
+    def _check_targets(
+        image: int, classes: Tensor, masks: Tensor, count: int, size: Sequence[int]
+    ) -> None:
+        if classes.ndim != 1 or masks.shape != (len(classes), *size):
+            found = f"classes {tuple(classes.shape)} and masks {tuple(masks.shape)}"
+            expected = f"(T,) and (T, {size[0]}, {size[1]}), as mask_targets makes them"
+            raise ValueError(f"found {found} for image {image}, expected {expected}")
+        if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < count:
+            found = sorted(set(classes.tolist()))
+            raise ValueError(f"found classes {found} for image {image}, expected 0 to {count - 1}")
 
     def _chosen(self, valid: Tensor) -> Pixels:
         """Rows and columns of the pixels that are looked at, of a map (H, W) of the valid ones."""
@@ -134,7 +151,8 @@ class MaskLoss(nn.Module):
         if torch.is_grad_enabled():
             some = torch.randperm(len(rows), device=valid.device)[: self.points]
         else:
-            some = torch.arange(self.points, device=valid.device) * len(rows) // self.points
+            order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+            some = order[: self.points].to(valid.device)
         return rows[some], columns[some]
 
 
@@ -152,6 +170,8 @@ def mask_targets(
         found = f"{tuple(labels.shape)} and {tuple(numbers.shape)}"
         raise ValueError(f"found maps of shapes {found}, expected two of one size (H, W)")
     valid = labels != ignore_index
+    if (labels[valid] < 0).any():
+        raise ValueError(f"found negative labels; void is {ignore_index} (ignore_index)")
     if (numbers[valid] < 0).any():
         raise ValueError("found negative instance numbers; 0 is stuff")
     each = int(numbers.max()) + 1 if numbers.numel() else 1

@@ -92,6 +92,8 @@ def create_model(
         model = _builder(name)(num_classes, **content["options"])
         rows = content["num_classes"] + getattr(model, "classifies_masks", 0)  # of the old head
         fill(model, content["state"], rows, f"the weights in {path}")
+        if content["mean"] and content["std"]:  # of the images that it learned from
+            model.mean, model.std = (tuple(map(float, content[key])) for key in ("mean", "std"))
         return model
     model = _builder(name)(num_classes, **options)
     if pretrained:

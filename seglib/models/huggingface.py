@@ -15,20 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seglib.util.suggest import did_you_mean
+from seglib.models.huggingface_config import (
+    MASKS,
+    configured,
+    known_types,
+    load_transformers,
+    not_fetched,
+    preprocessing,
+    published,
+)
 
-MASKS = ("mask2former", "maskformer", "eomt")  # the types that classify masks
 ONE_SIZE = ("beit", "data2vec-vision", "dpt", "eomt")  # that take config["image_size"] only
-OURS = {  # entries of a configuration that follow from num_classes, or that are of no use here
-    *("num_labels", "id2label", "label2id", "model_type", "architectures", "transformers_version"),
-    *("dtype", "torch_dtype", "_name_or_path", "name_or_path", "return_dict"),
-}
-
-
-OF_THE_LOSS = {  # entries for their own loss, of which `MaskLoss` knows nothing
-    *("class_weight", "mask_weight", "dice_weight", "cross_entropy_weight", "no_object_weight"),
-    *("ignore_value", "train_num_points", "oversample_ratio", "importance_sample_ratio"),
-}
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,10 @@ class HuggingFaceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.repository = which if "/" in which else None
-        kind, changes = _published(which) if self.repository else (which, {})
+        kind, changes = published(which) if self.repository else (which, {})
         changes = copy.deepcopy({**changes, **(config or {})})
-        self.config = _configured(kind, num_classes, changes)
-        self.network: Any = getattr(_transformers(), _known()[kind])(self.config)
+        self.config = configured(kind, num_classes, changes)
+        self.network: Any = getattr(load_transformers(), known_types()[kind])(self.config)
         self.network.criterion = None  # (theirs counts void as outside of every mask)
         self.name, self.num_classes = f"hf:{kind}", num_classes
         self.options = {"config": changes}
@@ -160,8 +157,11 @@ class HuggingFaceModel(nn.Module):
     def load_hub(self) -> None:
         """Fill in the repository's weights; its head only if that has as many classes.
 
-        ValueError if anything else does not fit, or without a repository; OSError if the weights
-        can neither be found nor fetched.
+        `normalisation(model)` is then what the repository says of its images. A network that wants
+        blue first (MobileViT) gets its first weights turned round: images are R, G, B here.
+
+        ValueError if anything else does not fit, or without a repository; OSError if a file can
+        neither be found nor fetched.
         """
         if self.repository is None:
             raise ValueError(
@@ -176,107 +176,36 @@ class HuggingFaceModel(nn.Module):
                 dtype=torch.float32,
             )
         except Exception as error:  # of transformers, and of the library it fetches with
-            raise _not_fetched(self.repository, "weights", error) from error
-        heads = [(tuple(a), tuple(b)) for _, a, b in told["mismatched_keys"]]
-        rows = self.num_classes + self.classifies_masks
-        wrong = [f"{a} for {b}" for a, b in heads if a[1:] != b[1:] or b[0] != rows]
+            raise not_fetched(self.repository, "weights", error) from error
+        heads = self._heads()
+        wrong = [
+            f"{key} {tuple(a)} for {tuple(b)}"
+            for key, a, b in told["mismatched_keys"]
+            if key not in heads or a[1:] != b[1:]
+        ]
         wrong += [k for k in told["missing_keys"] if not k.startswith("criterion.")]
         if wrong:
             raise ValueError(
                 f"the weights of {self.repository} do not fit {self.name}: {', '.join(wrong[:3])}"
                 f"{', …' if len(wrong) > 3 else ''}; leave config out"
             )
+        how = preprocessing(self.repository)
+        if how.get("do_flip_channel_order"):
+            first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+            first.weight.data = first.weight.data.flip(1)
+        if how:  # theirs are of images of any scale, ours of 0 to 1
+            scale = 255 * how.get("rescale_factor", 1 / 255) if how.get("do_rescale", True) else 255
+            plain = not how.get("do_normalize")
+            mean, std = ((0,) * 3, (1,) * 3) if plain else (how["image_mean"], how["image_std"])
+            self.mean, self.std = (tuple(float(v) / scale for v in each) for each in (mean, std))
         network.criterion = None
-        self.network = network
+        self.network = network.train(self.training)
 
-
-def _configured(kind: str, num_classes: int, changes: Mapping[str, Any]) -> Any:
-    """The configuration of type `kind` with these changes; ValueError for unknown ones."""
-    known = _known()
-    if kind not in known:
-        raise ValueError(f"there is no model 'hf:{kind}'{did_you_mean(kind, known)}")
-    nested = {}
-    default = _transformers().CONFIG_MAPPING[kind]()
-    _check_keys(default, changes, f"hf:{kind}")
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and hasattr(before := getattr(default, key), "to_dict"):
-            which = value.get("model_type", before.model_type)
-            configurations = _transformers().CONFIG_MAPPING
-            if which not in configurations:
-                hint = did_you_mean(which, configurations).split(" (known")[0]
-                raise ValueError(f"there is no model_type {which!r}{hint}")
-            _check_keys(configurations[which](), value, f"{key} ({which})")
-            nested[key] = {**value, "model_type": which}
-    try:
-        mine = copy.deepcopy({**changes, **nested})  # (they write into what they are given)
-        return type(default)(**mine, num_labels=num_classes)
-    except Exception as error:  # of transformers' own checks, each of another kind
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"hf:{kind} cannot be configured by {dict(changes)}: {reason[-1]}"
-        ) from None
-
-
-def _check_keys(default: Any, changes: Mapping[str, Any], where: str) -> None:
-    known = {*default.to_dict(), *default.attribute_map} - OURS - OF_THE_LOSS
-    for key in changes:
-        if key in OF_THE_LOSS:
-            raise ValueError(f"leave {key} out of config: it belongs to the loss, as MaskLoss(…)")
-        if key in OURS and key != "model_type":
-            raise ValueError(f"leave {key} out of config: it follows from num_classes or the name")
-        if key not in known and key != "model_type":
-            hint = did_you_mean(key, sorted(known)).split(" (known")[0]
-            raise ValueError(f"the configuration of {where} has no entry {key!r}{hint}")
-
-
-def _published(repository: str) -> tuple[str, dict[str, Any]]:
-    """The type of a hub's repository, and how its configuration differs from the type's."""
-    transformers = _transformers()
-    try:
-        config = transformers.AutoConfig.from_pretrained(repository)
-    except Exception as error:
-        raise _not_fetched(repository, "configuration", error) from error
-    return config.model_type, _difference(config)
-
-
-def _difference(config: Any) -> dict[str, Any]:
-    """What of a configuration differs from its type's, as plain values, without OURS."""
-    default, found = _transformers().CONFIG_MAPPING[config.model_type](), {}
-    usual = default.to_dict()
-    for key, value in config.to_dict().items():
-        if key not in OURS | OF_THE_LOSS and key in usual and value != usual[key]:
-            inner: Any = getattr(config, key, None)
-            if hasattr(inner, "to_dict"):
-                value = {"model_type": inner.model_type, **_difference(inner)}
-            found[key] = value
-    return found
-
-
-def _known() -> dict[str, str]:
-    """The types of transformers that fit our interface, and the names of their classes."""
-    _transformers()
-    from transformers.models.auto import modeling_auto as auto
-
-    names = dict(auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES)
-    universal = dict(auto.MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES)
-    return names | {kind: universal[kind] for kind in MASKS if kind in universal}
-
-
-def _not_fetched(repository: str, what: str, error: Exception) -> OSError:
-    return OSError(
-        f"the {what} of {repository} could not be fetched ({type(error).__name__}); run `hf "
-        f"download {repository}` where there is a network and copy its cache "
-        "(~/.cache/huggingface/hub, or $HF_HOME)"
-        + (", or leave pretrained out" if what == "weights" else "")
-    )
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError(
-            f"models named hf:… need transformers, which cannot be imported ({error}); install it: "
-            "pip install 'every-pixel[hub]'"
-        ) from None
-    return transformers
+    def _heads(self) -> set[str]:
+        """The names of the tensors whose shape depends on the number of classes."""
+        more = copy.deepcopy(self.config)
+        more.num_labels = self.num_classes + 1
+        with torch.device("meta"):  # shapes without numbers
+            other = type(self.network)(more).state_dict()
+        sizes = {key: value.shape for key, value in self.network.state_dict().items()}
+        return {key for key, value in other.items() if value.shape != sizes.get(key)}

@@ -194,6 +194,26 @@ def test_points_are_drawn_to_learn_and_fixed_to_judge():
         assert len({some(carrying(found, target), target).item() for _ in range(3)}) == 1
 
 
+def test_points_to_judge_lie_in_all_columns():
+    """Evenly spaced ones would lie in a few: 4,096 of 128×128 pixels are every fourth column."""
+    _, columns = MaskLoss(points=4096)._chosen(torch.ones(128, 128, dtype=torch.bool))
+    with torch.no_grad():
+        _, judged = MaskLoss(points=4096)._chosen(torch.ones(128, 128, dtype=torch.bool))
+    for found in (columns, judged):
+        counts = torch.bincount(found, minlength=128).double()
+        # of 128 pixels each is drawn with probability 1/4: 32 a column, standard deviation 4.9
+        assert counts.min() > 32 - 5 * 4.9 and counts.max() < 32 + 5 * 4.9
+
+
+def test_nothing_to_name_counts_nothing():
+    """Without a target and a weight for "no object" there is no class to learn."""
+    found, valid = queries(1), torch.ones(N, H, W, dtype=torch.bool)
+    nothing = torch.zeros(0, dtype=torch.long), torch.zeros(0, H, W, dtype=torch.bool)
+    value = MaskLoss(no_object_weight=0).compare(found, [nothing] * N, valid)
+    value.backward()
+    assert value == 0 and not gradients(found).any()
+
+
 def test_half_precision_is_computed_in_float32():
     target, half = labels(), queries(dtype=torch.bfloat16)
     single = SimpleNamespace(
@@ -239,6 +259,18 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"label 9 \(1 pixels"):
         target[0, 0, 0] = 9
         MaskLoss()(logits, target)
+    classes, masks = mask_targets(labels(1)[0])
+    valid = torch.ones(N, H, W, dtype=torch.bool)
+    found = queries(1)
+    for targets, message in (
+        ((classes, masks[:, :5]), r"masks \(\d, 5, \d+\) for image 0, expected .* as mask_targets"),
+        ((classes + C, masks), rf"for image 0, expected 0 to {C - 1}"),
+        ((classes[:1], masks), r"classes \(1,\) and masks"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MaskLoss().compare(found, [targets] * N, valid)
+    with pytest.raises(ValueError, match=r"negative labels; void is 255"):
+        mask_targets(torch.tensor([[0, -1]]))
     for options, message in (
         ({"points": 0}, "points=0, expected a number from 1"),
         ({"mask_weight": -1}, "expected numbers ≥ 0"),

@@ -5,6 +5,7 @@ import json
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,14 +13,17 @@ from toys import CLASSES, SWIN, TINY, loader, words, write_folder
 
 from seglib.cli.main import main
 from seglib.engine.checkpoints import load_model, read_content, save_checkpoint
+from seglib.engine.normalisation import normalisation
 from seglib.inference import TestTimeAugmentation, predict
 from seglib.losses import CrossEntropyLoss, MaskLoss
 from seglib.models import create_model, is_model, model_options, parameter_groups
 from seglib.models.hub import segformer_name
 from seglib.models.huggingface import MASKS, ONE_SIZE, Queries, semantic_logits
 from seglib.training import evaluate, fit
+from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 
 transformers = pytest.importorskip("transformers")
+IMAGENET = IMAGENET_MEAN, IMAGENET_STD
 DETR = {"model_type": "detr", "d_model": 16, "encoder_layers": 1, "decoder_layers": 2}
 DETR |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 5}
 DETR |= {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
@@ -260,6 +264,31 @@ def test_published_weights(hub):
     assert not torch.equal(fresh[unlike[0]], before.state_dict()[unlike[0]])
     with pytest.raises(ValueError, match=r"weights of someone/masks do not fit .*leave config out"):
         create_model(f"hf:{name}", 4, pretrained="hub", config={"num_queries": 6})
+    with pytest.raises(ValueError, match=r"do not fit .*queries"):  # (5 rows, as heads of 4 have)
+        create_model(f"hf:{name}", 2, pretrained="hub", config={"num_queries": 6})
+    assert create_model(f"hf:{name}", 4, pretrained="hub").network.training
+
+
+@pytest.mark.parametrize("kind", ["Beit", "MobileViT", "Segformer", "MobileNet_V2"])
+def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
+    model = tiny(kind.lower())
+    name = hub(model)
+    assert normalisation(create_model(f"hf:{name}", 3, pretrained="hub")) == IMAGENET
+    theirs = transformers.AutoImageProcessor.from_pretrained
+    text = {"image_processor_type": f"{kind.replace('_', '')}ImageProcessor"}
+    if kind == "Segformer":  # (of pixels from 0 to 255)
+        text |= {"do_rescale": False, "image_mean": [100, 110, 120], "image_std": [50, 60, 70]}
+    (tmp_path / name / "preprocessor_config.json").write_text(json.dumps(text), encoding="utf-8")
+    ours = create_model(f"hf:{name}", 3, pretrained="hub").eval()
+    image = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    ready = theirs(name)(image, do_resize=False, do_center_crop=False, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.eval().network(ready["pixel_values"].float()).logits
+        found = ours.network(normalise(image, *normalisation(ours))[None]).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    save_checkpoint(tmp_path / "a.pt", ours)
+    again = create_model(ours.name, 2, pretrained=tmp_path / "a.pt")
+    assert normalisation(again) == normalisation(ours)
 
 
 def test_bad_names_and_options(monkeypatch):

@@ -193,7 +193,7 @@ def test_fit_warns_of_another_normalisation():
         texts = [str(w.message) for w in heard if "normalised" in str(w.message)]
         assert len(texts) == warned
     assert f"mean {IMAGENET_MEAN} and std" in texts[0]
-    assert f"but {SMALLEST} expects (0.5, 0.25, 0.125)" in texts[0]
+    assert "but the model's weights expect (0.5, 0.25, 0.125)" in texts[0]
     assert "train_transform(…, mean=(0.5, 0.25, 0.125), std=" in texts[0]
     assert heard[0].filename == __file__
 
