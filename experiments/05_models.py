@@ -247,7 +247,8 @@ MODELS = (
     "TimmBackbone _features carried_weights BackboneUNet",
     "SegFormer MixTransformer segformer.PatchEmbedding segformer.Attention MixFFN segformer.Block",
     "segformer.VARIANTS segformer.WIDE segformer.initialise",
-    "HuggingFaceModel Queries semantic_logits CONFIG seglib/losses/masks.py",
+    "HuggingFaceModel huggingface_config.configured Queries semantic_logits CONFIG",
+    "seglib/losses/masks.py",
     "SMALL LITE0 ROWS build",
 )
 DATA = "data/streets", "AUGMENTATION scenes streets learn normalisation own_normalisation"
