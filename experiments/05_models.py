@@ -251,7 +251,10 @@ MODELS = (
     "seglib/losses/masks.py",
     "SMALL LITE0 ROWS build",
 )
-DATA = "data/streets", "AUGMENTATION scenes streets learn normalisation own_normalisation"
+DATA = (
+    "data/streets",
+    "AUGMENTATION scenes streets learn normalisation.normalisation own_normalisation",
+)
 
 TRAINED = {
     "height": 96,
