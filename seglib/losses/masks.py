@@ -140,8 +140,8 @@ class MaskLoss(nn.Module):
             expected = f"(T,) and (T, {size[0]}, {size[1]}), as mask_targets makes them"
             raise ValueError(f"found {found} for image {image}, expected {expected}")
         if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < count:
-            found = sorted(set(classes.tolist()))
-            raise ValueError(f"found classes {found} for image {image}, expected 0 to {count - 1}")
+            named = sorted(set(classes.tolist()))
+            raise ValueError(f"found classes {named} for image {image}, expected 0 to {count - 1}")
 
     def _chosen(self, valid: Tensor) -> Pixels:
         """Rows and columns of the pixels that are looked at, of a map (H, W) of the valid ones."""

@@ -89,7 +89,7 @@ def create_model(
             raise ValueError(f"found pretrained={pretrained!r}, which is no file; expected {kinds}")
     if path is not None:
         content = load_own(path, name, options)
-        model = _builder(name)(num_classes, **content["options"])
+        model: Any = _builder(name)(num_classes, **content["options"])
         rows = content["num_classes"] + getattr(model, "classifies_masks", 0)  # of the old head
         fill(model, content["state"], rows, f"the weights in {path}")
         if content["mean"] and content["std"]:  # of the images that it learned from

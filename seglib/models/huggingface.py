@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -194,10 +195,14 @@ class HuggingFaceModel(nn.Module):
             first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
             first.weight.data = first.weight.data.flip(1)
         if how:  # theirs are of images of any scale, ours of 0 to 1
-            scale = 255 * how.get("rescale_factor", 1 / 255) if how.get("do_rescale", True) else 255
-            plain = not how.get("do_normalize")
-            mean, std = ((0,) * 3, (1,) * 3) if plain else (how["image_mean"], how["image_std"])
-            self.mean, self.std = (tuple(float(v) / scale for v in each) for each in (mean, std))
+            scale = 255 * (how.get("rescale_factor") or 1 / 255)
+            scale = 255 if how.get("do_rescale") is False else scale
+            mean, std = how.get("image_mean") or 0, how.get("image_std") or 1
+            mean, std = (mean, std) if how.get("do_normalize") else (0, 1)
+            self.mean, self.std = (
+                tuple(float(value) / scale for value in np.broadcast_to(each, 3))
+                for each in (mean, std)
+            )
         network.criterion = None
         self.network = network.train(self.training)
 

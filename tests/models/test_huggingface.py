@@ -269,6 +269,15 @@ def test_published_weights(hub):
     assert create_model(f"hf:{name}", 4, pretrained="hub").network.training
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_another_number_of_classes_gets_a_new_head(kind, hub):
+    before = tiny(kind)
+    fewer = create_model(f"hf:{hub(before)}", 2, pretrained="hub").state_dict()
+    unlike = [k for k, v in before.state_dict().items() if not torch.equal(v, fewer[k])]
+    assert {fewer[k].shape[0] for k in unlike} == {2 + (kind in MASKS)}
+    assert all(k.endswith((".weight", ".bias")) for k in unlike) and len(unlike) <= 4
+
+
 @pytest.mark.parametrize("kind", ["Beit", "MobileViT", "Segformer", "MobileNet_V2"])
 def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
     model = tiny(kind.lower())
