@@ -2,20 +2,21 @@
 
     python experiments/05_models.py cost       # ten minutes, alone on the machine
     python experiments/05_models.py quality    # half an hour in two processes
-    python experiments/05_models.py statistics
+    python experiments/05_models.py timm_cost timm_quality         # a quarter of an hour
     python experiments/05_models.py --table    # what the record says, for seglib/models/README.md
 
 cost     parameters, multiply–adds of one image of 360×480, images a second at this size: in
          inference one by one, in training by twos; the best of several calls
 quality  the budget is time: two minutes of training on Streets, on one core (240 scenes, 96×128,
-         batches of 8, cross-entropy + Dice, or the loss of masks for a network that predicts
-         masks, one-cycle at one rate for all), then mIoU on its test split. The speed is tried
-         first, so that the schedule ends in time. One seed. Two processes may share the rows, a
-         core each; other work must not run beside them
-statistics  torchvision's LR-ASPP, trained for as many epochs as it gets there, scored as it is, and
+         batches of 8, cross-entropy + Dice, one-cycle at one rate for all), then mIoU on its test
+         split. The speed is tried first, so that the schedule ends in time. One seed. Two
+         processes may share the rows, a core each; other work must not run beside them
+statistics  torchvision's LR-ASPP, trained for as many epochs as it got there, scored as it is, and
          with BatchNorm statistics taken anew from one pass over the training scenes
+timm_cost, timm_quality  the same for networks on timm's EfficientNet-Lite0, beside one that the
+         other parts have too, since these ran on another machine (images are normalised as there)
 
-Random weights, but for the rows that say otherwise; images are normalised as these know them.
+Random weights, but for the rows that say otherwise.
 """
 
 from __future__ import annotations
@@ -30,61 +31,54 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import arms
 import finetuning
 import torch
 from arms import InMemory
-from mask_training import CONFIG
 from records import Job, Part, main
 from torch.nn import functional as F
 from torch.utils.data import Subset
 from torch.utils.flop_counter import FlopCounterMode
 
 from seglib.data import Streets, make_loader
-from seglib.engine.normalisation import normalisation
-from seglib.losses import CombinedLoss, MaskLoss
+from seglib.losses import CombinedLoss
 from seglib.models import available_models, create_model
 from seglib.training import fit
-from seglib.transforms import eval_transform, train_transform
+from seglib.transforms import eval_transform
 
 SMALL = {"backbone": "mobilenet_v3_small", "channels": 128, "atrous_rates": (1, 2, 3)}
-LITE0 = {**SMALL, "backbone": "timm:tf_efficientnet_lite0"}
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in available_models() if name != "backbone_unet"},
     "unet, base_channels=16": ("unet", {"base_channels": 16}),
-    "backbone_unet, timm:tf_efficientnet_lite0": ("backbone_unet", {}),
-    "hf:mask2former, as in lesson 7": ("hf:mask2former", {"config": CONFIG}),
     "deeplabv3plus, resnet18": (
         "deeplabv3plus",
         {"backbone": "resnet18", "atrous_rates": (1, 2, 3)},
     ),
     "deeplabv3plus, mobilenet_v3_small": ("deeplabv3plus", SMALL),
     'the same, pretrained="streets"': ("deeplabv3plus", {"pretrained": "streets"}),
+}
+LITE0 = {**SMALL, "backbone": "timm:tf_efficientnet_lite0"}
+ON_TIMM: dict[str, tuple[str, dict[str, Any]]] = {
+    "deeplabv3plus, mobilenet_v3_small, again": ("deeplabv3plus", SMALL),
     "deeplabv3plus, timm:tf_efficientnet_lite0": ("deeplabv3plus", LITE0),
     'the same, pretrained="imagenet"': ("deeplabv3plus", {**LITE0, "pretrained": "imagenet"}),
     'the same, pretrained="imagenet+streets"': (
         "deeplabv3plus",
         {"pretrained": "imagenet+streets"},
     ),
+    "backbone_unet, timm:tf_efficientnet_lite0": ("backbone_unet", {}),
 }
 
 
 @cache
-def scenes(split: str) -> InMemory:
-    return InMemory.copy_of(Streets(split))
-
-
-def streets(split: str, settings: dict[str, Any], model: torch.nn.Module) -> InMemory:
-    """A split at the settings' size, normalised for `model`; the training scenes augmented."""
-    size, found = (settings["height"], settings["width"]), scenes(split)
-    mean, std = normalisation(model)
-    transform: Any = eval_transform(*size, mean, std)
-    if split == "train":
-        transform = train_transform(*size, **AUGMENTATION, mean=mean, std=std)
-    return InMemory(found.images, found.masks, found, transform)
+def streets(split: str, height: int, width: int) -> InMemory:
+    settings = {**AUGMENTATION, "height": height, "width": width}
+    transform = arms.augmentation(settings) if split == "train" else eval_transform(height, width)
+    return InMemory.copy_of(Streets(split), transform)
 
 
 def build(row: str) -> torch.nn.Module:
-    name, options = ROWS[row]
+    name, options = {**ROWS, **ON_TIMM}[row]
     torch.manual_seed(0)
     return create_model(name, 11, **options).to(memory_format=torch.channels_last)
 
@@ -109,12 +103,11 @@ def cost(row: str, settings: dict[str, Any]) -> dict[str, Any]:
     images = torch.randn(2, 3, *size).contiguous(memory_format=torch.channels_last)
     target = torch.randint(0, 11, (2, *size))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    loss = MaskLoss() if getattr(model, "classifies_masks", False) else F.cross_entropy
     model.train()
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(model(images), target).backward()
+        F.cross_entropy(model(images), target).backward()
         optimizer.step()
 
     return {
@@ -137,6 +130,16 @@ def seconds(call: Callable[[], Any], calls: int) -> float:
     return min(found[1:])
 
 
+def timm_costs(job: Job) -> None:
+    for row in ON_TIMM:
+        job.once(row, 0, cost, row, job.settings)
+
+
+def timm_qualities(job: Job) -> None:
+    for row in ON_TIMM:
+        job.once(row, 0, quality, row, job.settings)
+
+
 def qualities(job: Job) -> None:
     for row in ROWS:
         job.once(row, 0, quality, row, job.settings)
@@ -144,9 +147,9 @@ def qualities(job: Job) -> None:
 
 def quality(row: str, settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["threads"])
-    model = build(row)
-    data, test = (streets(split, settings, model) for split in ("train", "test"))
-    learn(model, Subset(data, range(16)), 1, settings)  # a start not counted
+    size = settings["height"], settings["width"]
+    data, test = streets("train", *size), streets("test", *size)
+    learn(build(row), Subset(data, range(16)), 1, settings)  # a start not counted
     start = time.perf_counter()
     learn(build(row), Subset(data, range(48)), 1, settings)
     images = settings["seconds"] * 48 / (time.perf_counter() - start)
@@ -168,13 +171,12 @@ def quality(row: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def learn(model: torch.nn.Module, data: Any, epochs: int, settings: dict[str, Any]) -> list[float]:
     loader = make_loader(data, settings["batch_size"], shuffle=True, seed=0)
-    own = getattr(model, "classifies_masks", False)  # (then the loss is that of masks)
     history = fit(
         model,
         loader,
         epochs=epochs,
         lr=settings["lr"],
-        loss=None if own else CombinedLoss(),
+        loss=CombinedLoss(),
         clip=1.0,
         weight_decay=settings["weight_decay"],
         schedule="onecycle",
@@ -188,8 +190,9 @@ def renewed(job: Job) -> None:
 
 def before_and_after(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(settings["threads"])
+    size = settings["height"], settings["width"]
+    data, test = streets("train", *size), streets("test", *size)
     model = build(SLOW_STATISTICS)
-    data, test = (streets(split, settings, model) for split in ("train", "test"))
     learn(model, data, settings["epochs"], settings)
     before = finetuning.score(model, test)
     norms = [part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d)]
@@ -214,12 +217,14 @@ def table(content: dict[str, Any]) -> str:
         for name, part in content["parts"].items()
         if name != "statistics"
     }
+    for name in ("cost", "quality"):
+        parts[name] = parts.get(name, {}) | parts.get(f"timm_{name}", {})
     lines = [
         "| model | parameters, millions | multiply–adds, billions | inference, images/s "
         "| training, images/s | mIoU after two minutes | images seen |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in ROWS:
+    for row in (*ROWS, *ON_TIMM):
         run, trained = parts.get("cost", {}).get(row), parts.get("quality", {}).get(row)
         speed = run["images_per_second"] if run else {"inference": "", "training": ""}
         name, *options = row.split(", ")
@@ -239,22 +244,14 @@ def table(content: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- settings
 
 SLOW_STATISTICS = "torchvision:lraspp_mobilenet_v3_large"
-AUGMENTATION: dict[str, Any] = {"zoom": (0.9, 1.6), "stretch": 1.2, "flip": 0.5, "colour": 0.2}
+AUGMENTATION = {"zoom": [0.9, 1.6], "stretch": 1.2, "flip": 0.5, "colour": 0.2}
 MODELS = (
     "UNet Up DoubleConv make_norm SegNet _convolutions FCN32s FCN16s FCN8s DeepLabV3 DeepLabV3Plus "
     "LRASPP LRASPPHead TorchvisionModel Backbone dilate _strides _out_channels Pooled ASPP "
     "conv_norm separable fcn_head resize_to outputs PooledBatchNorm to_group_norm",
-    "TimmBackbone _features carried_weights BackboneUNet",
-    "SegFormer MixTransformer segformer.PatchEmbedding segformer.Attention MixFFN segformer.Block",
-    "segformer.VARIANTS segformer.WIDE segformer.initialise",
-    "HuggingFaceModel huggingface_config.configured Queries semantic_logits CONFIG",
-    "seglib/losses/masks.py",
-    "SMALL LITE0 ROWS build",
+    "SMALL ROWS build",
 )
-DATA = (
-    "data/streets",
-    "AUGMENTATION scenes streets learn normalisation.normalisation own_normalisation",
-)
+TIMM = "LITE0 ON_TIMM TimmBackbone _features carried_weights BackboneUNet"
 
 TRAINED = {
     "height": 96,
@@ -266,11 +263,36 @@ TRAINED = {
     "threads": 1,
 }
 PARTS = {
+    "timm_cost": Part(
+        timm_costs,
+        (*MODELS, TIMM, "cost seconds timm_costs"),
+        {"height": 360, "width": 480, "calls": 6},
+    ),
+    "timm_quality": Part(
+        timm_qualities,
+        (
+            *finetuning.CODE,
+            *MODELS,
+            TIMM,
+            "data/streets",
+            "AUGMENTATION streets quality learn timm_qualities",
+        ),
+        TRAINED,
+    ),
     "cost": Part(costs, (*MODELS, "cost seconds"), {"height": 360, "width": 480, "calls": 6}),
-    "quality": Part(qualities, (*finetuning.CODE, *MODELS, *DATA, "quality"), TRAINED),
+    "quality": Part(
+        qualities,
+        (*finetuning.CODE, *MODELS, "data/streets", "AUGMENTATION streets quality learn"),
+        TRAINED,
+    ),
     "statistics": Part(
         renewed,
-        (*finetuning.CODE, *MODELS, *DATA, "SLOW_STATISTICS renewed before_and_after"),
+        (
+            *finetuning.CODE,
+            *MODELS,
+            "data/streets",
+            "AUGMENTATION SLOW_STATISTICS streets learn renewed before_and_after",
+        ),
         {
             "height": 96,
             "width": 128,
