@@ -12,18 +12,20 @@ from PIL import Image
 from torch import nn
 
 from seglib.engine.batches import as_array, logits_of
+from seglib.engine.checkpoints import unwrapped
+from seglib.engine.normalisation import normalisation
 from seglib.engine.precision import Compute
 from seglib.metrics.check import check_not_nan
 from seglib.models.freezing import eval_mode
-from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise, resize_image
+from seglib.transforms import normalise, resize_image
 
 
 def predict(
     model: nn.Module,
     image: np.ndarray | Image.Image | str | os.PathLike[str],
     size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
+    mean: Sequence[float] | str | None = "auto",
+    std: Sequence[float] | str | None = "auto",
 ) -> np.ndarray:
     """Label every pixel of one photo: uint8 RGB (H, W, 3) -> uint8 labels (H, W).
 
@@ -31,7 +33,7 @@ def predict(
     The photo is resized to `size` (height, width), the size the model was trained at (None: its
     own size), and the logits are resized bilinearly to the photo's size *before* the argmax, so
     that borders are smooth. Runs in eval mode on the model's device; the mode is restored.
-    ValueError for NaN, and without `mean` and `std`, which must be those of the training.
+    `mean` and `std` are the training's ("auto": as the model knows). ValueError for NaN or None.
     """
     photo = as_array(image)
     logits = photo_logits(model, photo, size, mean, std)  # (1, C, h, w)
@@ -42,8 +44,8 @@ def photo_logits(
     model: nn.Module,
     photo: np.ndarray,
     size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
+    mean: Sequence[float] | str | None = "auto",
+    std: Sequence[float] | str | None = "auto",
 ) -> torch.Tensor:
     """The logits (1, C, h, w) behind `predict`; how sure the model is: `.softmax(1).amax(1)`."""
     if mean is None or std is None:
@@ -51,6 +53,8 @@ def photo_logits(
             "nobody knows how the images of this model's training were normalised; pass mean and "
             "std: (0, 0, 0) and (1, 1, 1) for values from 0 to 1, or IMAGENET_MEAN and IMAGENET_STD"
         )
+    known = zip((mean, std), normalisation(unwrapped(model)), strict=True)
+    mean, std = (own if isinstance(given, str) else given for given, own in known)
     small = resize_image(photo, *size) if size else photo
     batch = normalise(small, mean, std)[None]  # (1, 3, h, w)
     with eval_mode(model), torch.inference_mode():

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from seglib.engine.batches import as_array
 from seglib.inference import photo_logits
 from seglib.metrics.check import check_not_nan
-from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def predict_panoptic(
     model: nn.Module,
     image: np.ndarray | Image.Image | str | os.PathLike[str],
     size: tuple[int, int] | None = None,
-    mean: Sequence[float] | None = IMAGENET_MEAN,
-    std: Sequence[float] | None = IMAGENET_STD,
+    mean: Sequence[float] | str | None = "auto",
+    std: Sequence[float] | str | None = "auto",
     threshold: float = 0.8,
     overlap: float = 0.8,
     things: Collection[int] | None = None,

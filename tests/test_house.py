@@ -116,7 +116,7 @@ def first_page():
 
 LIMITS = {
     reading_path: 2500,
-    core: 11_100,
+    core: 11_150,
     course: 2_280,
     exercises: 4000,
     all_tests: 19_300,

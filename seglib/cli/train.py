@@ -32,6 +32,7 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     from seglib.engine.normalisation import normalisation
     from seglib.losses import class_weights
     from seglib.models import create_model
+    from seglib.models.pretrained import read_content, set_normalisation
     from seglib.training import fit
     from seglib.transforms import eval_transform, train_transform
 
@@ -49,6 +50,8 @@ def _train(options: argparse.Namespace, s: TrainSettings, name: str) -> int:
     pretrained = False if s.pretrained is None or replaced else s.pretrained
     model = create_model(s.model, train_set.num_classes, pretrained, **s.options).to(device)
     own = "mask" if getattr(model, "classifies_masks", False) else "cross-entropy"
+    if replaced:
+        set_normalisation(model, read_content(out / "last.pt"))
     mean, std = normalisation(model)
     augment: Any = {key: getattr(s, key) for key in ("zoom", "stretch", "flip", "colour")}
     train_set.transform = train_transform(s.height, s.width, mean=mean, std=std, **augment)

@@ -20,7 +20,14 @@ from torch import Tensor, nn
 from seglib.engine.normalisation import normalisation
 from seglib.engine.plain import plain
 from seglib.models import create_model, is_model
-from seglib.models.pretrained import FORMAT, bare_names, differences, read_content
+from seglib.models.pretrained import (
+    FORMAT,
+    bare_names,
+    differences,
+    numbers,
+    read_content,
+    set_normalisation,
+)
 from seglib.transforms import IMAGENET_MEAN, IMAGENET_STD
 from seglib.util.files import atomic_write, free_bytes
 from seglib.util.machine import describe_machine
@@ -63,8 +70,8 @@ class DataSpec:
             classes=tuple(str(name) for name in classes),
             palette=_rows(getattr(dataset, "palette", None)),
             size=(int(transform.height), int(transform.width)) if sized else None,
-            mean=_numbers(getattr(transform, "mean", None)),
-            std=_numbers(getattr(transform, "std", None)),
+            mean=numbers(getattr(transform, "mean", None)),
+            std=numbers(getattr(transform, "std", None)),
             label_map=plain(label_map, "label_map") if isinstance(label_map, Mapping) else {},
             mask_palette=_rows(getattr(dataset, "_mask_colours", None)),
         )
@@ -97,8 +104,8 @@ def save_checkpoint(
     """Write a checkpoint whole or not at all.
 
     Without `data`, the images' normalisation is that of the model. `training` (optimiser, schedule,
-    epoch, …) may hold tensors and what `plain` takes. Raises
-    OSError, with the old file unharmed, if the disk is full or the folder unwritable.
+    epoch, …) may hold tensors and what `plain` takes. Raises OSError, with the old file unharmed,
+    if the disk is full or the folder unwritable.
     """
     path = Path(os.path.expanduser(path))
     mean, std = normalisation(unwrapped(model))
@@ -184,6 +191,7 @@ def load_checkpoint(
             f"{content['options']}) do not fit the model given: {error}; build the model with the "
             "checkpoint's options, or leave model out"
         ) from None
+    set_normalisation(model, content)
     return Checkpoint(model.to(device).eval(), _described(path, content), content["training"])
 
 
@@ -212,8 +220,8 @@ def _described(path: str | os.PathLike[str], content: dict[str, Any]) -> DataSpe
             classes,
             _rows(content["palette"]),
             tuple(size) if size else None,
-            _numbers(content["mean"]),
-            _numbers(content["std"]),
+            numbers(content["mean"]),
+            numbers(content["std"]),
             content.get("label_map", {}),  # (older files have none)
             _rows(content.get("mask_palette")),
         )
@@ -282,11 +290,3 @@ def _rows(palette: Any) -> tuple[tuple[int, int, int], ...]:
     if table.ndim != 2 or table.shape[1] != 3 or table.dtype.kind not in "iu":
         return ()
     return tuple((r, g, b) for r, g, b in table.tolist())
-
-
-def _numbers(values: Any) -> tuple[float, ...] | None:
-    """A mean or standard deviation by channel as plain numbers; None of what is none."""
-    try:
-        return tuple(float(value) for value in np.ravel(values))
-    except (TypeError, ValueError):
-        return None

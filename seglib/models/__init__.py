@@ -17,7 +17,7 @@ from seglib.models.fcn import FCN8s, FCN16s, FCN32s
 from seglib.models.freezing import freeze, parameter_groups, unfreeze
 from seglib.models.huggingface import HuggingFaceModel
 from seglib.models.lraspp import LRASPP
-from seglib.models.pretrained import CARRIED, KINDS, fill, find_carried, load_own, load_pretrained
+from seglib.models.pretrained import CARRIED, KINDS, find_carried, load_own, load_pretrained, refill
 from seglib.models.segformer import SegFormer
 from seglib.models.segnet import SegNet
 from seglib.models.unet import UNet
@@ -89,11 +89,8 @@ def create_model(
             raise ValueError(f"found pretrained={pretrained!r}, which is no file; expected {kinds}")
     if path is not None:
         content = load_own(path, name, options)
-        model: Any = _builder(name)(num_classes, **content["options"])
-        rows = content["num_classes"] + getattr(model, "classifies_masks", 0)  # of the old head
-        fill(model, content["state"], rows, f"the weights in {path}")
-        if content["mean"] and content["std"]:  # of the images that it learned from
-            model.mean, model.std = (tuple(map(float, content[key])) for key in ("mean", "std"))
+        model = _builder(name)(num_classes, **content["options"])
+        refill(model, content, f"the weights in {path}")
         return model
     model = _builder(name)(num_classes, **options)
     if pretrained:

@@ -200,7 +200,7 @@ class HuggingFaceModel(nn.Module):
             mean, std = how.get("image_mean") or 0, how.get("image_std") or 1
             mean, std = (mean, std) if how.get("do_normalize") else (0, 1)
             self.mean, self.std = (
-                tuple(float(value) / scale for value in np.broadcast_to(each, 3))
+                tuple(round(float(value) / scale, 6) for value in np.broadcast_to(each, 3))
                 for each in (mean, std)
             )
         network.criterion = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,13 +72,27 @@ def published(repository: str) -> tuple[str, dict[str, Any]]:
 def preprocessing(repository: str) -> dict[str, Any]:
     """How the images of a hub's repository are made ready; nothing if it does not say."""
     transformers = load_transformers()
-    file, quiet = "preprocessor_config.json", {"_raise_exceptions_for_missing_entries": False}
     try:
-        if transformers.utils.cached_file(repository, file, **quiet) is None:
-            return {}
-        return transformers.AutoImageProcessor.from_pretrained(repository).to_dict()
+        said, _ = transformers.ImageProcessingMixin.get_image_processor_dict(repository)
     except Exception as error:
+        if _says_nothing(repository):
+            return {}
         raise not_fetched(repository, "preprocessing", error) from error
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(repository).to_dict()
+    except Exception:  # of a class of its own, or of a name that transformers has given up
+        return {"do_normalize": "image_mean" in said, **said}
+
+
+def _says_nothing(repository: str) -> bool:
+    """Whether a repository is known to lack the files that describe its images."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if os.path.isdir(repository):
+        return True
+    files = ("preprocessor_config.json", "processor_config.json")
+    found = [try_to_load_from_cache(repository, file) for file in files]
+    return all(place is not None and not isinstance(place, str) for place in found)
 
 
 def _difference(config: Any) -> dict[str, Any]:
@@ -104,6 +119,7 @@ def known_types() -> dict[str, str]:
 
 
 def not_fetched(repository: str, what: str, error: Exception) -> OSError:
+    """The error that says what of a repository is missing, and how to get it."""
     return OSError(
         f"the {what} of {repository} could not be fetched ({type(error).__name__}); run `hf "
         f"download {repository}` where there is a network and copy its cache "
@@ -113,6 +129,7 @@ def not_fetched(repository: str, what: str, error: Exception) -> OSError:
 
 
 def load_transformers() -> Any:
+    """The library; ValueError with the command that installs it if it is missing."""
     try:
         import transformers
     except ImportError as error:

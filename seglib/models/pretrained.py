@@ -11,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -248,3 +249,26 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
         if keys
     ]
     return f"of {len(own)} tensors {', '.join(counts)}" if counts else ""
+
+
+def refill(model: Any, content: Mapping[str, Any], what: str) -> None:
+    """Give `model` the weights of a checkpoint, but for a head of other classes, and its images'
+    normalisation; ValueError naming `what` if they do not fit."""
+    rows = content["num_classes"] + getattr(model, "classifies_masks", 0)  # of the old head
+    fill(model, content["state"], rows, what)
+    set_normalisation(model, content)
+
+
+def numbers(values: Any) -> tuple[float, ...] | None:
+    """A mean or standard deviation by channel as plain numbers; None of what is none."""
+    try:
+        return tuple(float(value) for value in np.ravel(values))
+    except (TypeError, ValueError):
+        return None
+
+
+def set_normalisation(model: Any, content: Mapping[str, Any]) -> None:
+    """Let `model` know the mean and std of the images that a checkpoint's weights learned from."""
+    mean, std = (numbers(content.get(key)) for key in ("mean", "std"))
+    if mean and std:
+        model.mean, model.std = mean, std

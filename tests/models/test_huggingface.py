@@ -14,7 +14,7 @@ from toys import CLASSES, SWIN, TINY, loader, words, write_folder
 from seglib.cli.main import main
 from seglib.engine.checkpoints import load_model, read_content, save_checkpoint
 from seglib.engine.normalisation import normalisation
-from seglib.inference import TestTimeAugmentation, predict
+from seglib.inference import TestTimeAugmentation, photo_logits, predict
 from seglib.losses import CrossEntropyLoss, MaskLoss
 from seglib.models import create_model, is_model, model_options, parameter_groups
 from seglib.models.hub import segformer_name
@@ -297,7 +297,35 @@ def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     save_checkpoint(tmp_path / "a.pt", ours)
     again = create_model(ours.name, 2, pretrained=tmp_path / "a.pt")
-    assert normalisation(again) == normalisation(ours)
+    loaded = load_model(tmp_path / "a.pt")
+    assert normalisation(again) == normalisation(loaded) == normalisation(ours)
+    scores = photo_logits(loaded, image)
+    assert torch.equal(scores, photo_logits(ours, image, None, *normalisation(ours)))
+    assert not torch.equal(scores, photo_logits(ours, image, None, *IMAGENET))
+
+
+def test_what_a_repository_does_not_say_is_told_from_what_is_out_of_reach(monkeypatch, tmp_path):
+    """As the hub's cache has it: files, or a note that the repository lacks one."""
+    name, commit = "someone/beit", "0" * 40
+    cache = tmp_path / "models--someone--beit"
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for module in ("huggingface_hub.constants", "huggingface_hub.file_download"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path), raising=False)
+    tiny("beit").network.save_pretrained(cache / "snapshots" / commit)
+    with pytest.raises(OSError, match=f"preprocessing of {name} could not .*hf download"):
+        create_model(f"hf:{name}", 3, pretrained="hub")
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        (cache / ".no_exist" / commit).mkdir(parents=True, exist_ok=True)
+        (cache / ".no_exist" / commit / file).touch()
+    assert normalisation(create_model(f"hf:{name}", 3, pretrained="hub")) == IMAGENET
+    (cache / ".no_exist" / commit / "preprocessor_config.json").unlink()
+    said = {"image_processor_type": "NoSuchImageProcessor", "image_mean": 0.5, "image_std": 0.25}
+    (cache / "snapshots" / commit / "preprocessor_config.json").write_text(json.dumps(said))
+    known = normalisation(create_model(f"hf:{name}", 3, pretrained="hub"))
+    assert known == ((0.5,) * 3, (0.25,) * 3)
 
 
 def test_bad_names_and_options(monkeypatch):
