@@ -281,6 +281,9 @@ def test_another_number_of_classes_gets_a_new_head(kind, hub):
 @pytest.mark.parametrize("kind", ["Beit", "MobileViT", "Segformer", "MobileNet_V2"])
 def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
     model = tiny(kind.lower())
+    for parameter in model.parameters():  # (some start with logits that no image changes)
+        if parameter.ndim > 1:
+            torch.nn.init.kaiming_normal_(parameter)
     name = hub(model)
     assert normalisation(create_model(f"hf:{name}", 3, pretrained="hub")) == IMAGENET
     theirs = transformers.AutoImageProcessor.from_pretrained
@@ -294,14 +297,15 @@ def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
     with torch.no_grad():
         expected = model.eval().network(ready["pixel_values"].float()).logits
         found = ours.network(normalise(image, *normalisation(ours))[None]).logits
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    scale = expected.std().item()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * scale)
     save_checkpoint(tmp_path / "a.pt", ours)
     again = create_model(ours.name, 2, pretrained=tmp_path / "a.pt")
     loaded = load_model(tmp_path / "a.pt")
     assert normalisation(again) == normalisation(loaded) == normalisation(ours)
     scores = photo_logits(loaded, image)
     assert torch.equal(scores, photo_logits(ours, image, None, *normalisation(ours)))
-    assert not torch.equal(scores, photo_logits(ours, image, None, *IMAGENET))
+    assert (scores - photo_logits(ours, image, None, *IMAGENET)).std() > 1e-2 * scale
 
 
 def test_what_a_repository_does_not_say_is_told_from_what_is_out_of_reach(monkeypatch, tmp_path):
