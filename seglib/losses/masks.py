@@ -151,7 +151,8 @@ class MaskLoss(nn.Module):
         if torch.is_grad_enabled():
             some = torch.randperm(len(rows), device=valid.device)[: self.points]
         else:
-            order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+            fixed = torch.Generator().manual_seed(0)  # (of the CPU: the same on every device)
+            order = torch.randperm(len(rows), generator=fixed, device="cpu")
             some = order[: self.points].to(valid.device)
         return rows[some], columns[some]
 

@@ -308,6 +308,21 @@ def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
     assert (scores - photo_logits(ours, image, None, *IMAGENET)).std() > 1e-2 * scale
 
 
+def test_a_run_from_the_hub_goes_on_with_its_normalisation(hub, tmp_path):
+    name, out = hub(tiny("beit")), tmp_path / "run"
+    (tmp_path / name / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "BeitImageProcessor"})
+    )
+    folder = write_folder(tmp_path / "pairs")
+    data = {"data": "folder", "root": folder, "classes": ",".join(CLASSES)}
+    command = ["train", *words(model=f"hf:{name}", pretrained="hub", out=out, **data)]
+    command += words(height=32, width=48, epochs=1, batch_size=3)
+    assert main(command) == 0
+    assert main([*command, "--resume"]) == 0
+    content = read_content(out / "last.pt")
+    assert content["mean"] == content["std"] == (0.5,) * 3
+
+
 def test_what_a_repository_does_not_say_is_told_from_what_is_out_of_reach(monkeypatch, tmp_path):
     """As the hub's cache has it: files, or a note that the repository lacks one."""
     name, commit = "someone/beit", "0" * 40
