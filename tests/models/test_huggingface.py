@@ -298,13 +298,15 @@ def test_images_are_normalised_as_the_repository_says(kind, hub, tmp_path):
         expected = model.eval().network(ready["pixel_values"].float()).logits
         found = ours.network(normalise(image, *normalisation(ours))[None]).logits
     scale = expected.std().item()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * scale)
+    near = {"rtol": 1e-4, "atol": 1e-4 * scale}  # rounding; another mean moves more, see below
+    torch.testing.assert_close(found, expected, **near)
     save_checkpoint(tmp_path / "a.pt", ours)
     again = create_model(ours.name, 2, pretrained=tmp_path / "a.pt")
     loaded = load_model(tmp_path / "a.pt")
     assert normalisation(again) == normalisation(loaded) == normalisation(ours)
     scores = photo_logits(loaded, image)
-    assert torch.equal(scores, photo_logits(ours, image, None, *normalisation(ours)))
+    known = photo_logits(ours, image, None, *normalisation(ours))
+    torch.testing.assert_close(scores, known, **near)
     assert (scores - photo_logits(ours, image, None, *IMAGENET)).std() > 1e-2 * scale
 
 
