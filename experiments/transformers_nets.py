@@ -77,8 +77,8 @@ def positioned(arm: str, classes: int, seed: int, height: int, width: int) -> nn
     """A SegFormer that knows positions in one of the three ways of POSITIONS.
 
     "replicated borders" continue the last row and column, in the Mix-FFN and the patch embeddings:
-    all 3×3 convolutions stay, and nothing tells a place where it is. Learned positions are added
-    after each patch embedding.
+    all 3×3 convolutions stay, and their padding tells no place where it is. Learned positions are
+    added after each patch embedding.
     """
     model: Any = build("SegFormer", classes, seed)
     if arm == "zero padding":

@@ -48,7 +48,7 @@ def photo_logits(
     std: Sequence[float] | str | None = "auto",
 ) -> torch.Tensor:
     """The logits (1, C, h, w) behind `predict`; how sure the model is: `.softmax(1).amax(1)`."""
-    if mean is None or std is None:
+    if mean is None or std is None or any(isinstance(v, str) and v != "auto" for v in (mean, std)):
         raise ValueError(
             "nobody knows how the images of this model's training were normalised; pass mean and "
             "std: (0, 0, 0) and (1, 1, 1) for values from 0 to 1, or IMAGENET_MEAN and IMAGENET_STD"

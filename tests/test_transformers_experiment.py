@@ -76,6 +76,7 @@ def test_replicated_borders_tell_nothing_and_learned_positions_do():
     grey = torch.full((1, 3, 96, 128), 0.3, device=tn.DEVICE)
     models = {arm: tn.positioned(arm, 3, 0, 96, 128).eval() for arm in tn.POSITIONS}
     spread = {arm: model(grey).flatten(2).std(2).max().item() for arm, model in models.items()}
+    # (of logits of about 1: rounding in float32, or the borders)
     assert spread["replicated borders"] < 1e-5 < 1e-3 < spread["zero padding"]
     assert spread["replicated borders, learned positions"] > 1e-3
     count = {arm: sum(p.numel() for p in model.parameters()) for arm, model in models.items()}

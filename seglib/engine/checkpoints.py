@@ -191,7 +191,7 @@ def load_checkpoint(
             f"{content['options']}) do not fit the model given: {error}; build the model with the "
             "checkpoint's options, or leave model out"
         ) from None
-    set_normalisation(model, content)
+    set_normalisation(unwrapped(model), content)
     return Checkpoint(model.to(device).eval(), _described(path, content), content["training"])
 
 

@@ -268,7 +268,11 @@ def numbers(values: Any) -> tuple[float, ...] | None:
 
 
 def set_normalisation(model: Any, content: Mapping[str, Any]) -> None:
-    """Let `model` know the mean and std of the images that a checkpoint's weights learned from."""
+    """Let `model` know the mean and std of the images that a checkpoint's weights learned from.
+
+    A network that has something of its own under these names, such as buffers, is left alone.
+    """
     mean, std = (numbers(content.get(key)) for key in ("mean", "std"))
-    if mean and std:
+    free = all(isinstance(getattr(model, key, ()), tuple) for key in ("mean", "std"))
+    if mean and std and free:
         model.mean, model.std = mean, std

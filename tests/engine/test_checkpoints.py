@@ -17,11 +17,13 @@ from toys import Toy, small_unet, tiny_model, tiny_run
 from seglib.data import FolderDataset, make_loader
 from seglib.engine import artifacts
 from seglib.engine.checkpoints import DataSpec, load_checkpoint, load_model, save_checkpoint
+from seglib.engine.normalisation import normalisation
 from seglib.engine.plain import plain
+from seglib.inference import predict
 from seglib.losses import CrossEntropyLoss
 from seglib.models import create_model
 from seglib.training import fit
-from seglib.transforms import eval_transform
+from seglib.transforms import IMAGENET_MEAN, eval_transform
 from seglib.util.files import atomic_write
 
 
@@ -183,6 +185,18 @@ def test_what_is_unknown_of_the_data_is_not_claimed(tmp_path):
     assert DataSpec.of(Toy(2, ours)).std == HALF and DataSpec.of(Toy(2, ours)).size == (24, 32)
     save_checkpoint(tmp_path / "a.pt", tiny_model())
     assert load_checkpoint(tmp_path / "a.pt", tiny_model()).data == DataSpec()
+
+
+def test_a_model_learns_its_normalisation_unless_it_has_names_of_its_own(tmp_path):
+    half = (0.5,) * 3
+    save_checkpoint(tmp_path / "a.pt", tiny_model(), DataSpec(mean=half, std=half))
+    assert normalisation(load_model(tmp_path / "a.pt", tiny_model())) == (half, half)
+    model = tiny_model()
+    model.register_buffer("mean", torch.zeros(3), persistent=False)  # (it normalises inside)
+    loaded = load_model(tmp_path / "a.pt", model)
+    assert loaded.mean.equal(torch.zeros(3)) and normalisation(loaded)[0] == IMAGENET_MEAN
+    with pytest.raises(ValueError, match="pass mean and std"):
+        predict(loaded, np.zeros((8, 8, 3), np.uint8), mean="imagenet")
 
 
 def test_label_map_and_the_key_of_coloured_masks_travel(tmp_path):
